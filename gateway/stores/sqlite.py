@@ -1,0 +1,60 @@
+"""The embedded database: one SQLite file, one thread, one transaction per piece of work."""
+
+from __future__ import annotations
+
+import asyncio
+import sqlite3
+from collections.abc import Callable, Iterable
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import TypeVar
+
+T = TypeVar("T")
+
+
+class Database:
+    """Runs functions over one connection, each in its own transaction, never on the event loop.
+
+    Commits are durable (`synchronous=FULL`): a promise made after `run` returns survives a power cut.
+    """
+
+    def __init__(self, path: Path, schemas: Iterable[str]) -> None:
+        """Open or create `path`; each schema is a script of `CREATE ... IF NOT EXISTS` statements."""
+        path.parent.mkdir(parents=True, exist_ok=True)
+        self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="sqlite")
+        self._connection = self._thread.submit(_open, path, tuple(schemas)).result()
+
+    async def run(self, work: Callable[[sqlite3.Connection], T]) -> T:
+        """Run `work` inside a transaction: committed when it returns, rolled back when it raises."""
+        return await asyncio.wrap_future(self._thread.submit(self._transact, work))
+
+    def run_blocking(self, work: Callable[[sqlite3.Connection], T]) -> T:
+        """As `run`, for commands and start-up code that have no event loop."""
+        return self._thread.submit(self._transact, work).result()
+
+    def _transact(self, work: Callable[[sqlite3.Connection], T]) -> T:
+        self._connection.execute("BEGIN IMMEDIATE")
+        try:
+            answer = work(self._connection)
+        except BaseException:
+            self._connection.execute("ROLLBACK")
+            raise
+        self._connection.execute("COMMIT")
+        return answer
+
+    def close(self) -> None:
+        """Finish what is queued, then close."""
+        self._thread.submit(self._connection.close).result()
+        self._thread.shutdown()
+
+
+def _open(path: Path, schemas: tuple[str, ...]) -> sqlite3.Connection:
+    connection = sqlite3.connect(path, isolation_level=None, check_same_thread=False)
+    connection.row_factory = sqlite3.Row
+    connection.execute("PRAGMA journal_mode=WAL")
+    connection.execute("PRAGMA synchronous=FULL")
+    connection.execute("PRAGMA foreign_keys=ON")
+    connection.execute("PRAGMA secure_delete=ON")
+    for schema in schemas:
+        connection.executescript(schema)
+    return connection
