@@ -45,7 +45,7 @@ class Credentials:
         return self.check_signature(app_id, ts, signa)
 
     def check_signature(self, app_id: str, ts: str, signa: str) -> str:
-        """The app id, if `signa` is the app's signature of a `ts` (Unix seconds) within the skew. Raises AccessDenied."""
+        """The app id, if `signa` signs a `ts` (Unix seconds) within the skew. Raises AccessDenied."""
         if not (app_id and ts and signa):
             raise AccessDenied("no credentials")
         if not (ts.isascii() and ts.isdigit() and len(ts) <= 12):

@@ -116,7 +116,7 @@ class SpeechConfirmer(Protocol):
     async def confirm(self, pcm: bytes, rate_hz: int, state: bytes | None) -> SpeechProbabilities:
         """How likely each 32 ms of `pcm` is speech. `pcm` lasts a multiple of 32 ms.
 
-        `state` is what the previous stretch of the same channel returned, None at a fresh start: the model keeps nothing.
+        `state` is what the previous stretch of the channel returned, None at a fresh start: the model keeps nothing.
         Raises Unavailable.
         """
 
@@ -146,7 +146,8 @@ class Decoder(Protocol):
     ) -> DecodedAudio:
         """Decode a file's bytes in a child process with limits on memory, time and output.
 
-        `rate_hz` and `channels` convert (None keeps what the file has); `name` is a hint only. What lies past `max_s` is cut.
+        `rate_hz` and `channels` convert (None keeps what the file has); `name` is a hint only.
+        What lies past `max_s` is cut.
         Raises Rejected (code `undecodable`) when it is no audio that can be read.
         """
 
