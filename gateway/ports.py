@@ -249,6 +249,45 @@ class Journal(Protocol):
     async def seal(self, call_id: str) -> Path:
         """Copy the call out to its WAV file, durably; doing it again gives the same file."""
 
+    def release(self, call_id: str) -> None:
+        """The call is safe elsewhere: its part of the journal may go."""
+
+
+CallState = Literal["live", "judging", "judged", "failed"]
+"""`failed`: voice QC gave no verdict and will give none."""
+
+
+@dataclass(frozen=True, slots=True)
+class CallRecord:
+    """One call as it is kept: a few columns to find it by, and the document that `GET /v1/calls/{id}` answers."""
+
+    call_id: str
+    app_id: str
+    state: CallState
+    began_at_ms: int
+    """Wall clock, ms since the Unix epoch."""
+    ended_at_ms: int | None
+    document: dict[str, Any]
+
+
+class CallStore(Protocol):
+    """Calls by app; another app's calls are as if absent."""
+
+    async def save(self, record: CallRecord) -> None:
+        """Insert or replace, durably."""
+
+    async def get(self, app_id: str, call_id: str) -> CallRecord | None: ...
+
+    async def recent(self, app_id: str, *, limit: int, before_ms: int | None = None) -> Sequence[CallRecord]:
+        """Latest first; `before_ms` (on `began_at_ms`) pages on."""
+
+
+class TaskQueue(Protocol):
+    """The way to voice QC that survives whatever happens here and there."""
+
+    async def put(self, call_id: str, task: QualityTask) -> None:
+        """Remember the task durably; it will be handed in, and its verdict reported, as often as it takes."""
+
 
 class Clock(Protocol):
     """Time as the shell sees it; the core of a call sees samples only."""

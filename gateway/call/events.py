@@ -9,6 +9,15 @@ from protocol.messages import Language
 
 
 @dataclass(frozen=True, slots=True)
+class Accepted:
+    """The server takes the call: what the client needs to know to send audio and to come back."""
+
+    resume_token: str
+    resume_window_s: float
+    limits: dict[str, int]
+
+
+@dataclass(frozen=True, slots=True)
 class AudioArrived:
     """The next samples of all channels: s16le, interleaved, whole instants, contiguous with what came before."""
 
@@ -152,6 +161,6 @@ class QcWaitExpired:
 
 
 Event = (
-    AudioArrived | AudioLost | AudioStored | SpeechConfirmed | Identified | Transcribed | ClientSpoke | Updated
-    | Paused | Continued | Warned | HungUp | SettlingExpired | QcProgressed | QcJudged | QcWaitExpired
+    Accepted | AudioArrived | AudioLost | AudioStored | SpeechConfirmed | Identified | Transcribed | ClientSpoke
+    | Updated | Paused | Continued | Warned | HungUp | SettlingExpired | QcProgressed | QcJudged | QcWaitExpired
 )  # fmt: skip

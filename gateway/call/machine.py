@@ -6,7 +6,6 @@ message is numbered here. `docs/protocol.md` draws the states from the same tabl
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Iterable
 from dataclasses import replace
 from enum import Enum
@@ -15,9 +14,11 @@ from typing import Literal
 import msgspec
 
 from gateway.call.alerts import AlertLedger
-from gateway.call.channel import Asked, Began, Ceased, Channel, Happening, TextWanted, Utterance, VoiceGathered
+from gateway.call.analysis import Analysis, Happened
+from gateway.call.channel import Asked, Began, Ceased, TextWanted, Utterance, VoiceGathered
 from gateway.call.effects import ConfirmSpeech, Effect, EndCall, Identify, Send, StoreAudio, Transcribe, UploadRecording
 from gateway.call.events import (
+    Accepted,
     AudioArrived,
     AudioLost,
     AudioStored,
@@ -36,7 +37,6 @@ from gateway.call.events import (
     Updated,
     Warned,
 )
-from gateway.call.framer import FRAME_MS, Framer
 from gateway.call.labels import Labels
 from gateway.call.settings import CallSettings, CallTerms
 from gateway.call.text import Text
@@ -47,6 +47,7 @@ from protocol.rules.matcher import RuleSet
 
 
 class State(Enum):
+    NEW = "new"
     LIVE = "live"
     PAUSED = "paused"
     SETTLING = "settling"
@@ -56,7 +57,7 @@ class State(Enum):
     ENDED = "ended"
 
 
-L, P, S, J, E = State
+N, L, P, S, J, E = State
 _ANSWERS: dict[type[Event], tuple[State, ...]] = {
     # Engines answer late, and storing goes on: legal everywhere; after SETTLING they change nothing any more.
     AudioStored: (L, P, S, J, E),
@@ -67,13 +68,14 @@ _ANSWERS: dict[type[Event], tuple[State, ...]] = {
 }
 TRANSITIONS: dict[type[Event], dict[State, State]] = {
     **{event: {state: state for state in states} for event, states in _ANSWERS.items()},
+    Accepted: {N: L},
     AudioArrived: {L: L, P: P},
     AudioLost: {L: L, P: P},
     ClientSpoke: {L: L},
     Updated: {L: L, P: P},
     Paused: {L: P},
     Continued: {P: L},
-    HungUp: {L: S, P: S, S: S, J: J, E: E},
+    HungUp: {N: S, L: S, P: S, S: S, J: J, E: E},
     SettlingExpired: {S: S, J: J, E: E},
     QcProgressed: {S: S, J: J, E: E},
     QcJudged: {S: S, J: E, E: E},
@@ -96,41 +98,23 @@ class Call:
     """One call. `receive` is the only way in; the effects it returns are to be carried out in order."""
 
     def __init__(self, terms: CallTerms, settings: CallSettings, rules: RuleSet) -> None:
-        self.state = State.LIVE
+        self.state = State.NEW
         self.samples = 0
+        self._stored = 0
         self._terms = terms
         self._now_ms = 0
-        self._analysed_ms = 0
         self._seq = 0
-        self._segments = 0
         self._effects: list[Effect] = []
-        self._framer = Framer(terms.audio.rate_hz, terms.audio.channels)
-        self._frames: deque[tuple[bytes, ...]] = deque()
-        self._channels = self._make_channels(settings)
+        self._analysis = Analysis(settings, terms)
         self._labels = Labels(settings.speaker, terms)
         self._alerts = AlertLedger(rules, terms.categories, settings.rule_scope, pinyin=settings.pinyin)
         self._transcripts = Transcripts()
-        self._flushed = False
+        self._impatient = False
         self._paused_at = 0
         self._hangup_reason = ""
         self._verdict: QcJudged | None = None
         self._wait_over = False
-
-    def _make_channels(self, settings: CallSettings) -> list[Channel]:
-        rate_hz = self._terms.audio.rate_hz
-        return [
-            Channel(
-                index,
-                rate_hz,
-                settings.gate(rate_hz),
-                settings.vad,
-                settings.segmenter,
-                settings.analysis,
-                self._next_segment_id,
-                one_party=self._terms.one_party_per_channel,
-            )
-            for index in range(self._terms.audio.channels)
-        ]
+        self._qc_state: int | None = None
 
     def receive(self, event: Event) -> list[Effect]:
         """Let something happen; return what is to be done about it, in order.
@@ -145,7 +129,7 @@ class Call:
         before, self.state = self.state, after
         self._handle(event, before)
         if self.state is State.SETTLING and self._settled():
-            self._close_alerts()
+            self._send_all(self._alerts.close())
             self.state = State.ENDED if self._verdict or self._wait_over else State.JUDGING
         if self.state is State.ENDED and before is not State.ENDED:
             self._end()
@@ -153,6 +137,8 @@ class Call:
 
     def _handle(self, event: Event, before: State) -> None:
         match event:
+            case Accepted():
+                self._start(event)
             case AudioArrived(pcm):
                 self._store(pcm if before is State.LIVE else bytes(len(pcm)))
             case AudioLost():
@@ -165,12 +151,11 @@ class Call:
                     )
                 )
             case AudioStored(samples):
+                self._stored = samples
                 if before is not State.ENDED:
                     self._send(messages.Ack(samples=samples))
             case SpeechConfirmed():
-                if not self._flushed:
-                    self._channels[event.channel].answer(event.ordinal, event.probabilities)
-                    self._analyse()
+                self._follow(self._analysis.answer(event.channel, event.ordinal, event.probabilities))
             case Identified():
                 self._identified(event)
             case Transcribed():
@@ -191,67 +176,65 @@ class Call:
             case SettlingExpired():
                 self._give_up_settling()
             case QcProgressed():
-                if before is not State.ENDED:
-                    self._send(
-                        messages.QcStatus(session_id=event.session_id, state=event.state, state_desc=event.state_desc)
-                    )
+                self._progress(event)
             case QcJudged():
                 self._verdict = self._verdict or event
             case QcWaitExpired():
                 self._wait_over = True
+
+    def _start(self, event: Accepted) -> None:
+        audio = self._terms.audio
+        self._send(
+            messages.Started(
+                resume_token=event.resume_token,
+                resume_window_s=event.resume_window_s,
+                rate=audio.rate_hz,
+                channels=audio.channels,
+                limits=event.limits,
+            )
+        )
 
     # --- audio -> utterances ---
 
     def _store(self, pcm: bytes) -> None:
         self._effects.append(StoreAudio(self.samples, pcm))
         self.samples += len(pcm) // (2 * self._terms.audio.channels)
-        self._frames += self._framer.push(pcm)
-        self._analyse()
+        self._follow(self._analysis.push(pcm))
 
-    def _analyse(self) -> None:
-        """Take frames in order until one has to wait for an answer; the position is the frame's, not the packet's."""
-        while self._frames and not any(channel.blocked() for channel in self._channels):
-            self._analysed_ms += FRAME_MS
-            self._now_ms = self._analysed_ms
-            for channel, frame in zip(self._channels, self._frames.popleft(), strict=True):
-                self._carry_out(channel.push(frame), channel)
+    def _follow(self, happenings: Iterable[Happened]) -> None:
+        """Turn what happened on the channels into effects; messages carry the position of the frame, not the packet."""
+        for happened in happenings:
+            self._now_ms = happened.at_ms
+            self._effects += self._consequences(happened)
         self._now_ms = self._terms.audio.samples_to_ms(self.samples)
 
-    def _carry_out(self, happenings: list[Happening], channel: Channel) -> None:
-        index = self._channels.index(channel)
-        for happening in happenings:
-            match happening:
-                case Asked(ordinal, pcm, fresh):
-                    self._effects.append(ConfirmSpeech(index, ordinal, pcm, fresh))
-                case Began(utterance):
-                    self._segment(utterance, "opened")
-                case Ceased(utterance):
-                    self._segment(utterance, "closed")
-                    if not utterance.identified_ms:
-                        self._send(self._labels.at_close(utterance, self._terms))
-                case VoiceGathered(utterance, pcm, net_speech_ms):
-                    self._effects.append(Identify(index, self._labels.ask(utterance, net_speech_ms), pcm))
-                case TextWanted() as wanted:
-                    ordinal = self._transcripts.ask(wanted)
-                    self._effects.append(
-                        Transcribe(wanted.utterance.segment_id, ordinal, wanted.pcm, self._terms.language, wanted.kind)
-                    )
+    def _consequences(self, happened: Happened) -> list[Effect]:
+        match happened.what:
+            case Asked(ordinal, pcm, fresh):
+                return [ConfirmSpeech(happened.channel, ordinal, pcm, fresh)]
+            case Began(utterance):
+                return [self._numbered(self._segment(utterance, "opened"))]
+            case Ceased(utterance):
+                closed = [self._numbered(self._segment(utterance, "closed"))]
+                if not utterance.identified_ms:
+                    closed.append(self._numbered(self._labels.at_close(utterance, self._terms)))
+                return [*closed]
+            case VoiceGathered(utterance, pcm, net_speech_ms):
+                return [Identify(happened.channel, self._labels.ask(utterance, net_speech_ms), pcm)]
+            case TextWanted() as wanted:
+                ordinal = self._transcripts.ask(wanted)
+                segment_id = wanted.utterance.segment_id
+                return [Transcribe(segment_id, ordinal, wanted.pcm, self._terms.language, wanted.kind)]
 
-    def _segment(self, utterance: Utterance, state: Literal["opened", "closed"]) -> None:
-        self._send(
-            messages.Segment(
-                segment_id=utterance.segment_id,
-                channel=utterance.channel,
-                role=self._terms.roles[utterance.channel],
-                state=state,
-                begin_ms=utterance.begin_ms,
-                end_ms=utterance.end_ms,
-            )
+    def _segment(self, utterance: Utterance, state: Literal["opened", "closed"]) -> messages.Segment:
+        return messages.Segment(
+            segment_id=utterance.segment_id,
+            channel=utterance.channel,
+            role=self._terms.roles[utterance.channel],
+            state=state,
+            begin_ms=utterance.begin_ms,
+            end_ms=utterance.end_ms,
         )
-
-    def _next_segment_id(self) -> str:
-        self._segments += 1
-        return f"s{self._segments}"
 
     def _declare_pause(self) -> None:
         if self.samples > self._paused_at:
@@ -273,12 +256,12 @@ class Call:
             return
         wanted, text = answered
         if wanted.kind == "partial":
-            self._channels[wanted.utterance.channel].partial_answered(wanted.utterance.segment_id)
+            self._analysis.partial_answered(wanted.utterance.channel, wanted.utterance.segment_id)
         if text is not None:
             self._said(wanted.utterance, text, final=wanted.kind == "final", settled_ms=wanted.settled_ms)
 
     def _client_spoke(self, event: ClientSpoke) -> None:
-        utterance = Utterance(self._next_segment_id(), event.channel, event.begin_ms, event.end_ms)
+        utterance = Utterance(self._analysis.next_segment_id(), event.channel, event.begin_ms, event.end_ms)
         text = Text(event.text, self._terms.language, (), event.begin_ms, event.end_ms)
         self._said(utterance, text, final=True, settled_ms=event.end_ms)
 
@@ -325,30 +308,26 @@ class Call:
             self._hangup_reason = reason
             self._effects.append(UploadRecording(self._terms.categories, self._terms.language))
 
+    def _progress(self, event: QcProgressed) -> None:
+        if self.state is not State.ENDED and event.state != self._qc_state:
+            self._qc_state = event.state
+            self._send(messages.QcStatus(session_id=event.session_id, state=event.state, state_desc=event.state_desc))
+
     def _settled(self) -> bool:
-        """Whether nothing is outstanding; closes the open segments first, once every frame is decided on."""
-        if not self._flushed:
-            if self._frames or any(channel.waiting for channel in self._channels):
-                return False
-            self._flushed = True
-            for channel in self._channels:
-                self._carry_out(channel.flush(), channel)
-        return not (self._transcripts.finals_pending or self._labels.pending)
+        """Whether nothing is outstanding, the last ack included."""
+        self._follow(self._analysis.finish())
+        outstanding = self._transcripts.finals_pending or self._labels.pending or self._stored < self.samples
+        return self._analysis.finished and (not outstanding or self._impatient)
 
     def _give_up_settling(self) -> None:
-        if not self._flushed:
-            for channel in self._channels:
-                channel.stop_waiting()
-            self._analyse()
+        self._follow(self._analysis.stop_waiting())
         if self._settled():
             return
+        self._impatient = True
         self._labels.give_up()
         for wanted in self._transcripts.give_up():
             self._said(wanted.utterance, nothing_heard(wanted.utterance), final=True, settled_ms=0)
         self._send(messages.Warning(code="analysis_incomplete", message="The last words were not transcribed in time."))
-
-    def _close_alerts(self) -> None:
-        self._send_all(self._alerts.close())
 
     def _end(self) -> None:
         verdict = self._verdict
@@ -368,6 +347,8 @@ class Call:
             self._send(draft)
 
     def _send(self, draft: ServerMessage) -> None:
+        self._effects.append(self._numbered(draft))
+
+    def _numbered(self, draft: ServerMessage) -> Send:
         self._seq += 1
-        message = msgspec.structs.replace(draft, call_id=self._terms.call_id, seq=self._seq, at_ms=self._now_ms)
-        self._effects.append(Send(message))
+        return Send(msgspec.structs.replace(draft, call_id=self._terms.call_id, seq=self._seq, at_ms=self._now_ms))
