@@ -285,8 +285,11 @@ class CallStore(Protocol):
 class TaskQueue(Protocol):
     """The way to voice QC that survives whatever happens here and there."""
 
-    async def put(self, call_id: str, task: QualityTask) -> None:
-        """Remember the task durably; it will be handed in, and its verdict reported, as often as it takes."""
+    async def put(self, task: QualityTask, call_id: str) -> bool:
+        """Remember the task durably; it will be handed in, and its verdict reported, however often that takes to try.
+
+        False when its session id is in already, which changes nothing.
+        """
 
 
 class Clock(Protocol):

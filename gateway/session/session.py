@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Coroutine
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Protocol
 
 import structlog
@@ -19,7 +20,7 @@ from gateway.session.engines import CallEngines
 from gateway.session.record import MessageRecord
 from gateway.telemetry import Metrics
 from protocol.codec import encode
-from protocol.messages import Alert, AlertUpdate, Ended, Error, ServerMessage
+from protocol.messages import Alert, AlertUpdate, Ended, Error, Language, ServerMessage
 
 log = structlog.get_logger(__name__)
 
@@ -277,22 +278,13 @@ class CallSession:
         ]
 
     async def _upload(self, upload: UploadRecording) -> None:
-        keeping, audio = self._keeping, self.terms.audio
+        keeping = self._keeping
         keeping.journal.close_call(self.call_id)
         recording = await keeping.journal.seal(self.call_id)
         await self.save("judging")
-        await keeping.tasks.put(
-            self.call_id,
-            QualityTask(
-                session_id=self.call_id,
-                app_id=self.app_id,
-                recording=recording,
-                rate_hz=audio.rate_hz,
-                channels=audio.channels,
-                language=upload.language,
-                categories=upload.categories,
-            ),
-        )
+        task = quality_task(self.app_id, self.terms, recording, upload.language, upload.categories)
+        await keeping.tasks.put(task, self.call_id)
+        keeping.journal.release(self.call_id)
 
     def _end(self) -> None:
         for timer in self._timers:
@@ -327,3 +319,18 @@ class CallSession:
             await self._keeping.calls.save(
                 CallRecord(self.call_id, self.app_id, state, self.began_at_ms, self._ended_at_ms, content)
             )
+
+
+def quality_task(
+    app_id: str, terms: CallTerms, recording: Path, language: Language, categories: tuple[str, ...]
+) -> QualityTask:
+    """What voice QC is asked about a call; its id is the idempotency key."""
+    return QualityTask(
+        session_id=terms.call_id,
+        app_id=app_id,
+        recording=recording,
+        rate_hz=terms.audio.rate_hz,
+        channels=terms.audio.channels,
+        language=language,
+        categories=categories,
+    )
