@@ -45,6 +45,9 @@ from protocol import messages
 from protocol.messages import ServerMessage
 from protocol.rules.matcher import RuleSet
 
+ROOM_MS = 10_000
+"""Audio that may wait for the disk and for the VAD's model together, before the client has to."""
+
 
 class State(Enum):
     NEW = "new"
@@ -115,6 +118,14 @@ class Call:
         self._verdict: QcJudged | None = None
         self._wait_over = False
         self._qc_state: int | None = None
+
+    def has_room(self, *, ahead_of_time: bool) -> bool:
+        """Whether more audio is welcome: what waits for the disk and the VAD's model is bounded.
+
+        A client ahead of real time also waits for final texts; one that keeps time never does.
+        """
+        waiting_ms = self._terms.audio.samples_to_ms(self.samples - self._stored) + self._analysis.backlog_ms
+        return waiting_ms < ROOM_MS and not (ahead_of_time and self._transcripts.finals_pending > 2)
 
     def receive(self, event: Event) -> list[Effect]:
         """Let something happen; return what is to be done about it, in order.

@@ -17,8 +17,8 @@ class Transcripts:
         self._finished: set[str] = set()
 
     @property
-    def finals_pending(self) -> bool:
-        return any(wanted.kind == "final" for wanted in self._asked.values())
+    def finals_pending(self) -> int:
+        return sum(wanted.kind == "final" for wanted in self._asked.values())
 
     def ask(self, wanted: TextWanted) -> int:
         """Remember a request; its answer will carry the ordinal returned."""

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import ssl
-from collections.abc import Callable
-from dataclasses import dataclass
 from http import HTTPStatus
 
 import msgspec
@@ -17,32 +15,19 @@ from websockets.http11 import Request, Response
 from websockets.typing import Subprotocol
 from yarl import URL
 
-from gateway.call.events import ClientSpoke, Continued, Paused, Updated
-from gateway.call.intake import Intake
-from gateway.call.machine import IllegalEvent
 from gateway.credentials import AccessDenied, Credentials
+from gateway.doors.conversation import Conversation, DoorLimits, error_message
 from gateway.doors.outgoing import Outgoing
 from gateway.session.calls import Calls
 from gateway.session.session import CallSession
 from gateway.telemetry import Metrics
 from protocol import messages
-from protocol.codec import MAX_MESSAGE_BYTES, SUBPROTOCOL, AudioFrame, RawDecoder, decode_client, decode_framed, encode
+from protocol.codec import MAX_MESSAGE_BYTES, SUBPROTOCOL, decode_client, encode
 from protocol.errors import ProtocolError
-from protocol.messages import ClientMessage, Error
 
 log = structlog.get_logger(__name__)
 
 PATH = "/v1/calls"
-BACKLOG_LIMIT_MS = 5000
-"""Audio that waits for the VAD's model before the door stops reading: what comes faster waits in the network."""
-
-
-@dataclass(frozen=True, slots=True)
-class DoorLimits:
-    first_message_timeout_s: float
-    audio_timeout_s: float
-    max_call_s: float
-    overloaded_retry_ms: int = 5000
 
 
 class NativeDoor:
@@ -109,13 +94,13 @@ class NativeDoor:
         try:
             session = await self._first_message(connection, app_id, outgoing)
             try:
-                await _Conversation(connection, session, self._limits).run()
+                await Conversation(connection, session, self._limits).run()
             finally:
                 session.detach(outgoing)
         except ProtocolError as fault:
             self._metrics.refused.labels(fault.code).inc()
             retry_ms = self._limits.overloaded_retry_ms if fault.entry.retryable else 0
-            outgoing.send(encode(_error(fault, retry_after_ms=retry_ms)))
+            outgoing.send(encode(error_message(fault, retry_after_ms=retry_ms)))
             outgoing.close(fault.entry.close or 1008, fault.code)
         except ConnectionClosed:
             pass  # the session, if there is one, has been told by `detach`
@@ -125,11 +110,11 @@ class NativeDoor:
     async def _first_message(self, connection: ServerConnection, app_id: str, outgoing: Outgoing) -> CallSession:
         try:
             async with asyncio.timeout(self._limits.first_message_timeout_s):
-                payload = await connection.recv(decode=None)
+                payload = await connection.recv()
         except TimeoutError:
             seconds = self._limits.first_message_timeout_s
             raise ProtocolError("timeout", f"no first message within {seconds:g} s; expected start or resume") from None
-        message = self._decode_first(connection, payload)
+        message = _decode_first(payload)
         if isinstance(message, messages.Start):
             session = await self._calls.open(app_id, message)
             session.attach(outgoing, last_seq=0)
@@ -146,26 +131,12 @@ class NativeDoor:
         session.attach(outgoing, message.last_seq)
         return session
 
-    def _decode_first(self, connection: ServerConnection, payload: bytes) -> messages.Start | messages.Resume:
-        if not connection.text_frame:
-            raise ProtocolError("start_expected", "the first message was binary; expected a text frame with start")
-        message = decode_client(payload)
-        if not isinstance(message, messages.Start | messages.Resume):
-            kind = message.__struct_config__.tag
-            raise ProtocolError("start_expected", f"the first message was {kind}; expected start or resume")
-        return message
 
-
-class _Conversation:
-    """Reads one socket's frames into its session, until either ends."""
-
-    def __init__(self, connection: ServerConnection, session: CallSession, limits: DoorLimits) -> None:
-        self._connection = connection
-        self._session = session
-        self._limits = limits
-        audio = session.terms.audio
-        self._audio = audio
-        self._framed = session.framed
-        self._raw = RawDecoder(audio)
-        self._intake = Intake(audio.rate_hz, audio.channels, first_sample=session.samples)
-        self._max_samples = int(limits.max_call_s * audio.rate_hz)
+def _decode_first(payload: str | bytes) -> messages.Start | messages.Resume:
+    if isinstance(payload, bytes):
+        raise ProtocolError("start_expected", "the first message was binary; expected a text frame with start")
+    message = decode_client(payload)
+    if not isinstance(message, messages.Start | messages.Resume):
+        kind = message.__struct_config__.tag
+        raise ProtocolError("start_expected", f"the first message was {kind}; expected start or resume")
+    return message

@@ -156,6 +156,7 @@ class Calls:
             keeping,
             self._patience,
             self._ended,
+            framed=start.framing == "framed",
         )
 
     async def _ruleset(self, app_id: str) -> RuleSet:

@@ -27,6 +27,9 @@ log = structlog.get_logger(__name__)
 LAG_WARNED_MS = 2000
 """Final texts later than this are worth telling the client."""
 STORE_RETRY_S = 1.0
+WAIT_QC_MS = 180_000
+FAST_MS = 2000
+"""A client this far ahead of real time is sending a file, and may wait for the engines."""
 
 
 class Sink(Protocol):
@@ -71,13 +74,15 @@ class CallSession:
         keeping: Keeping,
         patience: Patience,
         on_end: Callable[[CallSession], None],
+        *,
+        framed: bool,
     ) -> None:
         self.app_id = app_id
         self.terms = terms
         self.document = document
         self.record = MessageRecord()
         self.began_at_ms = round(keeping.clock.wall() * 1000)
-        self.paused = False
+        self.framed = framed
         self._core = core
         self._engines = engines
         self._keeping = keeping
@@ -89,11 +94,13 @@ class CallSession:
         self._timers: list[asyncio.TimerHandle] = []
         self._confirm_chains: dict[int, asyncio.Queue[ConfirmSpeech]] = {}
         self._window: asyncio.TimerHandle | None = None
-        self._wait_qc_s = 180.0
-        self._ended_at_ms: int | None = None
+        self._wait_qc_s = WAIT_QC_MS / 1000
+        self.ended_at_ms: int | None = None
         self._audio_position = 0
         self._audio_at_s = 0.0
         self._new_audio = asyncio.Event()
+        self._moved = asyncio.Event()
+        self._began_s = keeping.clock.monotonic()
         self._saving = asyncio.Lock()
         self._lagging = False
         self._own(self._acknowledge())
@@ -113,6 +120,10 @@ class CallSession:
     def live(self) -> bool:
         """Whether the call still takes audio."""
         return self._core.state in (State.LIVE, State.PAUSED)
+
+    @property
+    def expects_audio(self) -> bool:
+        return self._core.state is State.LIVE
 
     @property
     def attached(self) -> bool:
@@ -141,7 +152,7 @@ class CallSession:
         sink, self._sink = self._sink, None
         return sink
 
-    def hang_up(self, reason: str, wait_qc_ms: int) -> None:
+    def hang_up(self, reason: str, wait_qc_ms: int = WAIT_QC_MS) -> None:
         self._wait_qc_s = wait_qc_ms / 1000
         self.receive(HungUp(reason))
 
@@ -149,10 +160,21 @@ class CallSession:
         """Keep a key pressed or a mark, at the present position."""
         self.document.note(kind, value, self.terms.audio.samples_to_ms(self.samples))
 
-    def report(self, error: Error) -> None:
-        """Tell the client what was wrong with what it sent: outside the numbered record, it is no part of the call."""
+    def whisper(self, message: ServerMessage) -> None:
+        """Tell the client something that is about this socket or its messages, not about the call: without a number."""
         if self._sink is not None:
-            self._sink.send(encode(error))
+            self._sink.send(encode(message))
+
+    async def room(self) -> None:
+        """Return when more audio may come: a client that keeps real time never waits for engines, only for the disk."""
+        while self.live and not self._core.has_room(ahead_of_time=self._ahead_ms > FAST_MS):
+            self._moved.clear()
+            await self._moved.wait()
+
+    @property
+    def _ahead_ms(self) -> float:
+        elapsed_ms = (self._keeping.clock.monotonic() - self._began_s) * 1000
+        return self.terms.audio.samples_to_ms(self.samples) - elapsed_ms
 
     # --- the core's side ---
 
@@ -161,6 +183,7 @@ class CallSession:
         was_live = self.live
         for effect in self._core.receive(event):
             self._carry_out(effect)
+        self._moved.set()
         if was_live and not self.live:
             self._after_hangup()
 
@@ -267,7 +290,7 @@ class CallSession:
     # --- the end ---
 
     def _after_hangup(self) -> None:
-        self._ended_at_ms = round(self._keeping.clock.wall() * 1000)
+        self.ended_at_ms = round(self._keeping.clock.wall() * 1000)
         if self._window is not None:
             self._window.cancel()
         loop = asyncio.get_running_loop()
@@ -307,17 +330,16 @@ class CallSession:
             self._window.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
 
+    def snapshot(self) -> dict[str, Any]:
+        """The call's document as of now; its lists are the live ones."""
+        duration_ms = self.terms.audio.samples_to_ms(self.samples)
+        return {**self.document.content, "samples": self.samples, "duration_ms": duration_ms}
+
     async def save(self, state: CallState) -> None:
         """Keep the call's document as it is now."""
-        content = self.document.content
-        content.update(
-            samples=self.samples,
-            duration_ms=self.terms.audio.samples_to_ms(self.samples),
-            language=self.terms.language,
-        )
         async with self._saving:
             await self._keeping.calls.save(
-                CallRecord(self.call_id, self.app_id, state, self.began_at_ms, self._ended_at_ms, content)
+                CallRecord(self.call_id, self.app_id, state, self.began_at_ms, self.ended_at_ms, self.snapshot())
             )
 
 
