@@ -1,7 +1,6 @@
 """What one unit of judgement, the whole recording or one sentence, has heard so far."""
 
 from collections.abc import Iterable, Iterator, Sequence
-from enum import IntFlag
 from typing import TypeAlias
 
 import msgspec
@@ -11,16 +10,19 @@ from protocol.rules.matcher import Hit, Match
 SentenceId: TypeAlias = int | str
 
 
-class Kind(IntFlag):
-    """The ways in which a keyword has been heard."""
-
-    EXACT = 1  # in final text
-    PARTIAL = 2  # in partial text
-    SOUND = 4  # by pinyin, in final text
-    PARTIAL_SOUND = 8
-
-
-NOT_HEARD = Kind(0)
+# The ways in which a keyword has been heard, as bits of one int (an IntFlag would double a sentence's cost).
+Kinds: TypeAlias = int
+NOT_HEARD = 0
+EXACT = 1  # in final text
+PARTIAL = 2  # in partial text
+SOUND = 4  # by pinyin, in final text
+PARTIAL_SOUND = 8
+_KINDS: dict[tuple[Match, bool], Kinds] = {
+    ("exact", False): EXACT,
+    ("exact", True): PARTIAL,
+    ("pinyin", False): SOUND,
+    ("pinyin", True): PARTIAL_SOUND,
+}
 
 
 class Evidence(msgspec.Struct, frozen=True):
@@ -40,7 +42,7 @@ class Heard(msgspec.Struct, frozen=True):
     order: int
     nth: int  # of this keyword in this sentence
     keyword_id: int
-    kind: Kind
+    kind: Kinds
     evidence: Evidence
 
     @property
@@ -62,10 +64,7 @@ def located(sentence_id: SentenceId, text: str, hits: Sequence[Hit], *, order: i
     heard: HeardByKeyword = {}
     for hit in hits:
         before = heard.setdefault(hit.keyword_id, [])
-        if hit.match == "exact":
-            kind = Kind.PARTIAL if partial else Kind.EXACT
-        else:
-            kind = Kind.PARTIAL_SOUND if partial else Kind.SOUND
+        kind = _KINDS[hit.match, partial]
         evidence = Evidence(sentence_id, text, hit.begin, hit.end, hit.keyword, hit.match)
         before.append(Heard(order, len(before), hit.keyword_id, kind, evidence))
     return heard
@@ -89,7 +88,7 @@ class Hearing:
     def __init__(self) -> None:
         self.closed = False
         self._settled: HeardByKeyword = {}
-        self._settled_kinds: dict[int, Kind] = {}
+        self._settled_kinds: dict[int, Kinds] = {}
         self._open: dict[SentenceId, _OpenSentence] = {}
 
     def add_partial(self, sentence_id: SentenceId, heard: HeardByKeyword) -> set[int]:
@@ -110,7 +109,7 @@ class Hearing:
             self._settled_kinds[keyword_id] = kinds
         return heard.keys() | (sentence.ever.keys() if sentence else set())
 
-    def kinds(self, keyword_id: int, *, ever: bool) -> Kind:
+    def kinds(self, keyword_id: int, *, ever: bool) -> Kinds:
         """How a keyword has been heard; of open sentences in the newest partial text, or in `ever` one of them."""
         kinds = self._settled_kinds.get(keyword_id, NOT_HEARD)
         for sentence in self._open.values():
@@ -118,7 +117,7 @@ class Hearing:
                 kinds |= one.kind
         return kinds
 
-    def heard(self, keyword_ids: Iterable[int], *, kinds: Kind, ever: bool) -> Iterator[Heard]:
+    def heard(self, keyword_ids: Iterable[int], *, kinds: Kinds, ever: bool) -> Iterator[Heard]:
         """The hits of some kinds, of open sentences as in `kinds`."""
         for keyword_id in keyword_ids:
             sources = [self._settled]

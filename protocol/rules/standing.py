@@ -5,7 +5,7 @@ from typing import Literal, NamedTuple, TypeAlias
 import msgspec
 
 from protocol.rules.grammar import Keyword, format_expression
-from protocol.rules.hearing import NOT_HEARD, Heard, Hearing, Kind, in_order
+from protocol.rules.hearing import EXACT, NOT_HEARD, PARTIAL, PARTIAL_SOUND, SOUND, Heard, Hearing, Kinds, in_order
 from protocol.rules.kleene import Truth, evaluate, made_true
 from protocol.rules.matcher import CompiledRule
 
@@ -17,14 +17,14 @@ class _Assumption(NamedTuple):
     """What one takes for granted to call a rule true, and the kinds of hearing that count under it."""
 
     pending: tuple[Pending, ...]
-    counted: Kind
+    counted: Kinds
 
 
-_COUNTED: dict[tuple[bool, bool], Kind] = {
-    (False, False): Kind.EXACT,
-    (True, False): Kind.EXACT | Kind.PARTIAL,
-    (False, True): Kind.EXACT | Kind.SOUND,
-    (True, True): Kind.EXACT | Kind.PARTIAL | Kind.SOUND | Kind.PARTIAL_SOUND,
+_COUNTED: dict[tuple[bool, bool], Kinds] = {
+    (False, False): EXACT,
+    (True, False): EXACT | PARTIAL,
+    (False, True): EXACT | SOUND,
+    (True, True): EXACT | PARTIAL | SOUND | PARTIAL_SOUND,
 }
 
 
@@ -45,7 +45,7 @@ _FEWEST_FIRST = (
     _EVERYTHING,
 )
 _ALL_KINDS = _EVERYTHING.counted
-_IN_FINAL_TEXT = Kind.EXACT | Kind.SOUND
+_IN_FINAL_TEXT = EXACT | SOUND
 
 
 class Standing(msgspec.Struct, frozen=True):
@@ -64,7 +64,7 @@ class _Case:
         self.rule = rule
         self.hearing = hearing
         self.alerted = alerted
-        self.considered = _ALL_KINDS if by_sound else Kind.EXACT | Kind.PARTIAL
+        self.considered = _ALL_KINDS if by_sound else EXACT | PARTIAL
         self.kinds = {
             position: hearing.kinds(keyword_id, ever=alerted and position not in rule.forbidden) & self.considered
             for position, keyword_id in rule.keyword_ids.items()
@@ -78,9 +78,9 @@ class _Case:
 
     def forbidden(self, position: int, assumption: _Assumption) -> Truth:
         kinds = self.kinds[position]
-        if kinds & Kind.EXACT:
+        if kinds & EXACT:
             return True
-        if kinds & Kind.SOUND:
+        if kinds & SOUND:
             return None  # probably said: no alert, but nothing is settled
         if kinds and not self.alerted:
             return None  # only in partial text: keeps a new alert back, takes none back
@@ -97,7 +97,7 @@ class _Case:
     def any_positive_heard(self) -> bool:
         return any(kinds for position, kinds in self.kinds.items() if position not in self.rule.forbidden)
 
-    def standing(self, state: State, assumption: _Assumption, kinds: Kind) -> Standing:
+    def standing(self, state: State, assumption: _Assumption, kinds: Kinds) -> Standing:
         heard = self.hearing.heard(self.rule.positive, kinds=kinds & self.considered, ever=self.alerted)
         part = made_true(self.rule.tree, self.truth(assumption))
         return Standing(state, assumption.pending, in_order(heard), format_expression(part) if part else "")
@@ -124,12 +124,12 @@ def stand(rule: CompiledRule, hearing: Hearing, *, alerted: bool, by_sound: bool
     says that it stood provisionally before: partial text takes nothing back.
     """
     case = _Case(rule, hearing, alerted=alerted, by_sound=by_sound)
+    if not case.holds(_EVERYTHING):  # the common case, and what holds under fewer assumptions holds under all
+        return None
     if case.holds(_NOTHING):
         # Evidence of an alert that is final can't be taken back: only final text counts.
         return case.standing("final", _NOTHING, _IN_FINAL_TEXT)
-    if not case.any_positive_heard() or not case.holds(_EVERYTHING):
+    if not case.any_positive_heard():
         return None
-    for assumption in _FEWEST_FIRST:
-        if case.holds(assumption):
-            return case.standing("provisional", assumption, _ALL_KINDS)
-    raise AssertionError("everything assumed holds, so some assumption does")
+    fewest = next(assumption for assumption in _FEWEST_FIRST if case.holds(assumption))
+    return case.standing("provisional", fewest, _ALL_KINDS)
