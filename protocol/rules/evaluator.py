@@ -5,7 +5,7 @@ from typing import Literal, TypeAlias
 
 import msgspec
 
-from protocol.rules.hearing import Evidence, Heard, Hearing, SentenceId, in_order, located
+from protocol.rules.hearing import Evidence, Heard, Hearing, Identity, SentenceId, in_order, located
 from protocol.rules.matcher import CompiledRule, Hit, Rule, RuleSet
 from protocol.rules.standing import Pending, Standing, State, stand
 
@@ -34,7 +34,7 @@ class _Record:
     def __init__(self, compiled: CompiledRule) -> None:
         self.compiled = compiled
         self.standings: dict[SentenceId | None, Standing] = {}
-        self.told: set[tuple[SentenceId, int, int]] = set()
+        self.told: set[Identity] = set()
         self.verdict = Verdict(compiled.rule, "none")
 
     def put(self, unit: SentenceId | None, standing: Standing | None) -> Verdict | None:
@@ -190,12 +190,8 @@ class CallEvaluator:
             if record is None:
                 record = self._records[index] = _Record(compiled)
             before = record.standings.get(unit)
-            standing = stand(
-                compiled,
-                hearing,
-                alerted=before is not None and before.state == "provisional",
-                by_sound=self._pinyin or compiled.rule.pinyin,
-            )
+            told = record.told if before is not None and before.state == "provisional" else None
+            standing = stand(compiled, hearing, told=told, by_sound=self._pinyin or compiled.rule.pinyin)
             verdict = record.put(unit, standing)
             if verdict is not None:
                 changed.append(verdict)

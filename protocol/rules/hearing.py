@@ -1,6 +1,6 @@
 """What one unit of judgement, the whole recording or one sentence, has heard so far."""
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Container, Iterable, Iterator, Sequence
 from typing import TypeAlias
 
 import msgspec
@@ -36,6 +36,10 @@ class Evidence(msgspec.Struct, frozen=True):
     match: Match
 
 
+Identity: TypeAlias = tuple[SentenceId, int, int]
+"""Sentence, keyword and which occurrence: the same when the sentence's text grows or becomes final."""
+
+
 class Heard(msgspec.Struct, frozen=True):
     """A hit with what orders it among others and what tells whether it was seen before."""
 
@@ -46,8 +50,8 @@ class Heard(msgspec.Struct, frozen=True):
     evidence: Evidence
 
     @property
-    def identity(self) -> tuple[SentenceId, int, int]:
-        """The same when the sentence's text grows or becomes final."""
+    def identity(self) -> Identity:
+        """What this hit is, whatever its text and place in it."""
         return self.evidence.sentence_id, self.keyword_id, self.nth
 
 
@@ -81,6 +85,11 @@ class _OpenSentence:
         self.newest = heard
         self.ever.update(heard)
 
+    def heard(self, keyword_id: int, told: Container[Identity]) -> Sequence[Heard]:
+        if keyword_id in self.newest:
+            return self.newest[keyword_id]
+        return [one for one in self.ever.get(keyword_id, ()) if one.identity in told]
+
 
 class Hearing:
     """The keywords heard in the sentences of one unit; `closed` once nothing more can be heard."""
@@ -109,18 +118,17 @@ class Hearing:
             self._settled_kinds[keyword_id] = kinds
         return heard.keys() | (sentence.ever.keys() if sentence else set())
 
-    def kinds(self, keyword_id: int, *, ever: bool) -> Kinds:
-        """How a keyword has been heard; of open sentences in the newest partial text, or in `ever` one of them."""
+    def kinds(self, keyword_id: int, told: Container[Identity]) -> Kinds:
+        """How a keyword has been heard: in final text, in newest partial text, and in older if it was `told`."""
         kinds = self._settled_kinds.get(keyword_id, NOT_HEARD)
         for sentence in self._open.values():
-            for one in (sentence.ever if ever else sentence.newest).get(keyword_id, ()):
+            for one in sentence.heard(keyword_id, told):
                 kinds |= one.kind
         return kinds
 
-    def heard(self, keyword_ids: Iterable[int], *, kinds: Kinds, ever: bool) -> Iterator[Heard]:
-        """The hits of some kinds, of open sentences as in `kinds`."""
+    def heard(self, keyword_ids: Iterable[int], kinds: Kinds, told: Container[Identity]) -> Iterator[Heard]:
+        """The hits of some kinds, of the same texts as in `kinds`."""
         for keyword_id in keyword_ids:
-            sources = [self._settled]
-            sources.extend(sentence.ever if ever else sentence.newest for sentence in self._open.values())
-            for source in sources:
-                yield from (one for one in source.get(keyword_id, ()) if one.kind & kinds)
+            yield from (one for one in self._settled.get(keyword_id, ()) if one.kind & kinds)
+            for sentence in self._open.values():
+                yield from (one for one in sentence.heard(keyword_id, told) if one.kind & kinds)

@@ -1,11 +1,23 @@
 """How one rule stands after what has been heard: true for good, provisionally true, or neither."""
 
+from collections.abc import Container
 from typing import Literal, NamedTuple, TypeAlias
 
 import msgspec
 
 from protocol.rules.grammar import Keyword, format_expression
-from protocol.rules.hearing import EXACT, NOT_HEARD, PARTIAL, PARTIAL_SOUND, SOUND, Heard, Hearing, Kinds, in_order
+from protocol.rules.hearing import (
+    EXACT,
+    NOT_HEARD,
+    PARTIAL,
+    PARTIAL_SOUND,
+    SOUND,
+    Heard,
+    Hearing,
+    Identity,
+    Kinds,
+    in_order,
+)
 from protocol.rules.kleene import Truth, evaluate, made_true
 from protocol.rules.matcher import CompiledRule
 
@@ -58,15 +70,16 @@ class Standing(msgspec.Struct, frozen=True):
 
 
 class _Case:
-    """One rule before what has been heard. `alerted`: an alert is out, which only final text may take back."""
+    """One rule before what has been heard."""
 
-    def __init__(self, rule: CompiledRule, hearing: Hearing, *, alerted: bool, by_sound: bool) -> None:
+    def __init__(self, rule: CompiledRule, hearing: Hearing, told: Container[Identity] | None, by_sound: bool) -> None:
         self.rule = rule
         self.hearing = hearing
-        self.alerted = alerted
+        self.alerted = told is not None
+        self.told: Container[Identity] = told or ()
         self.considered = _ALL_KINDS if by_sound else EXACT | PARTIAL
         self.kinds = {
-            position: hearing.kinds(keyword_id, ever=alerted and position not in rule.forbidden) & self.considered
+            position: hearing.kinds(keyword_id, () if position in rule.forbidden else self.told) & self.considered
             for position, keyword_id in rule.keyword_ids.items()
         }
 
@@ -98,7 +111,7 @@ class _Case:
         return any(kinds for position, kinds in self.kinds.items() if position not in self.rule.forbidden)
 
     def standing(self, state: State, assumption: _Assumption, kinds: Kinds) -> Standing:
-        heard = self.hearing.heard(self.rule.positive, kinds=kinds & self.considered, ever=self.alerted)
+        heard = self.hearing.heard(self.rule.positive, kinds & self.considered, self.told)
         part = made_true(self.rule.tree, self.truth(assumption))
         return Standing(state, assumption.pending, in_order(heard), format_expression(part) if part else "")
 
@@ -116,14 +129,14 @@ class _TruthUnder:
         return self.case.wanted(keyword.position, self.assumption)
 
 
-def stand(rule: CompiledRule, hearing: Hearing, *, alerted: bool, by_sound: bool) -> Standing | None:
+def stand(rule: CompiledRule, hearing: Hearing, *, told: Container[Identity] | None, by_sound: bool) -> Standing | None:
     """How `rule` stands before what has been heard; None when there is nothing to say for it.
 
     `final` when no later words undo it. `provisional` when it would be true if the call ended now and a
-    positive keyword was heard; `pending` then names the fewest assumptions that make it true. `alerted`
-    says that it stood provisionally before: partial text takes nothing back.
+    positive keyword was heard; `pending` then names the fewest assumptions that make it true. `told`: the
+    evidence of an alert that is out and provisional (None: there is none), which partial text can't take back.
     """
-    case = _Case(rule, hearing, alerted=alerted, by_sound=by_sound)
+    case = _Case(rule, hearing, told, by_sound)
     if not case.holds(_EVERYTHING):  # the common case, and what holds under fewer assumptions holds under all
         return None
     if case.holds(_NOTHING):

@@ -71,6 +71,7 @@ def test_no_verdict_repeats_and_final_verdicts_stay(
     live = CallEvaluator(ruleset, scope=scope, pinyin=pinyin)
     last: dict[str, Verdict] = {}
     finished: set[int] = set()
+    texts: dict[int, str] = {}
     for number, text, partial in data.draw(
         st.lists(st.tuples(st.integers(0, 3), sentences, st.booleans()), max_size=8)
     ):
@@ -81,7 +82,9 @@ def test_no_verdict_repeats_and_final_verdicts_stay(
         else:
             changed = live.final(number, text)
             finished.add(number)
+        texts[number] = text
         for verdict in changed:
+            assert all(hit.text == texts[int(hit.sentence_id)] for hit in verdict.added)
             before = last.get(verdict.rule.expression, Verdict(verdict.rule, "none"))
             assert before.state != "final" or verdict.state == "final"
             assert (verdict.state, verdict.pending) != (before.state, before.pending) or verdict.added

@@ -1,7 +1,9 @@
+from collections.abc import Container
+
 import pytest
 
 from protocol.rules import CallEvaluator, Rule, RuleSet, Scope, Verdict
-from protocol.rules.hearing import Hearing
+from protocol.rules.hearing import Hearing, Identity
 from protocol.rules.matcher import CompiledRule
 from protocol.rules.standing import Standing, stand
 
@@ -104,6 +106,15 @@ def test_keywords_of_two_different_partial_texts_of_a_sentence_do_not_add_up() -
     assert rules.partial(1, "缺货") == []
     assert rules.partial(1, "退款") == []
     assert state(rules.partial(1, "缺货退款")) == ("provisional", ("partial_text",))
+
+
+def test_what_older_partial_text_held_is_no_evidence_unless_it_was_told() -> None:
+    rules = call("(缺货||退款)&&!逾期")
+    assert rules.partial(1, "缺货逾期") == []
+    assert rules.partial(1, "缺口") == []
+    assert [hit.keyword for hit in only(rules.partial(2, "退款")).hits] == ["退款"]
+    again = only(rules.partial(3, "退款"))
+    assert [(hit.sentence_id, hit.keyword) for hit in again.hits] == [(2, "退款"), (3, "退款")]
 
 
 def test_a_forbidden_word_in_partial_text_keeps_a_new_verdict_back_until_the_final_text_drops_it() -> None:
@@ -263,9 +274,11 @@ def test_scope_sentence_makes_a_rule_of_negatives_true_at_the_first_sentence_wit
 def test_a_sentence_costs_work_for_the_rules_it_touches_only(monkeypatch: pytest.MonkeyPatch) -> None:
     looked_at: list[str] = []
 
-    def counted(rule: CompiledRule, hearing: Hearing, *, alerted: bool, by_sound: bool) -> Standing | None:
+    def counted(
+        rule: CompiledRule, hearing: Hearing, *, told: Container[Identity] | None, by_sound: bool
+    ) -> Standing | None:
         looked_at.append(rule.rule.expression)
-        return stand(rule, hearing, alerted=alerted, by_sound=by_sound)
+        return stand(rule, hearing, told=told, by_sound=by_sound)
 
     monkeypatch.setattr("protocol.rules.evaluator.stand", counted)
     rules = call("贷款", "!逾期", *(f"word{number}" for number in range(500)))
