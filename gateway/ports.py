@@ -249,8 +249,8 @@ class Journal(Protocol):
     async def seal(self, call_id: str) -> Path:
         """Copy the call out to its WAV file, durably; doing it again gives the same file."""
 
-    def release(self, call_id: str) -> None:
-        """The call is safe elsewhere: its part of the journal may go."""
+    async def release(self, call_id: str) -> None:
+        """The call is safe elsewhere: its part of the journal may go. Raises OSError; the call is then found again."""
 
 
 CallState = Literal["live", "judging", "judged", "failed"]

@@ -250,7 +250,7 @@ class Calls:
             )
         task = quality_task(header.app_id, terms, recording, terms.language, terms.categories)
         await keeping.tasks.put(task, call.call_id)
-        keeping.journal.release(call.call_id)
+        await keeping.journal.release(call.call_id)
 
     async def stop(self) -> None:
         """Take no new calls and let go of those in memory; the journal has them. Waits for what is being kept."""
