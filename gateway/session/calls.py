@@ -210,12 +210,15 @@ class Calls:
         self._later(self._file(session))
 
     async def _file(self, session: CallSession) -> None:
-        await session.uploaded()
+        handed_in = await session.uploaded()
         qc = session.document.content["qc"] or {}
         if "missed" not in qc:
             await session.save("judging")
         else:
             await session.save("failed" if session.document.content["reason"] == "qc_failed" else "judged")
+        if handed_in:  # else the journal has the only copy, and the next start hands it in
+            self._keeping.journal.close_call(session.call_id)
+            await self._keeping.journal.release(session.call_id)
 
     # --- starting and stopping ---
 
@@ -243,7 +246,7 @@ class Calls:
         )
         recording = await keeping.journal.seal(call.call_id)
         known = await keeping.calls.get(header.app_id, call.call_id)
-        if known is None or known.state == "live":
+        if known is None or known.state in ("live", "judging"):
             now_ms = round(keeping.clock.wall() * 1000)
             await keeping.calls.save(
                 CallRecord(call.call_id, header.app_id, "judging", header.began_at_ms, now_ms, document.content)

@@ -302,12 +302,10 @@ class CallSession:
 
     async def _upload(self, upload: UploadRecording) -> None:
         keeping = self._keeping
-        keeping.journal.close_call(self.call_id)
         recording = await keeping.journal.seal(self.call_id)
         await self.save("judging")
         task = quality_task(self.app_id, self.terms, recording, upload.language, upload.categories)
         await keeping.tasks.put(task, self.call_id)
-        await keeping.journal.release(self.call_id)
 
     def _end(self) -> None:
         for timer in self._timers:
@@ -316,10 +314,12 @@ class CallSession:
             task.cancel()
         self._on_end(self)
 
-    async def uploaded(self) -> None:
-        """Return once voice QC's queue has the recording, if the call has hung up."""
-        if self._uploading is not None:
-            await asyncio.wait([self._uploading])
+    async def uploaded(self) -> bool:
+        """Return once voice QC's queue has the recording; False when it could not be handed in."""
+        if self._uploading is None:
+            return False
+        await asyncio.wait([self._uploading])
+        return not self._uploading.cancelled() and self._uploading.exception() is None
 
     async def stop(self) -> None:
         """Let go of the call without ending it: the journal has it, and the next start goes on from there."""
