@@ -10,6 +10,7 @@ from websockets.asyncio.server import ServerConnection
 from gateway.call.events import ClientSpoke, Continued, Paused, Updated
 from gateway.call.intake import Intake
 from gateway.call.machine import IllegalEvent
+from gateway.doors.outgoing import Outgoing
 from gateway.session.session import CallSession
 from protocol import messages
 from protocol.codec import AudioFrame, RawDecoder, decode_client, decode_framed
@@ -30,9 +31,12 @@ class DoorLimits:
 class Conversation:
     """Reads until the socket closes. A fault that only this message is guilty of is answered and the call goes on."""
 
-    def __init__(self, connection: ServerConnection, session: CallSession, limits: DoorLimits) -> None:
+    def __init__(
+        self, connection: ServerConnection, session: CallSession, outgoing: Outgoing, limits: DoorLimits
+    ) -> None:
         self._connection = connection
         self._session = session
+        self._outgoing = outgoing
         self._limits = limits
         self._audio = session.terms.audio
         self._raw = RawDecoder(self._audio)
@@ -40,9 +44,14 @@ class Conversation:
         self._last_audio_s = asyncio.get_running_loop().time()
 
     async def run(self) -> None:
-        """Return never; raises ConnectionClosed when the socket is gone, ProtocolError for a fault that closes it."""
+        """Return when another socket has taken the call, or the call has failed.
+
+        Raises ConnectionClosed when the socket is gone, ProtocolError for a fault that closes it.
+        """
         while True:
             payload = await self._next()
+            if not self._session.carried_by(self._outgoing):
+                return  # what is still in the buffers of this socket will come again on the other
             try:
                 if isinstance(payload, bytes):
                     await self._hear(payload)

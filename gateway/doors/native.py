@@ -100,7 +100,7 @@ class NativeDoor:
         try:
             session = await self._first_message(connection, app_id, outgoing)
             try:
-                await Conversation(connection, session, self._limits).run()
+                await Conversation(connection, session, outgoing, self._limits).run()
             finally:
                 session.detach(outgoing)
         except ProtocolError as fault:

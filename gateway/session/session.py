@@ -129,6 +129,9 @@ class CallSession:
     def attached(self) -> bool:
         return self._sink is not None
 
+    def carried_by(self, sink: Sink) -> bool:
+        return self._sink is sink
+
     def attach(self, sink: Sink, last_seq: int) -> None:
         """Carry the call on this socket from here; what came after `last_seq` is sent again. The old one is gone."""
         self._sink = sink

@@ -91,7 +91,7 @@ def check_log(log: list[ServerMessage]) -> None:
     finals = [one for one in log if isinstance(one, Transcript) and one.final]
     assert [one.text for one in finals] == ["i want a refund now", "nice weather today"]
     assert "".join(word.text for word in finals[0].words) == finals[0].text
-    assert [one.text for one in log if isinstance(one, Transcript) and not one.final][0] == "i want a"
+    assert next(one.text for one in log if isinstance(one, Transcript) and not one.final) == "i want a"
     labels = [one for one in log if isinstance(one, Speaker)]
     assert labels[0].state == "known"
     assert (labels[0].name, labels[0].net_speech_ms) == ("Anna", 3000)
@@ -204,10 +204,9 @@ async def test_a_recogniser_that_is_gone_leaves_segments_without_text_and_the_ca
 
 
 async def test_a_client_that_does_not_wait_for_the_verdict_is_told_that_it_is_pending(tmp_path: Path) -> None:
-    async with running(tmp_path, Options(qc_result=None)) as world:
-        async with world.call() as wire:
-            await wire.send(silence(100))
-            await wire.send(Hangup(wait_qc_ms=0))
-            ended = await wire.until(Ended)
+    async with running(tmp_path, Options(qc_result=None)) as world, world.call() as wire:
+        await wire.send(silence(100))
+        await wire.send(Hangup(wait_qc_ms=0))
+        ended = await wire.until(Ended)
     assert ended.reason == "qc_pending"
     assert list(world.tasks.tasks) == [wire.started.call_id]

@@ -54,9 +54,15 @@ M = TypeVar("M")
 
 @dataclass
 class LoudnessConfirmer:
-    """Loud is speech."""
+    """Loud is speech. While `free` is not set, no answer comes."""
+
+    free: asyncio.Event = field(default_factory=asyncio.Event)
+
+    def __post_init__(self) -> None:
+        self.free.set()
 
     async def confirm(self, pcm: bytes, rate_hz: int, state: bytes | None) -> SpeechProbabilities:
+        await self.free.wait()
         window = 2 * 32 * rate_hz // 1000
         cuts = (pcm[at : at + window] for at in range(0, len(pcm), window))
         return SpeechProbabilities(tuple(0.99 if loud(cut) else 0.01 for cut in cuts), b"")
@@ -190,6 +196,7 @@ class World:
     server: Server
     calls: Calls
     recordings: Recordings
+    confirmer: LoudnessConfirmer
     recognizer: ScriptedRecognizer
     voiceprint: ScriptedVoiceprint
     records: CallsInMemory
@@ -237,9 +244,7 @@ class Wire:
 
     async def send(self, message: ClientMessage | Mapping[str, Any] | str | bytes) -> None:
         """A message or mapping as JSON text, a string as it is, bytes as a binary frame."""
-        if isinstance(message, bytes):
-            await self.connection.send(message)
-        elif isinstance(message, str):
+        if isinstance(message, (bytes, str)):
             await self.connection.send(message)
         else:
             payload = msgspec.json.encode(message) if isinstance(message, Mapping) else encode(message)
@@ -285,11 +290,11 @@ async def running(data_dir: Path, options: Options | None = None) -> AsyncIterat
     recordings = Recordings(data_dir)
     journal = FileJournal(data_dir, recordings, limits=JournalLimits(commit_interval_ms=5))
     await journal.start()
-    recognizer, voiceprint = ScriptedRecognizer(), ScriptedVoiceprint()
+    confirmer, recognizer, voiceprint = LoudnessConfirmer(), ScriptedRecognizer(), ScriptedVoiceprint()
     records, tasks = CallsInMemory(), TasksInMemory(options.qc_result)
     stored = tuple(StoredCategory(name, "", tuple(contents)) for name, contents in options.rules.items())
     calls = Calls(
-        Engines(LoudnessConfirmer(), recognizer, voiceprint),
+        Engines(confirmer, recognizer, voiceprint),
         Keeping(journal, records, tasks, clock, metrics),
         FixedRules(stored),
         CallSettings(gate=LoudnessGate),
@@ -304,7 +309,7 @@ async def running(data_dir: Path, options: Options | None = None) -> AsyncIterat
     port = server.sockets[0].getsockname()[1]
     url = f"ws://127.0.0.1:{port}/v1/calls"
     try:
-        yield World(url, server, calls, recordings, recognizer, voiceprint, records, tasks, metrics)
+        yield World(url, server, calls, recordings, confirmer, recognizer, voiceprint, records, tasks, metrics)
     finally:
         server.close()
         await server.wait_closed()
