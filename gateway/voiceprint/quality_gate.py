@@ -23,8 +23,9 @@ _NEARLY = 0.999
 class Limits:
     """What is refused. Levels are dB below a full-scale square wave.
 
-    The defaults leave room: the quietest of 60 clips of read speech measured -34 dBFS. Those clips, amplified 2x past
-    full scale, clip 5 % of their samples at most; amplified 4x, 8 % in the median.
+    The defaults leave room: the quietest of 60 clips of read speech measured -34 dBFS, and none had a clipped share,
+    mu-law at 8 kHz included, above 0.03 %. Amplified 2x past full scale their shares were 1 % in the median and 5.6 %
+    at most; amplified 4x, 9 % in the median.
     """
 
     min_duration_ms: int = MIN_AUDIO_MS

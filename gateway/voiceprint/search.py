@@ -13,7 +13,7 @@ from gateway.ports import Embedding, VoiceprintRow
 from protocol.voiceprint import Scope
 
 INLINE_ROWS = 10_000
-"""Up to this many voices the product takes about a millisecond and runs on the event loop; above, in a thread."""
+"""Up to this many voices the product takes under a millisecond and runs on the event loop; above, in a thread."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,43 +33,58 @@ class Hit:
 
 @dataclass(frozen=True, slots=True)
 class _Snapshot:
-    """A shelf as it was when a search began. Later changes leave it alone."""
+    """A shelf as it was when a search began. Of later changes it sees at most that a voice is gone."""
 
     vectors: NDArray[np.float32]
+    penalties: NDArray[np.float32]
     entries: Sequence[Entry]
 
 
 class _Shelf:
     """The voices of one tag: row i of the matrix is the voice of `entries[i]`.
 
-    Rows that a search may be reading are never written again: adding writes past them, removing copies.
+    A search in a thread may be reading rows, so their vectors are never written again: adding writes past them,
+    removing gives a row the penalty -inf, and once a quarter of the rows is gone the rest moves to new arrays.
     """
 
     def __init__(self, dimensions: int) -> None:
         self._vectors: NDArray[np.float32] = np.empty((4, dimensions), dtype=np.float32)
+        self._penalties: NDArray[np.float32] = np.zeros(4, dtype=np.float32)
         self._entries: list[Entry] = []
+        self._rows: dict[str, int] = {}
 
     def __len__(self) -> int:
-        return len(self._entries)
+        return len(self._rows)
 
     def snapshot(self) -> _Snapshot:
-        return _Snapshot(self._vectors[: len(self._entries)], self._entries)
+        size = len(self._entries)
+        return _Snapshot(self._vectors[:size], self._penalties[:size], self._entries)
 
     def add(self, entry: Entry, vector: Embedding) -> None:
         size = len(self._entries)
         if size == len(self._vectors):
-            grown = np.empty((2 * size, self._vectors.shape[1]), dtype=np.float32)
-            grown[:size] = self._vectors
-            self._vectors = grown
+            self._move(list(range(size)), capacity=2 * size)
         self._vectors[size] = vector
+        self._rows[entry.print_id] = size
         self._entries.append(entry)
 
-    def remove(self, print_ids: frozenset[str]) -> None:
-        kept = [row for row, entry in enumerate(self._entries) if entry.print_id not in print_ids]
-        vectors = np.empty((max(4, len(kept)), self._vectors.shape[1]), dtype=np.float32)
+    def remove(self, print_ids: Iterable[str]) -> None:
+        for print_id in print_ids:
+            if (row := self._rows.pop(print_id, None)) is not None:
+                self._penalties[row] = -np.inf
+        size = len(self._entries)
+        if 4 * (size - len(self._rows)) > size:
+            kept = list(self._rows.values())
+            self._entries = [self._entries[row] for row in kept]
+            self._rows = {entry.print_id: row for row, entry in enumerate(self._entries)}
+            self._move(kept, capacity=max(4, len(kept)))
+
+    def _move(self, kept: list[int], *, capacity: int) -> None:
+        vectors = np.empty((capacity, self._vectors.shape[1]), dtype=np.float32)
+        penalties = np.zeros(capacity, dtype=np.float32)
         vectors[: len(kept)] = self._vectors[kept]
-        self._vectors = vectors
-        self._entries = [self._entries[row] for row in kept]
+        penalties[: len(kept)] = self._penalties[kept]
+        self._vectors, self._penalties = vectors, penalties
 
 
 class VoiceIndex:
@@ -100,7 +115,7 @@ class VoiceIndex:
         shelves = self._shelves.get((app_id, org_id), {})
         if (shelf := shelves.get(tag_id)) is None:
             return
-        shelf.remove(frozenset(print_ids))
+        shelf.remove(print_ids)
         if not len(shelf):
             del shelves[tag_id]
         if not shelves:
@@ -127,8 +142,9 @@ class VoiceIndex:
 def _closest(snapshots: Sequence[_Snapshot], embedding: Embedding, top: int) -> list[Hit]:
     hits: list[Hit] = []
     for snapshot in snapshots:
-        cosines = snapshot.vectors @ embedding
+        cosines = snapshot.vectors @ embedding + snapshot.penalties
         rows = np.argpartition(-cosines, top)[:top] if len(cosines) > top else np.arange(len(cosines))
-        hits += [Hit(snapshot.entries[row], float(cosines[row])) for row in sorted(rows.tolist())]
+        alive = sorted(rows[cosines[rows] > -np.inf].tolist())
+        hits += [Hit(snapshot.entries[row], float(cosines[row])) for row in alive]
     hits.sort(key=lambda hit: -hit.cosine)
     return hits[:top]

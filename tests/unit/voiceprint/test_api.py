@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import io
 import re
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -62,7 +63,7 @@ async def get(http: Client, path: str, app_id: str = "acme", **query: Any) -> An
 async def post(
     http: Client,
     path: str,
-    audio: bytes | None,
+    audio: bytes | str | None,
     *,
     filename: str = "a.wav",
     kind: str = "audio/*",
@@ -73,8 +74,10 @@ async def post(
     for name, value in {**ORG, **fields}.items():
         if value:
             form.add_field(name, value)
-    if audio is not None:
-        form.add_field("audio", audio, filename=filename, content_type=kind)
+    if isinstance(audio, str):
+        form.add_field("audio", audio)
+    elif audio is not None:
+        form.add_field("audio", io.BytesIO(audio), filename=filename, content_type=kind)
     async with http.post(path, data=form, headers=signed(app_id)) as response:
         assert response.status == 200
         return await response.json()
@@ -292,12 +295,12 @@ async def test_audio_by_link_in_a_plain_form(http: Client) -> None:
     ],
 )
 async def test_links_that_cannot_be_followed_have_their_codes(http: Client, url: str, code: str) -> None:
-    assert refusal(await post(http, "/voiceid/register", None, spk_name="a", audio=url))[0] == code
+    assert refusal(await post(http, "/voiceid/register", url, spk_name="a"))[0] == code
 
 
 async def test_without_a_fetcher_every_host_is_off_the_list(http: Client, desk: Desk) -> None:
     desk.reader._fetcher = None
-    answer = await post(http, "/voiceid/register", None, spk_name="a", audio="http://files.example/a.wav")
+    answer = await post(http, "/voiceid/register", "http://files.example/a.wav", spk_name="a")
     assert refusal(answer)[0] == "10107"
     assert "fetch list does not allow the host files.example" in answer["msg"]
 
