@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import io
+import wave
 from dataclasses import dataclass
 
 import av
@@ -83,6 +85,9 @@ class ClipReader:
             raise VoiceprintError(Code.MISSING_PARAMETER, "audio is an empty file")
         if audio.is_raw_pcm:
             return clip_of_pcm(audio.data, RAW_PCM_RATE_HZ)
+        # What most clients send needs no decoder, and no process of its own to run it in.
+        if plain := await asyncio.to_thread(_plain_wav, audio.data):
+            return plain
         return await self._decode(audio)
 
     async def _fetch(self, audio: AudioUrl) -> FetchedFile:
@@ -108,6 +113,21 @@ class ClipReader:
         except Unavailable as error:
             raise VoiceprintError(Code.COMPONENT_ERROR, f"the audio decoder cannot answer: {error}") from error
         return Clip(decoded.pcm, decoded.rate_hz, decoded.channels)
+
+
+def _plain_wav(data: bytes) -> Clip | None:
+    """A WAV of 16-bit PCM as a clip; None for whatever else it may be: that is for the decoder to say."""
+    if data[:4] != b"RIFF":
+        return None
+    try:
+        with wave.open(io.BytesIO(data)) as file:
+            rate_hz, channels = file.getframerate(), file.getnchannels()
+            if file.getsampwidth() != 2 or rate_hz not in _KEPT_RATES_HZ or channels > len(_FLAC_LAYOUTS):
+                return None
+            pcm = file.readframes(rate_hz * MAX_AUDIO_S)
+    except (wave.Error, EOFError):
+        return None
+    return Clip(pcm[: len(pcm) // (2 * channels) * 2 * channels], rate_hz, channels)
 
 
 def _s16le(samples: NDArray[np.int16] | NDArray[np.float32]) -> bytes:

@@ -20,6 +20,7 @@ from gateway.ports import (
     Embedder,
     Embedding,
     PortError,
+    Rejected,
     SpeechConfirmer,
     VoiceprintRow,
     VoiceprintStore,
@@ -191,7 +192,10 @@ class VoiceprintService:
 
     async def _embedding(self, heard: _Heard) -> Embedding:
         with _blaming(Code.ENGINE_ERROR):
-            return await self._embedder.embed(heard.pcm, heard.rate_hz)
+            try:
+                return await self._embedder.embed(heard.pcm, heard.rate_hz)
+            except Rejected as error:
+                raise VoiceprintError(Code.ILLEGAL_PARAMETER, str(error)) from error
 
     async def _require_speech(self, heard: _Heard) -> None:
         """Listen until there is enough speech, ten seconds at a time; raises (10107) if there is not."""

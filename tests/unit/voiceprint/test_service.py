@@ -6,6 +6,8 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 from gateway.ports import Rejected, Unavailable
 from gateway.voiceprint.clip import Clip, clip_of_pcm, flac, speech_pcm
@@ -202,6 +204,13 @@ async def test_a_dead_model_is_an_engine_error(desk: Desk) -> None:
     assert await desk.service.count(ORG) == 0
 
 
+async def test_audio_that_the_model_refuses_is_the_callers_fault(desk: Desk) -> None:
+    desk.embedder.failure = Rejected("199 ms, at least 200 ms are needed", code="too_short")
+    with pytest.raises(VoiceprintError, match="199 ms") as failed:
+        await desk.service.register(enrolment("sunny"), clip(voice(1)))
+    assert failed.value.code is Code.ILLEGAL_PARAMETER
+
+
 async def test_a_broken_database_is_a_component_error(desk: Desk) -> None:
     await desk.database.run(_drop)
     with pytest.raises(VoiceprintError) as failed:
@@ -255,5 +264,27 @@ def test_models_hear_eight_or_sixteen_kilohertz(rate_hz: int, expected_hz: int) 
 async def test_the_decoders_failures_have_their_codes(desk: Desk, failure: Exception, code: Code) -> None:
     desk.decoder.failure = failure
     with pytest.raises(VoiceprintError) as failed:
-        await desk.reader.read(AudioFile(wav(voice(1)), "a.wav", ""))
+        await desk.reader.read(AudioFile(b"fLaC", "a.flac", ""))
     assert failed.value.code is code
+
+
+@pytest.mark.parametrize("channels", [1, 2])
+async def test_a_plain_wav_needs_no_decoder_even_when_cut_short(desk: Desk, channels: int) -> None:
+    desk.decoder.failure = Unavailable("gone")
+    file = wav(voice(1), 8000, channels)
+    read = await desk.reader.read(AudioFile(file[:-3], "a.wav", ""))
+    assert (read.rate_hz, read.channels) == (8000, channels)
+    assert read.pcm == voice(1)[: len(read.pcm)]
+    assert len(voice(1)) - len(read.pcm) == 4
+
+
+@settings(max_examples=200, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(st.binary(max_size=80), st.booleans())
+async def test_any_bytes_after_a_riff_mark_are_read_or_refused(desk: Desk, noise: bytes, headed: bool) -> None:
+    data = wav(voice(1, seconds=0.01))[:20] + noise if headed else b"RIFF" + noise
+    try:
+        read = await desk.reader.read(AudioFile(data, "a.wav", ""))
+    except VoiceprintError as refused:
+        assert refused.code is Code.UNDECODABLE_AUDIO
+    else:
+        assert len(read.pcm) % (2 * read.channels) == 0
