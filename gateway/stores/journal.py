@@ -19,7 +19,7 @@ from gateway.stores.commit_log import Block, CommitLog
 from gateway.stores.durable_files import Disk, remove_durably
 from gateway.stores.journal_calls import AudioLayout, JournalledCall, RecordBatch
 from gateway.stores.journal_records import MARKER_BYTES, MAX_PAYLOAD_BYTES, Kind, Record
-from gateway.stores.journal_segments import create_locked_directory, remove_directory, segment_paths
+from gateway.stores.journal_segments import create_locked_directory, remove_directory
 from gateway.stores.recordings import Recordings
 from gateway.stores.recovery import AdoptedJournal, Findings, Quarantined, RecoveredCall, adopt_abandoned
 from gateway.stores.sealing import MAX_WAV_DATA_BYTES, SealedRecording, seal_recording, sealed_already
@@ -101,6 +101,7 @@ class FileJournal:
         self._log = CommitLog(
             self._directory, self._batch.marker, segment_bytes=self._limits.segment_bytes, disk=self._disk
         )
+        await loop.run_in_executor(self._commits, self._log.open)
         self._task = loop.create_task(self._run(), name="journal-commit")
 
     async def stop(self) -> None:
@@ -282,7 +283,9 @@ class FileJournal:
             return False
         released = [self._settle(block) for block in blocks]
         if any(released):
-            await asyncio.get_running_loop().run_in_executor(self._commits, self._drop_segments)
+            await asyncio.get_running_loop().run_in_executor(
+                self._commits, _remove_segments, self._segments_done_with()
+            )
         if self._safe_position < self._position:
             self._dirty.set()
         self._note_health(None)
@@ -309,19 +312,19 @@ class FileJournal:
                 released = True
         return released
 
-    def _drop_segments(self) -> None:
-        """Remove the oldest segments while every call in them is released.
+    def _segments_done_with(self) -> list[Path]:
+        """The oldest segments while every call in them is released.
 
         In order only, so that the note of a release never goes before the records it covers.
         """
-        for path in segment_paths(self._directory):
-            if path == self._log.current_segment or not self._calls_in_segment.get(path, set()).isdisjoint(self._calls):
-                return
-            try:
-                remove_durably(path)
-            except OSError as fault:  # harmless but for the space it takes: recovery finds its calls released
-                log.warning("journal_segment_not_removed", segment=str(path), fault=str(fault))
-            self._calls_in_segment.pop(path, None)
+        done_with = []
+        for path, present in self._calls_in_segment.items():
+            if path == self._log.current_segment or any(call_id in self._calls for call_id in present):
+                break
+            done_with.append(path)
+        for path in done_with:
+            del self._calls_in_segment[path]
+        return done_with
 
     def _note_health(self, fault: str | None) -> None:
         changed = (fault is None) != (self.degraded is None)
@@ -380,3 +383,11 @@ class FileJournal:
         for part in findings.quarantined:
             log.error("journal_part_quarantined", journal=part.journal, segment=part.segment, reason=part.reason)
         return Recovery(tuple(found.recovered() for found in findings.calls), findings.quarantined)
+
+
+def _remove_segments(paths: list[Path]) -> None:
+    for path in paths:
+        try:
+            remove_durably(path)
+        except OSError as fault:  # harmless but for the space it takes: recovery finds its calls released
+            log.warning("journal_segment_not_removed", segment=str(path), fault=str(fault))
