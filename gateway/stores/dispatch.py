@@ -66,8 +66,7 @@ class Dispatcher:
         """Cut short what is under way; the table still holds it for the next start."""
         if self._runner is not None:
             self._runner.cancel()
-            with suppress(asyncio.CancelledError):
-                await self._runner
+            await asyncio.gather(self._runner, return_exceptions=True)
             self._runner = None
         jobs = list(self._jobs.values())
         for job in jobs:
