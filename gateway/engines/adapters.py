@@ -19,7 +19,7 @@ LATER_RANK = 1
 
 EMBEDDING_MODEL = "campplus-zh-en-192"
 EMBEDDING_DIMENSIONS = 192
-PIECE_S = 10
+PIECE_S = 5
 """Longer audio is embedded in equal pieces of at most this, so that an enrolment never holds up a live call."""
 
 
@@ -80,7 +80,7 @@ class SileroConfirmer:
 
 
 def _pieces(pcm: bytes, rate_hz: int) -> list[bytes]:
-    """`pcm` in equal pieces of at most 10 s."""
+    """`pcm` in equal pieces of at most 5 s."""
     samples = len(pcm) // 2
     count = max(1, -(-samples // (PIECE_S * rate_hz)))
     bounds = [samples * i // count for i in range(count + 1)]

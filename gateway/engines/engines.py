@@ -13,6 +13,7 @@ from gateway.engines.manifest import CAMPPLUS, SILERO, WHISPER_BASE
 from gateway.engines.models import model_folder
 from gateway.engines.pool import Pool
 from gateway.engines.worker import EngineSpec
+from gateway.ports import Decoder, Embedder, Recognizer, SpeechConfirmer
 
 LIVE_JOB_TIMEOUT_S = 30
 RECORDING_JOB_TIMEOUT_S = 180
@@ -73,10 +74,11 @@ class Engines:
         )
         decoding = decoder_pool()
         self.pools: dict[str, Pool] = {pool.name: pool for pool in (live, recordings, embedder, confirmer, decoding)}
-        self.recognizer = WhisperRecognizer(live, recordings)
-        self.embedder = CampplusEmbedder(embedder)
-        self.confirmer = SileroConfirmer(confirmer)
-        self.decoder = AvDecoder(decoding, spool_dir)
+        self.recognizer: Recognizer = WhisperRecognizer(live, recordings)
+        self.embedder: Embedder = CampplusEmbedder(embedder)
+        self.confirmer: SpeechConfirmer = SileroConfirmer(confirmer)
+        self._decoder = AvDecoder(decoding, spool_dir)
+        self.decoder: Decoder = self._decoder
         self._on_ready = on_ready
 
     @property
@@ -86,9 +88,9 @@ class Engines:
 
     async def start(self) -> None:
         """Load everything at once. Raises what failed first, after the rest was stopped again."""
-        await asyncio.to_thread(self.decoder.prepare)
+        await asyncio.to_thread(self._decoder.prepare)
         started = await asyncio.gather(*(self._start(pool) for pool in self.pools.values()), return_exceptions=True)
-        failures = [outcome for outcome in started if outcome is not None]
+        failures = [outcome for outcome in started if isinstance(outcome, BaseException)]
         if failures:
             await self.stop()
             raise failures[0]

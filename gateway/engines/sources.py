@@ -8,6 +8,7 @@ import shutil
 import subprocess
 import sys
 import urllib.error
+import urllib.parse
 import urllib.request
 import zipfile
 from collections.abc import Sequence
@@ -88,7 +89,8 @@ def fetch_hub_file(url: str, part: Path, size_bytes: int, step: str, progress: P
     if done >= size_bytes:
         part.unlink()
         done = 0
-    if not url.startswith(("https://", "http://127.0.0.1")):
+    parts = urllib.parse.urlsplit(url)
+    if parts.scheme != "https" and not (parts.scheme == "http" and parts.hostname == "127.0.0.1"):
         raise FetchFailed("a hub is only asked over https")
     progress.begun(step, size_bytes)
     request = urllib.request.Request(url, headers={"Range": f"bytes={done}-"} if done else {})  # noqa: S310 -- checked above

@@ -63,7 +63,7 @@ def _characters(tokens: Sequence[int], decode: Callable[[list[int]], str]) -> li
 
 
 def _continues(word: str, piece: str) -> bool:
-    if all(unicodedata.category(character)[0] in "PM" for character in piece):
+    if not word.strip() or all(unicodedata.category(character)[0] in "PM" for character in piece):
         return True
     return not piece.startswith(" ") and not _is_han(piece[0]) and not _is_han(word[-1])
 

@@ -6,7 +6,7 @@ import asyncio
 import os
 import signal
 import sys
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
@@ -34,11 +34,16 @@ async def running(**options: Any) -> AsyncIterator[Pool]:
 async def occupied(pool: Pool, gate: Path) -> AsyncIterator[None]:
     """Keep the pool's only process busy inside the block."""
     holding = asyncio.create_task(pool.run("wait_for", gate))
-    while not pool.running:
-        await asyncio.sleep(0)
+    await until(lambda: bool(pool.running))
     yield
-    gate.touch()
+    await asyncio.to_thread(gate.touch)
     assert await holding == gate.name
+
+
+async def until(condition: Callable[[], bool]) -> None:
+    """Wait for what other processes bring about; the test's own timeout is the only bound."""
+    while not condition():  # noqa: ASYNC110 -- there is no event to wait on: it happens outside this process
+        await asyncio.sleep(0.001)
 
 
 async def settled() -> None:
@@ -82,8 +87,7 @@ async def test_a_partial_that_runs_is_not_replaced(tmp_path: Path) -> None:
     async with running() as pool:
         gate = tmp_path / "gate"
         older = asyncio.create_task(pool.run("wait_for", gate, rank=1, key="a", replaceable=True))
-        while not pool.running:
-            await asyncio.sleep(0)
+        await until(lambda: bool(pool.running))
         newer = asyncio.create_task(pool.run("echo", 2, rank=1, key="a", replaceable=True))
         await settled()
         gate.touch()
@@ -141,8 +145,7 @@ async def test_a_job_that_takes_too_long_is_ended_and_not_tried_again() -> None:
     async with running(job_timeout_s=0.05) as pool:
         with pytest.raises(JobKilled, match=r"no answer within 0\.05 s"):
             await pool.run("hang")
-        while not pool.ready:
-            await asyncio.sleep(0.01)
+        await until(lambda: bool(pool.ready))
         assert pool.restarts == 1
 
 
@@ -186,8 +189,7 @@ async def test_jobs_are_refused_while_no_process_can_be_started_and_taken_again_
         with pytest.raises(Unavailable, match="could not be restarted"):
             await pool.run("echo", 1)
         broken.unlink()
-        while not pool.available:
-            await asyncio.sleep(0.01)
+        await until(lambda: bool(pool.available))
         assert await pool.run("echo", 1) == 1
     finally:
         await pool.stop()
@@ -198,8 +200,7 @@ async def test_stopping_tells_whoever_waits_or_runs(tmp_path: Path) -> None:
     await pool.start()
     runs = asyncio.create_task(pool.run("hang"))
     waits = asyncio.create_task(pool.run("echo", 1))
-    while not pool.running:
-        await asyncio.sleep(0)
+    await until(lambda: bool(pool.running))
     await pool.stop()
     for task in (runs, waits):
         with pytest.raises(Unavailable, match="is stopping"):
@@ -251,8 +252,7 @@ async def test_a_killed_server_leaves_no_engine_process_behind() -> None:
     assert all(_exists(pid) for pid in pids)
     parent.kill()
     await parent.wait()
-    while any(_exists(pid) for pid in pids):
-        await asyncio.sleep(0.01)
+    await until(lambda: not any(_exists(pid) for pid in pids))
 
 
 def _exists(pid: int) -> bool:
