@@ -90,6 +90,15 @@ def local_app(data: Path) -> tuple[str, str]:
     return app_id, secret
 
 
+def create_app(settings: Settings, app_id: str | None) -> tuple[str, str]:
+    """A new app and its secret, in the data folder. Raises ValueError for an id that is taken or malformed."""
+    database = Database(settings.data_path / "earshot.db", SCHEMAS)
+    try:
+        return Apps(database, parse_apps(settings.apps)).create(app_id)
+    finally:
+        database.close()
+
+
 class EarshotServer:
     """Everything one process runs. `start` returns once it is ready for calls; `stop` loses nothing that was acked."""
 
@@ -109,6 +118,7 @@ class EarshotServer:
             on_ready=lambda engine: on_progress(f"{engine} ready"),
         )
         self._database = Database(data / "earshot.db", SCHEMAS)
+        self.uses_local_app = False
         self.apps = Apps(self._database, self._configured_apps())
         self._credentials = Credentials(self.apps, skew_s=settings.clock_skew_s, now=time)
         self._tls = _tls_context(settings)
@@ -127,6 +137,7 @@ class EarshotServer:
                     f"{name} listens on {host}, but there is no app: make one with `earshot app create`, "
                     "or name some in EARSHOT_APPS"
                 )
+        self.uses_local_app = True
         app_id, secret = local_app(self.settings.data_path)
         return {app_id: (secret,)}
 

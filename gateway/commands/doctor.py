@@ -23,7 +23,7 @@ _SECRET = {"apps", "voiceprint_app", "quality_app"}
 @config_option
 @data_option
 def doctor(config: Path | None, data: str | None) -> None:
-    """Print every setting in force and where it comes from, and check what a server needs. Exit 1: something is missing."""
+    """Print every setting in force and where it comes from; check what a server needs. Exit 1: something is missing."""
     loaded = settings_of(config, data=data)
     console = Console()
     table = Table("setting", "value", "from")

@@ -314,7 +314,6 @@ class CallSession:
         await self.save("judging")
         task = quality_task(self.app_id, self.terms, recording, upload.language, upload.categories)
         await keeping.tasks.put(task, self.call_id)
-        keeping.journal.release(self.call_id)
 
     def _end(self) -> None:
         for timer in self._timers:
