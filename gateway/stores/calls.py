@@ -21,7 +21,7 @@ CREATE TABLE IF NOT EXISTS calls (
 ) WITHOUT ROWID;
 CREATE INDEX IF NOT EXISTS calls_of_app ON calls (app_id, began_at_ms DESC, call_id DESC);
 """
-"""Columns hold what is searched for; the document is always read and written whole, and may grow without a migration."""
+"""Columns hold what is searched for; the document is read and written whole, and may grow without a migration."""
 
 
 class CallRecords:
