@@ -226,6 +226,14 @@ class RuleSource(Protocol):
         """The app's rules and their version."""
 
 
+class Fetcher(Protocol):
+    async def fetch(self, url: str, *, max_bytes: int) -> bytes:
+        """What a caller's http(s) URL serves, from a public address only.
+
+        Raises Rejected (refused target, nothing there, too large) or Unavailable.
+        """
+
+
 # --- voice QC's own keeping --------------------------------------------------------------------------------------
 
 
