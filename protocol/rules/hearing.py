@@ -1,0 +1,127 @@
+"""What one unit of judgement, the whole recording or one sentence, has heard so far."""
+
+from collections.abc import Iterable, Iterator, Sequence
+from enum import IntFlag
+from typing import TypeAlias
+
+import msgspec
+
+from protocol.rules.matcher import Hit, Match
+
+SentenceId: TypeAlias = int | str
+
+
+class Kind(IntFlag):
+    """The ways in which a keyword has been heard."""
+
+    EXACT = 1  # in final text
+    PARTIAL = 2  # in partial text
+    SOUND = 4  # by pinyin, in final text
+    PARTIAL_SOUND = 8
+
+
+NOT_HEARD = Kind(0)
+
+
+class Evidence(msgspec.Struct, frozen=True):
+    """A keyword heard at `text[begin:end]` of a sentence; `keyword` as the rule spells it."""
+
+    sentence_id: SentenceId
+    text: str
+    begin: int
+    end: int
+    keyword: str
+    match: Match
+
+
+class Heard(msgspec.Struct, frozen=True):
+    """A hit with what orders it among others and what tells whether it was seen before."""
+
+    order: int
+    nth: int  # of this keyword in this sentence
+    keyword_id: int
+    kind: Kind
+    evidence: Evidence
+
+    @property
+    def identity(self) -> tuple[SentenceId, int, int]:
+        """The same when the sentence's text grows or becomes final."""
+        return self.evidence.sentence_id, self.keyword_id, self.nth
+
+
+HeardByKeyword: TypeAlias = dict[int, list[Heard]]
+
+
+def in_order(heard: Iterable[Heard]) -> tuple[Heard, ...]:
+    """Hits by sentence and place in it, those of partial text last."""
+    return tuple(sorted(heard, key=lambda one: (one.order, one.evidence.begin, one.evidence.end, one.keyword_id)))
+
+
+def located(sentence_id: SentenceId, text: str, hits: Sequence[Hit], *, order: int, partial: bool) -> HeardByKeyword:
+    """The hits of one text of a sentence, by keyword id."""
+    heard: HeardByKeyword = {}
+    for hit in hits:
+        before = heard.setdefault(hit.keyword_id, [])
+        if hit.match == "exact":
+            kind = Kind.PARTIAL if partial else Kind.EXACT
+        else:
+            kind = Kind.PARTIAL_SOUND if partial else Kind.SOUND
+        evidence = Evidence(sentence_id, text, hit.begin, hit.end, hit.keyword, hit.match)
+        before.append(Heard(order, len(before), hit.keyword_id, kind, evidence))
+    return heard
+
+
+class _OpenSentence:
+    """A sentence that has only partial text: what its newest text holds, and what any of its texts held."""
+
+    def __init__(self) -> None:
+        self.newest: HeardByKeyword = {}
+        self.ever: HeardByKeyword = {}
+
+    def replace(self, heard: HeardByKeyword) -> None:
+        self.newest = heard
+        self.ever.update(heard)
+
+
+class Hearing:
+    """The keywords heard in the sentences of one unit; `closed` once nothing more can be heard."""
+
+    def __init__(self) -> None:
+        self.closed = False
+        self._settled: HeardByKeyword = {}
+        self._settled_kinds: dict[int, Kind] = {}
+        self._open: dict[SentenceId, _OpenSentence] = {}
+
+    def add_partial(self, sentence_id: SentenceId, heard: HeardByKeyword) -> set[int]:
+        """Take a sentence's newest partial text; answers the keywords this may matter to."""
+        sentence = self._open.setdefault(sentence_id, _OpenSentence())
+        before = sentence.newest.keys()
+        sentence.replace(heard)
+        return before | heard.keys()
+
+    def add_final(self, sentence_id: SentenceId, heard: HeardByKeyword) -> set[int]:
+        """Take a sentence's final text in place of its partial ones; answers the keywords this may matter to."""
+        sentence = self._open.pop(sentence_id, None)
+        for keyword_id, found in heard.items():
+            self._settled.setdefault(keyword_id, []).extend(found)
+            kinds = self._settled_kinds.get(keyword_id, NOT_HEARD)
+            for one in found:
+                kinds |= one.kind
+            self._settled_kinds[keyword_id] = kinds
+        return heard.keys() | (sentence.ever.keys() if sentence else set())
+
+    def kinds(self, keyword_id: int, *, ever: bool) -> Kind:
+        """How a keyword has been heard; of open sentences in the newest partial text, or in `ever` one of them."""
+        kinds = self._settled_kinds.get(keyword_id, NOT_HEARD)
+        for sentence in self._open.values():
+            for one in (sentence.ever if ever else sentence.newest).get(keyword_id, ()):
+                kinds |= one.kind
+        return kinds
+
+    def heard(self, keyword_ids: Iterable[int], *, kinds: Kind, ever: bool) -> Iterator[Heard]:
+        """The hits of some kinds, of open sentences as in `kinds`."""
+        for keyword_id in keyword_ids:
+            sources = [self._settled]
+            sources.extend(sentence.ever if ever else sentence.newest for sentence in self._open.values())
+            for source in sources:
+                yield from (one for one in source.get(keyword_id, ()) if one.kind & kinds)

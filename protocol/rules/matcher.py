@@ -1,0 +1,204 @@
+"""Many rules compiled into one automaton, so that a sentence costs time for the rules it touches only."""
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Literal, TypeAlias
+
+import msgspec
+from ahocorasick_rs import AhoCorasick
+
+from protocol.rules.grammar import And, Expression, Keyword, Not, Or, RuleSyntaxError, parse
+from protocol.rules.kleene import evaluate
+from protocol.rules.pinyin import syllables
+from protocol.rules.text import Folded, fold, is_han, on_boundaries
+
+Match: TypeAlias = Literal["exact", "pinyin"]
+
+# Syllables are written as one private-use character each, so that a match in pinyin is aligned on characters.
+_FIRST_SYLLABLE = 0xF0000
+_FOREIGN = "\ufffd"
+
+
+class Rule(msgspec.Struct, frozen=True):
+    """One expression of a category. `pinyin` lets it match on toneless pinyin where exact is the default (QC)."""
+
+    category: str
+    expression: str
+    version: int
+    rule_id: str = ""
+    pinyin: bool = False
+
+
+class Hit(msgspec.Struct, frozen=True):
+    """A keyword found at `sentence[begin:end]`, of the sentence as it was given."""
+
+    keyword_id: int
+    keyword: str
+    begin: int
+    end: int
+    match: Match
+
+
+class RuleSetError(ValueError):
+    """A wrong expression, by its category and its index among the category's; `fault` has position and caret."""
+
+    def __init__(self, category: str, index: int, fault: RuleSyntaxError) -> None:
+        self.category = category
+        self.index = index
+        self.fault = fault
+        super().__init__(f'category "{category}", expression {index}: {fault}')
+
+
+@dataclass(frozen=True, slots=True)
+class CompiledRule:
+    """A rule with its tree; an occurrence of a keyword is named by its position in the expression."""
+
+    index: int
+    rule: Rule
+    tree: Expression
+    keyword_ids: dict[int, int]  # position of the occurrence -> keyword id
+    forbidden: frozenset[int]  # positions under an odd number of negations
+    positive: dict[int, str]  # keyword id -> spelling in this rule, of the occurrences that are not forbidden
+    true_in_silence: bool  # whether it is true when nothing at all was said
+
+
+class RuleSet:
+    """Rules ready to be matched; immutable, and shared by all calls.
+
+    `pinyin` also compiles every keyword of two or more Chinese characters for matching by sound; without it
+    only those of rules with `pinyin` set are. An expression repeated in its category counts once.
+    Raises RuleSetError for an expression that doesn't parse.
+    """
+
+    def __init__(self, rules: Iterable[Rule], *, pinyin: bool = False) -> None:
+        self.compiled: list[CompiledRule] = []
+        self.keywords: list[str] = []
+        self.rules_of: list[list[int]] = []  # keyword id -> indices of the rules that hold it
+        self._folded: list[str] = []
+        self._by_sound: set[int] = set()
+        self._ids: dict[str, int] = {}
+        seen: set[tuple[str, str]] = set()
+        in_category: dict[str, int] = {}
+        for rule in rules:
+            index = in_category.get(rule.category, 0)
+            in_category[rule.category] = index + 1
+            try:
+                tree = parse(rule.expression)
+            except RuleSyntaxError as fault:
+                raise RuleSetError(rule.category, index, fault) from fault
+            if (rule.category, rule.expression) not in seen:
+                seen.add((rule.category, rule.expression))
+                self._compile(rule, tree, by_sound=pinyin or rule.pinyin)
+        self.categories = tuple(in_category)
+        self.matches_pinyin = pinyin
+        self.has_pinyin_rules = any(c.rule.pinyin for c in self.compiled)
+        self.silent = tuple(c.index for c in self.compiled if c.true_in_silence)
+        self._automaton = AhoCorasick(self._folded)
+        self._build_sound_automaton()
+
+    @classmethod
+    def from_categories(
+        cls, categories: Mapping[str, Sequence[str]], version: int, *, pinyin: bool = False
+    ) -> "RuleSet":
+        """Compile categories as the QC API's rule list holds them; raises RuleSetError."""
+        rules = (
+            Rule(category, expression, version)
+            for category, expressions in categories.items()
+            for expression in expressions
+        )
+        return cls(rules, pinyin=pinyin)
+
+    @property
+    def rules(self) -> tuple[Rule, ...]:
+        """The rules in the order given, without repetitions."""
+        return tuple(compiled.rule for compiled in self.compiled)
+
+    def find(self, sentence: str, *, pinyin: bool = False) -> list[Hit]:
+        """Every occurrence of every keyword in one sentence, by begin, end and keyword.
+
+        With `pinyin` also those that only sound like it, for the keywords compiled for it. Where the exact
+        keyword stands, it isn't reported by sound too.
+        """
+        folded = fold(sentence)
+        hits = [
+            self._hit(keyword_id, folded, begin, end, "exact")
+            for keyword_id, begin, end in self._automaton.find_matches_as_indexes(folded.text, overlapping=True)
+            if on_boundaries(folded.text, begin, end)
+        ]
+        if pinyin and self._sound_ids:
+            found = {(hit.keyword_id, hit.begin) for hit in hits}
+            heard = (hit for hit in self._sounding_alike(folded) if (hit.keyword_id, hit.begin) not in found)
+            hits.extend(heard)
+        hits.sort(key=lambda hit: (hit.begin, hit.end, hit.keyword_id))
+        return hits
+
+    def _compile(self, rule: Rule, tree: Expression, *, by_sound: bool) -> None:
+        keyword_ids: dict[int, int] = {}
+        forbidden: set[int] = set()
+        positive: dict[int, str] = {}
+        index = len(self.compiled)
+        for keyword, negated in _occurrences(tree, negated=False):
+            keyword_id = keyword_ids[keyword.position] = self._keyword_id(keyword.text)
+            if negated:
+                forbidden.add(keyword.position)
+            else:
+                positive.setdefault(keyword_id, keyword.text)
+            if by_sound:
+                self._by_sound.add(keyword_id)
+            if not self.rules_of[keyword_id] or self.rules_of[keyword_id][-1] != index:
+                self.rules_of[keyword_id].append(index)
+        silent = evaluate(tree, lambda _: False) is True
+        compiled = CompiledRule(index, rule, tree, keyword_ids, frozenset(forbidden), positive, silent)
+        self.compiled.append(compiled)
+
+    def _keyword_id(self, keyword: str) -> int:
+        folded = fold(keyword).text
+        keyword_id = self._ids.setdefault(folded, len(self._ids))
+        if keyword_id == len(self.keywords):
+            self.keywords.append(keyword)
+            self._folded.append(folded)
+            self.rules_of.append([])
+        return keyword_id
+
+    def _build_sound_automaton(self) -> None:
+        self._codes: dict[str, str] = {}
+        self._sound_ids: list[int] = []
+        patterns: list[str] = []
+        for keyword_id in sorted(self._by_sound):
+            folded = self._folded[keyword_id]
+            if sum(map(is_han, folded)) < 2:
+                continue
+            read = syllables(folded)
+            for syllable in filter(None, read):
+                self._codes.setdefault(syllable, chr(_FIRST_SYLLABLE + len(self._codes)))
+            self._sound_ids.append(keyword_id)
+            patterns.append(self._written_by_sound(folded, read))
+        self._sound_automaton = AhoCorasick(patterns)
+
+    def _written_by_sound(self, folded: str, read: Sequence[str | None]) -> str:
+        """One character for every character of `folded`: the code of its syllable, or itself."""
+        codes = self._codes
+        return "".join(
+            (char if char < "\U000f0000" else _FOREIGN) if syllable is None else codes.get(syllable, _FOREIGN)
+            for char, syllable in zip(folded, read, strict=True)
+        )
+
+    def _sounding_alike(self, folded: Folded) -> Iterator[Hit]:
+        haystack = self._written_by_sound(folded.text, syllables(folded.text))
+        for pattern, begin, end in self._sound_automaton.find_matches_as_indexes(haystack, overlapping=True):
+            if on_boundaries(folded.text, begin, end):
+                yield self._hit(self._sound_ids[pattern], folded, begin, end, "pinyin")
+
+    def _hit(self, keyword_id: int, folded: Folded, begin: int, end: int, match: Match) -> Hit:
+        return Hit(keyword_id, self.keywords[keyword_id], *folded.span(begin, end), match)
+
+
+def _occurrences(tree: Expression, *, negated: bool) -> Iterator[tuple[Keyword, bool]]:
+    match tree:
+        case Keyword():
+            yield tree, negated
+        case Not(term):
+            yield from _occurrences(term, negated=not negated)
+        case And(terms) | Or(terms):
+            for term in terms:
+                yield from _occurrences(term, negated=negated)
