@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from gateway.ports import QualityRules, StoredCategory
 from protocol.quality import ErrorCode, QualityFault, Rule, RuleQuery
-from protocol.rules import RuleSyntaxError, parse
+from protocol.rules import RuleSet, RuleSetError
 
 
 class Rulebook:
@@ -44,9 +44,9 @@ class Rulebook:
 
 
 def _checked(rule: Rule) -> StoredCategory:
-    for number, content in enumerate(rule.contents):
-        try:
-            parse(content)
-        except RuleSyntaxError as fault:
-            raise QualityFault(ErrorCode.RULE_UNREADABLE, f"contents[{number}] {content!r} {fault}") from fault
+    try:
+        RuleSet.from_categories({rule.category: rule.contents}, version=0)
+    except RuleSetError as fault:
+        wrong = f"contents[{fault.index}] {rule.contents[fault.index]!r}, {fault.fault}"
+        raise QualityFault(ErrorCode.RULE_UNREADABLE, wrong) from fault
     return StoredCategory(rule.category, rule.description, rule.contents)
