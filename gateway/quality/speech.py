@@ -32,6 +32,7 @@ BRIDGED_SILENCE_MS = 1000
 """A piece may run over a silence no longer than this: recognisers invent words in longer ones."""
 CUT_SEARCH_MS = 10_000
 CUT_WINDOW_MS = 100
+SHORTEST_REST_MS = 1000
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,7 +128,8 @@ def pieces(samples: Samples, rate_hz: int, spans: Sequence[Span]) -> tuple[Span,
 
 def _cut_long(samples: Samples, rate_hz: int, span: Span) -> Iterator[Span]:
     while span.duration_ms > LONGEST_PIECE_MS:
-        latest_ms = span.begin_ms + LONGEST_PIECE_MS
+        # The rest is never so short that a recogniser could make nothing of it.
+        latest_ms = min(span.begin_ms + LONGEST_PIECE_MS, span.end_ms - SHORTEST_REST_MS)
         at_ms = _quietest_ms(samples, rate_hz, Span(latest_ms - CUT_SEARCH_MS, latest_ms))
         yield Span(span.begin_ms, at_ms)
         span = Span(at_ms, span.end_ms)

@@ -5,13 +5,11 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from dataclasses import dataclass
-from typing import Any, TypeVar
+from typing import Any
 
 from gateway.ports import Clock, Language, Recognizer, SpeechConfirmer, TranscribeRequest, Unavailable, Word
 from gateway.quality.sentences import Utterance, in_order, utterances
 from gateway.quality.speech import Samples, Span, confirmed, gate, part, pieces
-
-T = TypeVar("T")
 
 PATIENCE_S = 60.0
 """Recordings are due this long after they are handed to the engine, so that live calls go first."""
@@ -63,20 +61,21 @@ class Transcriber:
             for piece in pieces(samples, channels.rate_hz, speech[channel])
         ]
         total_ms = sum(piece.duration_ms for _, piece in jobs)
-        places = asyncio.Semaphore(self._pieces_at_once)
+        waiting = iter(jobs)
+        found: list[Utterance] = []
         done_ms = 0
 
-        async def recognise(channel: int, piece: Span) -> tuple[Utterance, ...]:
+        async def recognise() -> None:
             nonlocal done_ms
-            async with places:
+            for channel, piece in waiting:
                 pcm = part(channels.samples[channel], channels.rate_hz, piece).tobytes()
                 words = await self._words(pcm, channels.rate_hz, language, f"{key}/{channel}/{piece.begin_ms}")
+                found.extend(utterances(words, piece, channel))
                 done_ms += piece.duration_ms
                 await progressed(99 * done_ms // total_ms)
-                return utterances(words, piece, channel)
 
-        found = await _all([recognise(channel, piece) for channel, piece in jobs])
-        return Transcript(in_order(one for piece in found for one in piece), tuple(speech))
+        await _all_of([recognise() for _ in range(self._pieces_at_once)])
+        return Transcript(in_order(found), tuple(speech))
 
     async def _speech(self, samples: Samples, rate_hz: int) -> tuple[Span, ...]:
         gated = await asyncio.to_thread(gate, samples, rate_hz)
@@ -101,11 +100,11 @@ class Transcriber:
         return answer.words
 
 
-async def _all(work: Sequence[Coroutine[Any, Any, T]]) -> list[T]:
-    """The answers in order; the first failure cancels the rest and is raised as it is."""
+async def _all_of(work: Sequence[Coroutine[Any, Any, None]]) -> None:
+    """Await all; the first failure cancels the rest and is raised as it is."""
     try:
         async with asyncio.TaskGroup() as group:
-            tasks = [group.create_task(one) for one in work]
+            for one in work:
+                group.create_task(one)
     except BaseExceptionGroup as failures:
         raise failures.exceptions[0] from failures
-    return [task.result() for task in tasks]
