@@ -163,7 +163,8 @@ class QualityHttp:
                 method,
                 self._base_url + path,
                 params=query,
-                data=data,
+                # A stream, so that a large body is not written in one go on the event loop.
+                data=None if data is None else io.BytesIO(data),
                 headers={"Content-Type": "application/json"},
                 timeout=self._timeout,
                 allow_redirects=False,
