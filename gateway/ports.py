@@ -152,6 +152,27 @@ class Decoder(Protocol):
         """
 
 
+@dataclass(frozen=True, slots=True)
+class FetchedFile:
+    data: bytes
+    name: str
+    """The last part of the address's path: a hint at the format."""
+    content_type: str
+
+
+class Fetcher(Protocol):
+    async def fetch(self, url: str, *, max_bytes: int) -> FetchedFile:
+        """What an http(s) address holds, if it is one that this server may call.
+
+        Raises Rejected (the address is not allowed, answers an error, or holds too much) or Unavailable.
+        """
+
+
+class Denoiser(Protocol):
+    async def denoise(self, pcm: bytes, rate_hz: int) -> bytes:
+        """The same stretch of speech with less noise, as long as before. Raises Unavailable."""
+
+
 # --- the two APIs ------------------------------------------------------------------------------------------------
 
 
@@ -226,14 +247,6 @@ class RuleSource(Protocol):
         """The app's rules and their version."""
 
 
-class Fetcher(Protocol):
-    async def fetch(self, url: str, *, max_bytes: int) -> bytes:
-        """What a caller's http(s) URL serves, from a public address only.
-
-        Raises Rejected (refused target, nothing there, too large) or Unavailable.
-        """
-
-
 # --- voice QC's own keeping --------------------------------------------------------------------------------------
 
 
@@ -265,7 +278,10 @@ class QualityRecord:
 
 
 class QualityTasks(Protocol):
-    """The durable queue of voice QC. What returned has been kept; a stale ticket changes nothing."""
+    """The durable queue of voice QC. What returned has been kept; a stale ticket changes nothing.
+
+    Every method may raise Unavailable.
+    """
 
     async def submit(self, job: QualityJob) -> str | None:
         """Queue a job in place of any earlier one of its app and session; the `audio_name` of the replaced one."""
@@ -293,7 +309,10 @@ class QualityTasks(Protocol):
 
 
 class QualityRules(RuleSource, Protocol):
-    """The rule categories of each app. A change raises the app's version by one; one that fails leaves it."""
+    """The rule categories of each app. A change raises the app's version by one; one that fails leaves it.
+
+    Every method may raise Unavailable.
+    """
 
     async def add(self, app_id: str, category: StoredCategory) -> bool:
         """False when the app has this category."""
@@ -308,7 +327,58 @@ class QualityRules(RuleSource, Protocol):
         """How many categories hold `fragment` in their name, and some of them in the order they were added."""
 
 
-# --- keeping -----------------------------------------------------------------------------------------------------
+# --- keeping voices ----------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class VoiceprintRow:
+    """An enrolled voice as it is kept, without its audio. `print_id` changes when the audio does."""
+
+    print_id: str
+    app_id: str
+    org_id: str
+    tag_id: str
+    name: str
+    model: str
+    """The embedding space of `embedding`."""
+    embedding: Embedding
+
+
+class VoiceprintStore(Protocol):
+    """Keeps enrolled voices. A name is unique within (app, org, tag). Every method may raise Unavailable."""
+
+    async def add(self, row: VoiceprintRow, audio: bytes) -> bool:
+        """Keep a new voice, durably; False, changing nothing, when its name is taken."""
+
+    async def replace(self, row: VoiceprintRow, audio: bytes) -> str | None:
+        """Put `row` in the place of the voice of its name; the former `print_id`, None when there is no such voice."""
+
+    async def remove(self, app_id: str, org_id: str, tag_id: str, names: Sequence[str] | None) -> Sequence[str]:
+        """Delete these voices and their audio, or (None) all of the tag; the `print_id`s that are gone.
+
+        All or nothing: when one of `names` is unknown, nothing is deleted and the answer is empty.
+        """
+
+    async def find(self, app_id: str, org_id: str, tag_id: str, name: str) -> VoiceprintRow | None: ...
+
+    async def count(self, app_id: str, org_id: str, tag_id: str | None) -> int: ...
+
+    async def page(
+        self, app_id: str, org_id: str, tag_id: str | None, *, offset: int, limit: int
+    ) -> Sequence[VoiceprintRow]:
+        """The voices of a scope, newest first."""
+
+    async def audio(self, print_id: str) -> bytes | None:
+        """The audio kept with a voice, None when there is no such voice."""
+
+    async def load(self, model: str) -> Sequence[VoiceprintRow]:
+        """Every voice of one embedding space, oldest first."""
+
+    async def models(self) -> dict[str, int]:
+        """How many voices there are of each embedding space."""
+
+
+# --- keeping calls -----------------------------------------------------------------------------------------------
 
 
 class Journal(Protocol):
@@ -330,6 +400,48 @@ class Journal(Protocol):
 
     async def seal(self, call_id: str) -> Path:
         """Copy the call out to its WAV file, durably; doing it again gives the same file."""
+
+    def release(self, call_id: str) -> None:
+        """The call is safe elsewhere: its part of the journal may go."""
+
+
+CallState = Literal["live", "judging", "judged", "failed"]
+"""`failed`: voice QC gave no verdict and will give none."""
+
+
+@dataclass(frozen=True, slots=True)
+class CallRecord:
+    """One call as it is kept: a few columns to find it by, and the document that `GET /v1/calls/{id}` answers."""
+
+    call_id: str
+    app_id: str
+    state: CallState
+    began_at_ms: int
+    """Wall clock, ms since the Unix epoch."""
+    ended_at_ms: int | None
+    document: dict[str, Any]
+
+
+class CallStore(Protocol):
+    """Calls by app; another app's calls are as if absent."""
+
+    async def save(self, record: CallRecord) -> None:
+        """Insert or replace, durably."""
+
+    async def get(self, app_id: str, call_id: str) -> CallRecord | None: ...
+
+    async def recent(self, app_id: str, *, limit: int, before_ms: int | None = None) -> Sequence[CallRecord]:
+        """Latest first; `before_ms` (on `began_at_ms`) pages on."""
+
+
+class TaskQueue(Protocol):
+    """The way to voice QC that survives whatever happens here and there."""
+
+    async def put(self, task: QualityTask, call_id: str) -> bool:
+        """Remember the task durably; it will be handed in, and its verdict reported, however often that takes to try.
+
+        False when its session id is in already, which changes nothing.
+        """
 
 
 class Clock(Protocol):

@@ -10,7 +10,8 @@ import structlog
 from aiohttp import web
 
 from gateway.credentials import AccessDenied
-from gateway.quality.fields import BodyReader
+from gateway.ports import Unavailable
+from gateway.quality.fields import BUSY_RETRY_S, BodyReader
 from gateway.quality.rulebook import Rulebook
 from gateway.quality.service import QualityService
 from gateway.quality.tokens import AccessTokens
@@ -103,6 +104,10 @@ class QualityEndpoints:
                 answer = await self._performed(request, by_method)
             except QualityFault as fault:
                 return _answered(fault.code, fault.message, {}, fault.retry_after_s)
+            except Unavailable as fault:
+                _log.warning("quality_request_unavailable", path=request.path, reason=str(fault))
+                later = ErrorCode.UNAVAILABLE
+                return _answered(later, ERROR_MESSAGES[later], {}, fault.retry_after_s or BUSY_RETRY_S)
             except Exception:
                 _log.exception("quality_request_failed", method=request.method, path=request.path)
                 return _answered(ErrorCode.INTERNAL, ERROR_MESSAGES[ErrorCode.INTERNAL], {})

@@ -126,7 +126,7 @@ class QualityService:
                 raise QualityFault(ErrorCode.PARAMETER_INVALID, f"speech_data is not base64: {fault}") from fault
         assert self._fetcher is not None
         try:
-            return await self._fetcher.fetch(request.speech_url, max_bytes=self._max_audio_bytes)
+            return (await self._fetcher.fetch(request.speech_url, max_bytes=self._max_audio_bytes)).data
         except Rejected as fault:
             raise QualityFault(ErrorCode.AUDIO_UNUSABLE, f"speech_url: {fault}") from fault
         except Unavailable as fault:

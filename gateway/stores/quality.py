@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from typing import TypeVar
 
 import msgspec
 
-from gateway.ports import QualityJob, QualityRecord, StoredCategory
+from gateway.ports import QualityJob, QualityRecord, StoredCategory, Unavailable
 from gateway.stores.sqlite import Database
 
 SCHEMA = """
@@ -40,6 +41,8 @@ CREATE TABLE IF NOT EXISTS quality_rules (
 );
 """
 
+T = TypeVar("T")
+
 _WAITING, _RUNNING = 0, 1
 
 
@@ -61,7 +64,7 @@ class SqliteQualityTasks:
             )
             return earlier[0]["audio_name"] if earlier else None
 
-        return await self._database.run(work)
+        return await _run(self._database, work)
 
     async def claim(self) -> QualityJob | None:
         def work(db: sqlite3.Connection) -> QualityJob | None:
@@ -73,7 +76,7 @@ class SqliteQualityTasks:
             ).fetchall()
             return QualityJob(**rows[0]) if rows else None
 
-        return await self._database.run(work)
+        return await _run(self._database, work)
 
     async def advance(self, ticket: str, progress_percent: int) -> bool:
         return await self._update("progress_percent = ?", (progress_percent,), ticket)
@@ -87,8 +90,9 @@ class SqliteQualityTasks:
         )
 
     async def requeue_running(self) -> int:
-        return await self._database.run(
-            lambda db: db.execute("UPDATE quality_tasks SET state = ? WHERE state = ?", (_WAITING, _RUNNING)).rowcount
+        return await _run(
+            self._database,
+            lambda db: db.execute("UPDATE quality_tasks SET state = ? WHERE state = ?", (_WAITING, _RUNNING)).rowcount,
         )
 
     async def find(self, app_id: str, session_id: str) -> QualityRecord | None:
@@ -100,22 +104,23 @@ class SqliteQualityTasks:
             ).fetchone()
             return QualityRecord(**row) if row else None
 
-        return await self._database.run(work)
+        return await _run(self._database, work)
 
     async def audio_in_use(self) -> frozenset[str]:
-        return await self._database.run(
+        return await _run(
+            self._database,
             lambda db: frozenset(
                 row["audio_name"]
                 for row in db.execute(
                     "SELECT audio_name FROM quality_tasks WHERE state IN (?, ?)", (_WAITING, _RUNNING)
                 )
-            )
+            ),
         )
 
     async def _update(self, assignments: str, values: tuple[object, ...], ticket: str) -> bool:
         """Change a running job; False when `ticket` names none. `assignments` is a constant of this file."""
         statement = f"UPDATE quality_tasks SET {assignments} WHERE ticket = ? AND state = ?"  # noqa: S608
-        return await self._database.run(lambda db: db.execute(statement, (*values, ticket, _RUNNING)).rowcount == 1)
+        return await _run(self._database, lambda db: db.execute(statement, (*values, ticket, _RUNNING)).rowcount == 1)
 
 
 class SqliteQualityRules:
@@ -132,7 +137,7 @@ class SqliteQualityRules:
             )
             return (row["version"] if row else 0), [_category(one) for one in found]
 
-        return await self._database.run(work)
+        return await _run(self._database, work)
 
     async def add(self, app_id: str, category: StoredCategory) -> bool:
         return await self._change(
@@ -167,7 +172,7 @@ class SqliteQualityRules:
             )
             return total, [_category(row) for row in rows]
 
-        return await self._database.run(work)
+        return await _run(self._database, work)
 
     async def _change(self, app_id: str, statement: str, values: tuple[object, ...]) -> bool:
         def work(db: sqlite3.Connection) -> bool:
@@ -179,7 +184,15 @@ class SqliteQualityRules:
             )
             return True
 
-        return await self._database.run(work)
+        return await _run(self._database, work)
+
+
+async def _run(database: Database, work: Callable[[sqlite3.Connection], T]) -> T:
+    """One transaction. A database that is locked, full or broken is Unavailable, not the caller's fault."""
+    try:
+        return await database.run(work)
+    except sqlite3.OperationalError as fault:
+        raise Unavailable(f"the database of voice QC does not answer: {fault}") from fault
 
 
 def _category(row: sqlite3.Row) -> StoredCategory:

@@ -15,6 +15,7 @@ T = TypeVar("T")
 class Database:
     """Runs functions over one connection, each in its own transaction, never on the event loop.
 
+    The file is readable by its owner alone (mode 0600).
     Commits are durable (`synchronous=FULL`): a promise made after `run` returns survives a power cut.
     """
 
@@ -49,6 +50,9 @@ class Database:
 
 
 def _open(path: Path, schemas: tuple[str, ...]) -> sqlite3.Connection:
+    # The file holds secrets and what people said; SQLite gives its companion files the same mode.
+    path.touch(mode=0o600)
+    path.chmod(0o600)
     connection = sqlite3.connect(path, isolation_level=None, check_same_thread=False)
     connection.row_factory = sqlite3.Row
     connection.execute("PRAGMA journal_mode=WAL")

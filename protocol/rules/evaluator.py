@@ -5,7 +5,7 @@ from typing import Literal, TypeAlias
 
 import msgspec
 
-from protocol.rules.hearing import Evidence, Heard, Hearing, SentenceId, in_order, located
+from protocol.rules.hearing import Evidence, Heard, Hearing, Identity, SentenceId, in_order, located
 from protocol.rules.matcher import CompiledRule, Hit, Rule, RuleSet
 from protocol.rules.standing import Pending, Standing, State, stand
 
@@ -34,15 +34,14 @@ class _Record:
     def __init__(self, compiled: CompiledRule) -> None:
         self.compiled = compiled
         self.standings: dict[SentenceId | None, Standing] = {}
-        self.told: set[tuple[SentenceId, int, int]] = set()
+        self.told: set[Identity] = set()
         self.verdict = Verdict(compiled.rule, "none")
 
     def put(self, unit: SentenceId | None, standing: Standing | None) -> Verdict | None:
         """Take a unit's new standing; answers the new verdict if it says something new."""
-        if standing is None:
-            self.standings.pop(unit, None)
-        else:
-            self.standings[unit] = standing
+        self.standings.pop(unit, None)
+        if standing is not None:
+            self.standings[unit] = standing  # the last: units stand in the order of their latest text
         now = self._together()
         if now is None:
             if self.verdict.state == "none":
@@ -54,15 +53,17 @@ class _Record:
         if not added and (now.state, now.pending) == (self.verdict.state, self.verdict.pending):
             return None
         self.told.update(one.identity for one in added)
-        self.verdict = Verdict(
-            self.compiled.rule,
-            now.state,
-            now.pending,
-            self._evidence(now.heard),
-            self._evidence(added),
-            now.made_true,
-        )
+        self.verdict = self._verdict(now, added)
         return self.verdict
+
+    def current(self) -> Verdict | None:
+        """How the rule stands, also what wasn't worth a new verdict; None if it doesn't."""
+        now = self._together()
+        return None if now is None else self._verdict(now, ())
+
+    def _verdict(self, now: Standing, added: Iterable[Heard]) -> Verdict:
+        hits, new = self._evidence(now.heard), self._evidence(added)
+        return Verdict(self.compiled.rule, now.state, now.pending, hits, new, now.made_true)
 
     def _together(self) -> Standing | None:
         """The best of the units' standings, with the evidence of all that stand as well."""
@@ -158,9 +159,9 @@ class CallEvaluator:
         return self._update(self._records.keys() | self._silent, None, self._recording)
 
     def verdicts(self) -> list[Verdict]:
-        """All rules that stand now, final or provisional, in the order of the rules."""
-        records = (self._records[index] for index in sorted(self._records))
-        return [record.verdict for record in records if record.verdict.state != "none"]
+        """All rules that stand now, final or provisional, in the order of the rules; `added` is empty."""
+        current = (self._records[index].current() for index in sorted(self._records))
+        return [verdict for verdict in current if verdict is not None]
 
     def _require_open(self, event: str) -> None:
         if self._closed:
@@ -189,12 +190,8 @@ class CallEvaluator:
             if record is None:
                 record = self._records[index] = _Record(compiled)
             before = record.standings.get(unit)
-            standing = stand(
-                compiled,
-                hearing,
-                alerted=before is not None and before.state == "provisional",
-                by_sound=self._pinyin or compiled.rule.pinyin,
-            )
+            told = record.told if before is not None and before.state == "provisional" else None
+            standing = stand(compiled, hearing, told=told, by_sound=self._pinyin or compiled.rule.pinyin)
             verdict = record.put(unit, standing)
             if verdict is not None:
                 changed.append(verdict)

@@ -1,7 +1,6 @@
 """What one unit of judgement, the whole recording or one sentence, has heard so far."""
 
-from collections.abc import Iterable, Iterator, Sequence
-from enum import IntFlag
+from collections.abc import Container, Iterable, Iterator, Sequence
 from typing import TypeAlias
 
 import msgspec
@@ -11,16 +10,19 @@ from protocol.rules.matcher import Hit, Match
 SentenceId: TypeAlias = int | str
 
 
-class Kind(IntFlag):
-    """The ways in which a keyword has been heard."""
-
-    EXACT = 1  # in final text
-    PARTIAL = 2  # in partial text
-    SOUND = 4  # by pinyin, in final text
-    PARTIAL_SOUND = 8
-
-
-NOT_HEARD = Kind(0)
+# The ways in which a keyword has been heard, as bits of one int (an IntFlag would double a sentence's cost).
+Kinds: TypeAlias = int
+NOT_HEARD = 0
+EXACT = 1  # in final text
+PARTIAL = 2  # in partial text
+SOUND = 4  # by pinyin, in final text
+PARTIAL_SOUND = 8
+_KINDS: dict[tuple[Match, bool], Kinds] = {
+    ("exact", False): EXACT,
+    ("exact", True): PARTIAL,
+    ("pinyin", False): SOUND,
+    ("pinyin", True): PARTIAL_SOUND,
+}
 
 
 class Evidence(msgspec.Struct, frozen=True):
@@ -34,18 +36,22 @@ class Evidence(msgspec.Struct, frozen=True):
     match: Match
 
 
+Identity: TypeAlias = tuple[SentenceId, int, int]
+"""Sentence, keyword and which occurrence: the same when the sentence's text grows or becomes final."""
+
+
 class Heard(msgspec.Struct, frozen=True):
     """A hit with what orders it among others and what tells whether it was seen before."""
 
     order: int
     nth: int  # of this keyword in this sentence
     keyword_id: int
-    kind: Kind
+    kind: Kinds
     evidence: Evidence
 
     @property
-    def identity(self) -> tuple[SentenceId, int, int]:
-        """The same when the sentence's text grows or becomes final."""
+    def identity(self) -> Identity:
+        """What this hit is, whatever its text and place in it."""
         return self.evidence.sentence_id, self.keyword_id, self.nth
 
 
@@ -62,10 +68,7 @@ def located(sentence_id: SentenceId, text: str, hits: Sequence[Hit], *, order: i
     heard: HeardByKeyword = {}
     for hit in hits:
         before = heard.setdefault(hit.keyword_id, [])
-        if hit.match == "exact":
-            kind = Kind.PARTIAL if partial else Kind.EXACT
-        else:
-            kind = Kind.PARTIAL_SOUND if partial else Kind.SOUND
+        kind = _KINDS[hit.match, partial]
         evidence = Evidence(sentence_id, text, hit.begin, hit.end, hit.keyword, hit.match)
         before.append(Heard(order, len(before), hit.keyword_id, kind, evidence))
     return heard
@@ -82,6 +85,11 @@ class _OpenSentence:
         self.newest = heard
         self.ever.update(heard)
 
+    def heard(self, keyword_id: int, told: Container[Identity]) -> Sequence[Heard]:
+        if keyword_id in self.newest:
+            return self.newest[keyword_id]
+        return [one for one in self.ever.get(keyword_id, ()) if one.identity in told]
+
 
 class Hearing:
     """The keywords heard in the sentences of one unit; `closed` once nothing more can be heard."""
@@ -89,7 +97,7 @@ class Hearing:
     def __init__(self) -> None:
         self.closed = False
         self._settled: HeardByKeyword = {}
-        self._settled_kinds: dict[int, Kind] = {}
+        self._settled_kinds: dict[int, Kinds] = {}
         self._open: dict[SentenceId, _OpenSentence] = {}
 
     def add_partial(self, sentence_id: SentenceId, heard: HeardByKeyword) -> set[int]:
@@ -110,18 +118,17 @@ class Hearing:
             self._settled_kinds[keyword_id] = kinds
         return heard.keys() | (sentence.ever.keys() if sentence else set())
 
-    def kinds(self, keyword_id: int, *, ever: bool) -> Kind:
-        """How a keyword has been heard; of open sentences in the newest partial text, or in `ever` one of them."""
+    def kinds(self, keyword_id: int, told: Container[Identity]) -> Kinds:
+        """How a keyword has been heard: in final text, in newest partial text, and in older if it was `told`."""
         kinds = self._settled_kinds.get(keyword_id, NOT_HEARD)
         for sentence in self._open.values():
-            for one in (sentence.ever if ever else sentence.newest).get(keyword_id, ()):
+            for one in sentence.heard(keyword_id, told):
                 kinds |= one.kind
         return kinds
 
-    def heard(self, keyword_ids: Iterable[int], *, kinds: Kind, ever: bool) -> Iterator[Heard]:
-        """The hits of some kinds, of open sentences as in `kinds`."""
+    def heard(self, keyword_ids: Iterable[int], kinds: Kinds, told: Container[Identity]) -> Iterator[Heard]:
+        """The hits of some kinds, of the same texts as in `kinds`."""
         for keyword_id in keyword_ids:
-            sources = [self._settled]
-            sources.extend(sentence.ever if ever else sentence.newest for sentence in self._open.values())
-            for source in sources:
-                yield from (one for one in source.get(keyword_id, ()) if one.kind & kinds)
+            yield from (one for one in self._settled.get(keyword_id, ()) if one.kind & kinds)
+            for sentence in self._open.values():
+                yield from (one for one in sentence.heard(keyword_id, told) if one.kind & kinds)

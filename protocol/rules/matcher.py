@@ -15,8 +15,9 @@ from protocol.rules.text import Folded, fold, is_han, on_boundaries
 Match: TypeAlias = Literal["exact", "pinyin"]
 
 # Syllables are written as one private-use character each, so that a match in pinyin is aligned on characters.
-_FIRST_SYLLABLE = 0xF0000
-_FOREIGN = "\ufffd"
+# What can't be part of such a match is written as the last of them.
+_FIRST_SYLLABLE = "\U000f0000"
+_FOREIGN = "\U0010ffff"
 
 
 class Rule(msgspec.Struct, frozen=True):
@@ -166,11 +167,11 @@ class RuleSet:
         patterns: list[str] = []
         for keyword_id in sorted(self._by_sound):
             folded = self._folded[keyword_id]
-            if sum(map(is_han, folded)) < 2:
+            if sum(map(is_han, folded)) < 2 or max(folded) >= _FIRST_SYLLABLE:
                 continue
             read = syllables(folded)
             for syllable in filter(None, read):
-                self._codes.setdefault(syllable, chr(_FIRST_SYLLABLE + len(self._codes)))
+                self._codes.setdefault(syllable, chr(ord(_FIRST_SYLLABLE) + len(self._codes)))
             self._sound_ids.append(keyword_id)
             patterns.append(self._written_by_sound(folded, read))
         self._sound_automaton = AhoCorasick(patterns)
@@ -179,7 +180,7 @@ class RuleSet:
         """One character for every character of `folded`: the code of its syllable, or itself."""
         codes = self._codes
         return "".join(
-            (char if char < "\U000f0000" else _FOREIGN) if syllable is None else codes.get(syllable, _FOREIGN)
+            (char if char < _FIRST_SYLLABLE else _FOREIGN) if syllable is None else codes.get(syllable, _FOREIGN)
             for char, syllable in zip(folded, read, strict=True)
         )
 

@@ -43,11 +43,8 @@ def syllables(folded: str) -> list[str | None]:
     """The toneless syllable (`lv` for 绿) of every character; None for what is not Chinese. Same length."""
     result: list[str | None] = [None] * len(folded)
     for run in _HAN_RUN.finditer(folded):
-        read = [syllable for word in seg.cut(run.group()) for syllable in _word(word)]
-        if len(read) == len(run.group()):
-            result[run.start() : run.end()] = read
-        else:  # a word whose reading isn't one syllable a character: read its characters one by one
-            result[run.start() : run.end()] = [_word(char)[0] for char in run.group()]
+        # One syllable a character: tests/unit/rules/test_text.py holds the library's whole dictionary to it.
+        result[run.start() : run.end()] = [syllable for word in seg.cut(run.group()) for syllable in _word(word)]
     if _OVERRIDDEN.search(folded):
         for pattern, syllable in _READINGS:
             for match in pattern.finditer(folded):

@@ -1,11 +1,23 @@
 """How one rule stands after what has been heard: true for good, provisionally true, or neither."""
 
+from collections.abc import Container
 from typing import Literal, NamedTuple, TypeAlias
 
 import msgspec
 
 from protocol.rules.grammar import Keyword, format_expression
-from protocol.rules.hearing import NOT_HEARD, Heard, Hearing, Kind, in_order
+from protocol.rules.hearing import (
+    EXACT,
+    NOT_HEARD,
+    PARTIAL,
+    PARTIAL_SOUND,
+    SOUND,
+    Heard,
+    Hearing,
+    Identity,
+    Kinds,
+    in_order,
+)
 from protocol.rules.kleene import Truth, evaluate, made_true
 from protocol.rules.matcher import CompiledRule
 
@@ -17,14 +29,14 @@ class _Assumption(NamedTuple):
     """What one takes for granted to call a rule true, and the kinds of hearing that count under it."""
 
     pending: tuple[Pending, ...]
-    counted: Kind
+    counted: Kinds
 
 
-_COUNTED: dict[tuple[bool, bool], Kind] = {
-    (False, False): Kind.EXACT,
-    (True, False): Kind.EXACT | Kind.PARTIAL,
-    (False, True): Kind.EXACT | Kind.SOUND,
-    (True, True): Kind.EXACT | Kind.PARTIAL | Kind.SOUND | Kind.PARTIAL_SOUND,
+_COUNTED: dict[tuple[bool, bool], Kinds] = {
+    (False, False): EXACT,
+    (True, False): EXACT | PARTIAL,
+    (False, True): EXACT | SOUND,
+    (True, True): EXACT | PARTIAL | SOUND | PARTIAL_SOUND,
 }
 
 
@@ -45,7 +57,7 @@ _FEWEST_FIRST = (
     _EVERYTHING,
 )
 _ALL_KINDS = _EVERYTHING.counted
-_IN_FINAL_TEXT = Kind.EXACT | Kind.SOUND
+_IN_FINAL_TEXT = EXACT | SOUND
 
 
 class Standing(msgspec.Struct, frozen=True):
@@ -58,15 +70,16 @@ class Standing(msgspec.Struct, frozen=True):
 
 
 class _Case:
-    """One rule before what has been heard. `alerted`: an alert is out, which only final text may take back."""
+    """One rule before what has been heard."""
 
-    def __init__(self, rule: CompiledRule, hearing: Hearing, *, alerted: bool, by_sound: bool) -> None:
+    def __init__(self, rule: CompiledRule, hearing: Hearing, told: Container[Identity] | None, by_sound: bool) -> None:
         self.rule = rule
         self.hearing = hearing
-        self.alerted = alerted
-        self.considered = _ALL_KINDS if by_sound else Kind.EXACT | Kind.PARTIAL
+        self.alerted = told is not None
+        self.told: Container[Identity] = told or ()
+        self.considered = _ALL_KINDS if by_sound else EXACT | PARTIAL
         self.kinds = {
-            position: hearing.kinds(keyword_id, ever=alerted and position not in rule.forbidden) & self.considered
+            position: hearing.kinds(keyword_id, () if position in rule.forbidden else self.told) & self.considered
             for position, keyword_id in rule.keyword_ids.items()
         }
 
@@ -78,9 +91,9 @@ class _Case:
 
     def forbidden(self, position: int, assumption: _Assumption) -> Truth:
         kinds = self.kinds[position]
-        if kinds & Kind.EXACT:
+        if kinds & EXACT:
             return True
-        if kinds & Kind.SOUND:
+        if kinds & SOUND:
             return None  # probably said: no alert, but nothing is settled
         if kinds and not self.alerted:
             return None  # only in partial text: keeps a new alert back, takes none back
@@ -97,8 +110,8 @@ class _Case:
     def any_positive_heard(self) -> bool:
         return any(kinds for position, kinds in self.kinds.items() if position not in self.rule.forbidden)
 
-    def standing(self, state: State, assumption: _Assumption, kinds: Kind) -> Standing:
-        heard = self.hearing.heard(self.rule.positive, kinds=kinds & self.considered, ever=self.alerted)
+    def standing(self, state: State, assumption: _Assumption, kinds: Kinds) -> Standing:
+        heard = self.hearing.heard(self.rule.positive, kinds & self.considered, self.told)
         part = made_true(self.rule.tree, self.truth(assumption))
         return Standing(state, assumption.pending, in_order(heard), format_expression(part) if part else "")
 
@@ -116,20 +129,20 @@ class _TruthUnder:
         return self.case.wanted(keyword.position, self.assumption)
 
 
-def stand(rule: CompiledRule, hearing: Hearing, *, alerted: bool, by_sound: bool) -> Standing | None:
+def stand(rule: CompiledRule, hearing: Hearing, *, told: Container[Identity] | None, by_sound: bool) -> Standing | None:
     """How `rule` stands before what has been heard; None when there is nothing to say for it.
 
     `final` when no later words undo it. `provisional` when it would be true if the call ended now and a
-    positive keyword was heard; `pending` then names the fewest assumptions that make it true. `alerted`
-    says that it stood provisionally before: partial text takes nothing back.
+    positive keyword was heard; `pending` then names the fewest assumptions that make it true. `told`: the
+    evidence of an alert that is out and provisional (None: there is none), which partial text can't take back.
     """
-    case = _Case(rule, hearing, alerted=alerted, by_sound=by_sound)
+    case = _Case(rule, hearing, told, by_sound)
+    if not case.holds(_EVERYTHING):  # the common case, and what holds under fewer assumptions holds under all
+        return None
     if case.holds(_NOTHING):
         # Evidence of an alert that is final can't be taken back: only final text counts.
         return case.standing("final", _NOTHING, _IN_FINAL_TEXT)
-    if not case.any_positive_heard() or not case.holds(_EVERYTHING):
+    if not case.any_positive_heard():
         return None
-    for assumption in _FEWEST_FIRST:
-        if case.holds(assumption):
-            return case.standing("provisional", assumption, _ALL_KINDS)
-    raise AssertionError("everything assumed holds, so some assumption does")
+    fewest = next(assumption for assumption in _FEWEST_FIRST if case.holds(assumption))
+    return case.standing("provisional", fewest, _ALL_KINDS)

@@ -11,7 +11,7 @@ from typing import Any
 import aiohttp
 import pytest
 
-from gateway.ports import Rejected
+from gateway.ports import FetchedFile, Rejected
 from protocol.quality import CREATE_PATH, RESULT_PATH, RULE_PATH, TOKEN_PATH
 from tests.quality_world import (
     APP,
@@ -357,13 +357,23 @@ async def test_a_full_disk_answers_2_and_leaves_no_task(
     assert await world.tasks.claim() is None
 
 
+async def test_a_database_that_does_not_answer_is_answered_with_2_and_when_to_come_back(
+    caller: Caller, world: QualityWorld
+) -> None:
+    await world.database.run(lambda db: db.execute("ALTER TABLE quality_rules RENAME TO elsewhere"))
+    token = {"access_token": caller.token}
+    async with caller.http.get(caller.base_url + RULE_PATH, params=token) as response:
+        assert response.headers["Retry-After"] == "5"
+        assert (await response.json())["error_code"] == 2
+
+
 class _Shelf:
     """Follows the Fetcher port over a fixed set of URLs."""
 
-    async def fetch(self, url: str, *, max_bytes: int) -> bytes:
+    async def fetch(self, url: str, *, max_bytes: int) -> FetchedFile:
         if url != "https://example.com/call.wav":
             raise Rejected("there is nothing at this address", code="404")
-        return wav(recording([(200, 2000)]))
+        return FetchedFile(wav(recording([(200, 2000)])), "call.wav", "audio/wav")
 
 
 async def test_with_a_fetcher_a_url_is_taken_in_place_of_data(tmp_path: Path, http: aiohttp.ClientSession) -> None:

@@ -143,3 +143,17 @@ async def test_a_sweep_deletes_what_a_stopped_process_left_and_nothing_else(tmp_
     assert await after.read(fresh) == b"fresh"
     with pytest.raises(FileNotFoundError):
         await after.read(orphan)
+
+
+async def test_a_recording_that_cannot_be_written_leaves_nothing_behind(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(_: int) -> None:
+        raise OSError(28, "No space left on device")
+
+    folder = AudioFolder(tmp_path)
+    monkeypatch.setattr("os.fsync", full)
+    with pytest.raises(OSError, match="No space"):
+        await folder.keep(b"sound")
+    monkeypatch.undo()
+    assert await AudioFolder(tmp_path).sweep(frozenset()) == 0

@@ -1,5 +1,6 @@
 """What a request may say, and how a fault in it is named."""
 
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -132,3 +133,9 @@ def test_the_text_of_a_state_counts_for_more_than_its_number() -> None:
 
 def test_every_error_code_has_a_message() -> None:
     assert set(ERROR_MESSAGES) == set(ErrorCode)
+
+
+def test_the_documentation_lists_every_error_code_with_its_message() -> None:
+    page = (Path(__file__).parents[3] / "docs" / "voice-qc.md").read_text(encoding="utf-8")
+    for code, message in ERROR_MESSAGES.items():
+        assert f"| {int(code)} | {message} |" in page

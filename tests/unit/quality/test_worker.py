@@ -1,13 +1,12 @@
 """The queue's work: each task finished once, whatever is killed, replaced or unavailable in between."""
 
 import asyncio
-import sqlite3
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from gateway.ports import QualityTask, Rejected, TranscribeRequest, Transcription, Unavailable
+from gateway.ports import QualityJob, QualityTask, Rejected, TranscribeRequest, Transcription, Unavailable
 from gateway.quality.worker import MAX_ATTEMPTS
 from protocol.quality import parse_task
 from tests.quality_world import APP, OTHER_APP, TWO_PARTIES, PitchRecognizer, QualityWorld, encoded, recording, wav
@@ -189,17 +188,34 @@ async def test_a_fault_of_ours_fails_the_task_and_the_queue_goes_on(world: Quali
 
 async def test_a_failing_store_strands_no_task(world: QualityWorld, monkeypatch: pytest.MonkeyPatch) -> None:
     await _submit(world)
-    finish = world.tasks.finish
 
-    async def full(*_: object) -> bool:
-        raise sqlite3.OperationalError("database or disk is full")
+    async def full(*_: object, **__: object) -> bool:
+        raise Unavailable("database or disk is full")
 
-    monkeypatch.setattr(world.tasks, "finish", full)
-    with pytest.raises(sqlite3.OperationalError):
-        await world.worker.work_until_idle()
-    monkeypatch.setattr(world.tasks, "finish", finish)
+    with monkeypatch.context() as broken:
+        broken.setattr(world.tasks, "finish", full)
+        with pytest.raises(Unavailable):
+            await world.worker.work_until_idle()
     assert await world.worker.work_until_idle() == 1
     assert (await world.service.status(APP, "s"))["state"] == 2
+
+
+async def test_the_running_worker_outlives_a_failing_store(
+    world: QualityWorld, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    claim, failures = world.tasks.claim, [Unavailable("locked"), Unavailable("locked")]
+
+    async def locked_at_first() -> QualityJob | None:
+        if failures:
+            raise failures.pop()
+        return await claim()
+
+    monkeypatch.setattr(world.tasks, "claim", locked_at_first)
+    running = asyncio.create_task(world.worker.run())
+    await _submit(world)
+    await world.recognizer.begun.wait()
+    await _cancelled(running)
+    assert world.pauses == [1.0, 2.0]
 
 
 async def test_a_task_is_judged_by_the_rules_of_its_app(world: QualityWorld) -> None:

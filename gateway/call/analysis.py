@@ -1,0 +1,100 @@
+"""All channels of a call, frame by frame in step: what happens depends on the samples, never on the packets."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from gateway.call.channel import Channel, Happening
+from gateway.call.framer import FRAME_MS, Framer
+from gateway.call.settings import CallSettings, CallTerms
+
+
+@dataclass(frozen=True, slots=True)
+class Happened:
+    """Something on one channel, at the end of the frame that brought it."""
+
+    at_ms: int
+    channel: int
+    what: Happening
+
+
+class Analysis:
+    """Feeds the channels; frames wait here while an answer that is due is not in yet."""
+
+    def __init__(self, settings: CallSettings, terms: CallTerms) -> None:
+        audio = terms.audio
+        self._framer = Framer(audio.rate_hz, audio.channels)
+        self._frames: deque[tuple[bytes, ...]] = deque()
+        self._segments = 0
+        self._now_ms = 0
+        self._flushed = False
+        self._channels = [
+            Channel(
+                index,
+                audio.rate_hz,
+                settings.gate(audio.rate_hz),
+                settings.vad,
+                settings.segmenter,
+                settings.analysis,
+                self.next_segment_id,
+                one_party=terms.one_party_per_channel,
+            )
+            for index in range(audio.channels)
+        ]
+
+    def next_segment_id(self) -> str:
+        """Segments are numbered over all channels, in the order they open."""
+        self._segments += 1
+        return f"s{self._segments}"
+
+    @property
+    def backlog_ms(self) -> int:
+        """Audio that waits for an answer."""
+        return len(self._frames) * FRAME_MS
+
+    def push(self, pcm: bytes) -> Iterator[Happened]:
+        """Take interleaved PCM; say what happened, in order. The iterator must be used up."""
+        self._frames += self._framer.push(pcm)
+        yield from self._advance()
+
+    def answer(self, channel: int, ordinal: int, probabilities: tuple[float, ...] | None) -> Iterator[Happened]:
+        """Take the model's answer to a block; frames that waited for it go on."""
+        if not self._flushed:
+            self._channels[channel].answer(ordinal, probabilities)
+            yield from self._advance()
+
+    def partial_answered(self, channel: int, segment_id: str) -> None:
+        self._channels[channel].partial_answered(segment_id)
+
+    def stop_waiting(self) -> Iterator[Happened]:
+        """No answer will come any more: what is still asked is left to the gate."""
+        while self._waiting:
+            for channel in self._channels:
+                channel.stop_waiting()
+            yield from self._advance()
+
+    def finish(self) -> Iterator[Happened]:
+        """Close what is open, if no answer is awaited any more; `finished` tells."""
+        if self._flushed or self._waiting:
+            return
+        self._flushed = True
+        for index, channel in enumerate(self._channels):
+            for what in channel.flush():
+                yield Happened(self._now_ms, index, what)
+
+    @property
+    def finished(self) -> bool:
+        return self._flushed
+
+    @property
+    def _waiting(self) -> bool:
+        return bool(self._frames) or any(channel.waiting for channel in self._channels)
+
+    def _advance(self) -> Iterator[Happened]:
+        while self._frames and not any(channel.blocked() for channel in self._channels):
+            self._now_ms += FRAME_MS
+            for index, frame in enumerate(self._frames.popleft()):
+                for what in self._channels[index].push(frame):
+                    yield Happened(self._now_ms, index, what)

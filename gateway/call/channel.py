@@ -1,0 +1,249 @@
+"""One channel's way from frames to utterances, and when its speech is worth an engine's time."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+
+from gateway.call.framer import FRAME_MS
+from gateway.call.history import History
+from gateway.call.segmenter import Closed, Opened, Segmenter, SegmenterSettings
+from gateway.call.vad import BLOCK_MS, BlockAsked, ChannelVad, Gate, VadSettings
+
+
+@dataclass(frozen=True, slots=True)
+class AnalysisSettings:
+    """When a segment's speech is identified and transcribed; all ms of net speech or of the media clock."""
+
+    identify_after_ms: int = 3000
+    identify_every_ms: int = 5000
+    identify_window_ms: int = 6000
+    """At most so much of the latest speech is compared."""
+    partial_hop_ms: int = 700
+    partial_window_ms: int = 8000
+    pause_ms: int = 300
+    """A silence this long in an open segment brings a partial at once."""
+
+
+@dataclass(slots=True)
+class Utterance:
+    """A segment of one channel. `end_ms` moves while it is open."""
+
+    segment_id: str
+    channel: int
+    begin_ms: int
+    end_ms: int
+    net_speech_ms: int = 0
+    identified_ms: int = 0
+    """Pooled net speech at the latest identification; 0: none yet."""
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """The model should look at a block of the channel."""
+
+    ordinal: int
+    pcm: bytes
+    fresh: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Began:
+    utterance: Utterance
+
+
+@dataclass(frozen=True, slots=True)
+class Ceased:
+    utterance: Utterance
+
+
+@dataclass(frozen=True, slots=True)
+class VoiceGathered:
+    """Enough speech to ask whose it is."""
+
+    utterance: Utterance
+    pcm: bytes
+    net_speech_ms: int
+
+
+@dataclass(frozen=True, slots=True)
+class TextWanted:
+    """A stretch to transcribe; `settled_ms`: keywords that ended by then may count in a partial."""
+
+    utterance: Utterance
+    kind: Literal["partial", "final"]
+    pcm: bytes
+    begin_ms: int
+    settled_ms: int
+
+
+Happening = Asked | Began | Ceased | VoiceGathered | TextWanted
+
+
+class Channel:
+    """Frames in, happenings out, in order of the media clock."""
+
+    def __init__(
+        self,
+        index: int,
+        rate_hz: int,
+        gate: Gate,
+        vad: VadSettings,
+        segmenter: SegmenterSettings,
+        analysis: AnalysisSettings,
+        next_segment_id: Callable[[], str],
+        *,
+        one_party: bool,
+    ) -> None:
+        self._index = index
+        self._frame_samples = rate_hz * FRAME_MS // 1000
+        self._samples_per_ms = rate_hz // 1000
+        self._one_party = one_party
+        self._analysis = analysis
+        self._history = History()
+        self._vad = ChannelVad(vad, gate)
+        self._segmenter = Segmenter(segmenter, self._loudness)
+        self._keep_ms = segmenter.lead_ms + segmenter.open_ms * 2 + vad.confirm_delay_ms + 4 * BLOCK_MS
+        self._next_segment_id = next_segment_id
+        self._open: Utterance | None = None
+        self._voice = bytearray()
+        self._voice_ms = 0
+        self._partial_at_ms = 0
+        self._partial_pending = False
+        self._spoke_since_partial = False
+
+    # --- what comes in ---
+
+    def blocked(self) -> bool:
+        """Whether the next frame must wait for an answer of the model."""
+        return self._vad.blocked()
+
+    @property
+    def waiting(self) -> bool:
+        return self._vad.waiting
+
+    def answer(self, ordinal: int, probabilities: tuple[float, ...] | None) -> None:
+        self._vad.answer(ordinal, probabilities)
+
+    def push(self, frame: bytes) -> list[Happening]:
+        """Take the next 20 ms (never while `blocked`)."""
+        self._history.append(frame)
+        happenings: list[Happening] = []
+        asked = self._vad.push(frame)
+        if asked is not None:
+            happenings.append(self._ask(asked))
+        for speech in self._vad.decisions():
+            happenings += self._decide(speech)
+        happenings += self._want_partial()
+        self._forget()
+        return happenings
+
+    def flush(self) -> list[Happening]:
+        """The audio is over and nothing is `waiting`: close what is open."""
+        happenings: list[Happening] = []
+        for speech in self._vad.flush():
+            happenings += self._decide(speech)
+        for boundary in self._segmenter.flush():
+            assert isinstance(boundary, Closed)
+            happenings += self._close(boundary)
+        return happenings
+
+    def partial_answered(self, segment_id: str) -> None:
+        """The partial asked for is back, or will never be: the segment, if still open, may ask for its next."""
+        if self._open is not None and self._open.segment_id == segment_id:
+            self._partial_pending = False
+
+    def stop_waiting(self) -> None:
+        """No answer will come any more: what is still asked is left to the gate."""
+        self._vad.stop_waiting()
+
+    # --- what it means ---
+
+    def _ask(self, block: BlockAsked) -> Asked:
+        begin_ms = max(0, block.begin_ms - BLOCK_MS) if block.fresh else block.begin_ms
+        return Asked(block.ordinal, self._pcm(begin_ms, block.end_ms), block.fresh)
+
+    def _decide(self, speech: bool) -> list[Happening]:
+        happenings: list[Happening] = []
+        for boundary in self._segmenter.step(speech):
+            match boundary:
+                case Opened(begin):
+                    happenings.append(self._begin(begin))
+                case Closed():
+                    happenings += self._close(boundary)
+                case _:
+                    happenings += self._hear(boundary.index)
+        return happenings
+
+    def _begin(self, begin: int) -> Began:
+        self._open = Utterance(self._next_segment_id(), self._index, begin * FRAME_MS, begin * FRAME_MS)
+        if not self._one_party or self._voice_ms >= self._analysis.identify_after_ms:
+            self._voice.clear()
+            self._voice_ms = 0
+        self._partial_at_ms = begin * FRAME_MS
+        self._partial_pending = self._spoke_since_partial = False
+        return Began(self._open)
+
+    def _hear(self, index: int) -> list[Happening]:
+        utterance = self._open
+        assert utterance is not None
+        self._voice += self._pcm(index * FRAME_MS, (index + 1) * FRAME_MS)
+        del self._voice[: -2 * self._samples_per_ms * self._analysis.identify_window_ms]
+        self._voice_ms += FRAME_MS
+        self._spoke_since_partial = True
+        utterance.net_speech_ms += FRAME_MS
+        utterance.end_ms = (index + 1) * FRAME_MS
+        due_ms = (
+            utterance.identified_ms + self._analysis.identify_every_ms
+            if utterance.identified_ms
+            else self._analysis.identify_after_ms
+        )
+        return [self._gather(utterance)] if self._voice_ms >= due_ms else []
+
+    def _gather(self, utterance: Utterance) -> VoiceGathered:
+        utterance.identified_ms = self._voice_ms
+        return VoiceGathered(utterance, bytes(self._voice), self._voice_ms)
+
+    def _close(self, closed: Closed) -> list[Happening]:
+        utterance, self._open = self._open, None
+        assert utterance is not None
+        utterance.end_ms = closed.end * FRAME_MS
+        happenings: list[Happening] = [Ceased(utterance)]
+        grown_ms = self._voice_ms - utterance.identified_ms
+        if utterance.identified_ms and grown_ms >= self._analysis.identify_after_ms // 3:
+            happenings.append(self._gather(utterance))
+        pcm = self._pcm(utterance.begin_ms, utterance.end_ms)
+        happenings.append(TextWanted(utterance, "final", pcm, utterance.begin_ms, utterance.end_ms))
+        return happenings
+
+    def _want_partial(self) -> list[Happening]:
+        utterance, settings = self._open, self._analysis
+        if utterance is None or self._partial_pending or not self._spoke_since_partial:
+            return []
+        now_ms = self._history.end_sample // self._samples_per_ms
+        pausing = self._segmenter.silence_frames * FRAME_MS >= settings.pause_ms
+        if not pausing and now_ms - self._partial_at_ms < settings.partial_hop_ms:
+            return []
+        self._partial_at_ms, self._partial_pending, self._spoke_since_partial = now_ms, True, False
+        begin_ms = max(utterance.begin_ms, now_ms - settings.partial_window_ms)
+        settled_ms = now_ms if pausing else now_ms - 100
+        return [TextWanted(utterance, "partial", self._pcm(begin_ms, now_ms), begin_ms, settled_ms)]
+
+    # --- the past ---
+
+    def _pcm(self, begin_ms: int, end_ms: int) -> bytes:
+        return self._history.between(begin_ms * self._samples_per_ms, end_ms * self._samples_per_ms)
+
+    def _loudness(self, frame: int) -> float:
+        samples = np.frombuffer(self._pcm(frame * FRAME_MS, (frame + 1) * FRAME_MS), dtype="<i2")
+        return float(np.mean(np.square(samples, dtype=np.float32)))
+
+    def _forget(self) -> None:
+        now_ms = self._history.end_sample // self._samples_per_ms
+        needed_ms = now_ms - self._keep_ms
+        if self._open is not None:
+            needed_ms = min(needed_ms, self._open.begin_ms)
+        self._history.forget(max(0, needed_ms) * self._samples_per_ms)

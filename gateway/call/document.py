@@ -1,0 +1,133 @@
+"""A call as people read it afterwards: the server's messages, folded into one JSON-able document.
+
+The same fold serves a live call and one that is rebuilt from the journal.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+
+from gateway.call.alerts import LiveAlert
+from protocol import messages
+from protocol.messages import Evidence, ServerMessage, Start
+
+
+class CallDocument:
+    """Holds the document of one call; `apply` takes each server message in the order of `seq`."""
+
+    def __init__(self, call_id: str, start: Start, roles: tuple[str, ...]) -> None:
+        self._segments: dict[str, dict[str, Any]] = {}
+        self._alerts: dict[str, dict[str, Any]] = {}
+        self.content: dict[str, Any] = {
+            "call_id": call_id,
+            "rate": start.rate,
+            "channels": start.channels,
+            "roles": list(roles),
+            "language": start.language,
+            "metadata": start.metadata,
+            "categories": list(start.categories),
+            "samples": 0,
+            "duration_ms": 0,
+            "reason": "",
+            "segments": [],
+            "alerts": [],
+            "gaps": [],
+            "notes": [],
+            "warnings": [],
+            "qc": None,
+        }
+
+    def apply(self, message: ServerMessage) -> None:
+        """Fold one message in; those that say nothing lasting change nothing."""
+        match message:
+            case messages.Segment():
+                self._segment(message)
+            case messages.Transcript():
+                self._segment_of(message).update(
+                    text=message.text,
+                    final=message.final,
+                    language=message.language,
+                    words=msgspec.to_builtins(message.words),
+                )
+            case messages.Speaker():
+                self._segment_of(message)["speaker"] = {
+                    "state": message.state,
+                    "name": message.name,
+                    "score": message.score,
+                    "stable": message.stable,
+                }
+            case messages.Alert():
+                alert = _plain(message)
+                alert["status"] = alert.pop("certainty")
+                self._alerts[message.alert_id] = alert
+                self.content["alerts"].append(alert)
+            case messages.AlertUpdate():
+                self._update_alert(message)
+            case messages.Gap():
+                self.content["gaps"].append(_plain(message))
+            case messages.Warning():
+                self.content["warnings"].append(_plain(message))
+            case messages.QcStatus():
+                self._qc().update(state=message.state, state_desc=message.state_desc)
+            case messages.QcResult():
+                self._qc().update(result=message.result, missed=msgspec.to_builtins(message.missed))
+            case messages.Ended():
+                self.content.update(samples=message.samples, duration_ms=message.duration_ms, reason=message.reason)
+            case _:
+                pass
+
+    def note(self, kind: str, value: str, at_ms: int) -> None:
+        """Keep a key pressed (`dtmf`) or a named point (`mark`)."""
+        self.content["notes"].append({"kind": kind, "value": value, "at_ms": at_ms})
+
+    def _segment(self, message: messages.Segment) -> None:
+        self._segment_of(message).update(begin_ms=message.begin_ms, end_ms=message.end_ms, state=message.state)
+
+    def _segment_of(self, message: messages.Segment | messages.Transcript | messages.Speaker) -> dict[str, Any]:
+        segment = self._segments.get(message.segment_id)
+        if segment is None:
+            segment = self._segments[message.segment_id] = {
+                "segment_id": message.segment_id,
+                "channel": message.channel,
+                "role": message.role,
+            }
+            if isinstance(message, messages.Transcript):
+                segment.update(begin_ms=message.begin_ms, end_ms=message.end_ms, state="closed")
+            self.content["segments"].append(segment)
+        return segment
+
+    def _update_alert(self, message: messages.AlertUpdate) -> None:
+        alert = self._alerts.get(message.alert_id)
+        if alert is not None:
+            alert["status"], alert["reason"] = message.status, message.reason
+            alert["evidence"] += msgspec.to_builtins(message.evidence)
+
+    def _qc(self) -> dict[str, Any]:
+        if self.content["qc"] is None:
+            self.content["qc"] = {"session_id": self.content["call_id"], "state": 0, "state_desc": ""}
+        qc: dict[str, Any] = self.content["qc"]
+        return qc
+
+
+def alerts_of(document: dict[str, Any]) -> list[LiveAlert]:
+    """The alerts of a stored document, for a verdict that comes when the call is no longer in memory."""
+    return [
+        LiveAlert(
+            alert["alert_id"],
+            alert["category"],
+            alert["rule"],
+            alert["status"],
+            list(alert["keywords"]),
+            msgspec.convert(alert["evidence"], list[Evidence]),
+        )
+        for alert in document["alerts"]
+    ]
+
+
+def _plain(message: ServerMessage) -> dict[str, Any]:
+    plain: dict[str, Any] = msgspec.to_builtins(message)
+    for key in ("type", "call_id", "seq"):
+        plain.pop(key, None)
+    return plain

@@ -1,0 +1,84 @@
+"""Puts the frames of the wire into one contiguous stream of all channels."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from gateway.call.events import AudioArrived, AudioLost
+from protocol.codec import ALL_CHANNELS, AudioFrame
+from protocol.errors import ProtocolError
+
+MAX_HOLE_S = 120
+"""A hole longer than this is no loss on the way but a client that lost count."""
+MAX_LEAD_S = 2
+"""A channel that lags this far behind the other is given up for that stretch."""
+
+
+class Intake:
+    """Loss and overlap are arithmetic on sample indices: overlap is dropped, a hole becomes declared silence."""
+
+    def __init__(self, rate_hz: int, channels: int, *, first_sample: int = 0) -> None:
+        self._rate_hz = rate_hz
+        self._planes = [bytearray() for _ in range(channels)]
+        self._emitted = first_sample
+
+    @property
+    def next_sample(self) -> int:
+        """The first instant that is not whole on every channel yet."""
+        return self._emitted
+
+    def push(self, frame: AudioFrame) -> list[AudioArrived | AudioLost]:
+        """Take one frame. Raises ProtocolError (`bad_audio`) when its index cannot be true; nothing changes then."""
+        everything = frame.channel == ALL_CHANNELS
+        if everything and len(self._planes) > 1:
+            interleaved = np.frombuffer(frame.pcm, dtype="<i2").reshape(-1, len(self._planes))
+            if frame.first_sample in (None, self._emitted) and not any(self._planes):
+                return self._emit(frame.pcm)
+            arrived = {index: interleaved[:, index].tobytes() for index in range(len(self._planes))}
+        else:
+            arrived = {0 if everything else frame.channel: frame.pcm}
+        events: list[AudioArrived | AudioLost] = []
+        for channel, pcm in arrived.items():
+            events += self._place(channel, pcm, frame.first_sample)
+        events += self._give_up_laggards()
+        whole = min(len(plane) for plane in self._planes)
+        return events + self._emit(self._take(whole)) if whole else events
+
+    def _place(self, channel: int, pcm: bytes, first_sample: int | None) -> list[AudioArrived | AudioLost]:
+        plane = self._planes[channel]
+        expected = self._emitted + len(plane) // 2
+        if first_sample is None:
+            first_sample = expected
+        if first_sample - expected > MAX_HOLE_S * self._rate_hz:
+            raise ProtocolError(
+                "bad_audio",
+                f"first sample index {first_sample}, where {expected} comes next: over {MAX_HOLE_S} s missing",
+            )
+        lost: list[AudioArrived | AudioLost] = []
+        if first_sample > expected:
+            lost.append(AudioLost(channel, expected, first_sample, "network"))
+            plane += bytes(2 * (first_sample - expected))
+        plane += pcm[2 * max(0, expected - first_sample) :]
+        return lost
+
+    def _give_up_laggards(self) -> list[AudioArrived | AudioLost]:
+        lost: list[AudioArrived | AudioLost] = []
+        leading = max(len(plane) for plane in self._planes)
+        for channel, plane in enumerate(self._planes):
+            if leading - len(plane) > 2 * MAX_LEAD_S * self._rate_hz:
+                begin = self._emitted + len(plane) // 2
+                lost.append(AudioLost(channel, begin, self._emitted + leading // 2, "network"))
+                plane += bytes(leading - len(plane))
+        return lost
+
+    def _take(self, plane_bytes: int) -> bytes:
+        planes = [np.frombuffer(bytes(plane[:plane_bytes]), dtype="<i2") for plane in self._planes]
+        for plane in self._planes:
+            del plane[:plane_bytes]
+        return np.stack(planes, axis=1).tobytes() if len(planes) > 1 else planes[0].tobytes()
+
+    def _emit(self, pcm: bytes) -> list[AudioArrived | AudioLost]:
+        if not pcm:
+            return []
+        self._emitted += len(pcm) // (2 * len(self._planes))
+        return [AudioArrived(pcm)]

@@ -1,0 +1,128 @@
+"""Turns one channel's speech decisions into utterances. Everything is counted in 20 ms frames."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from gateway.call.framer import FRAME_MS
+
+
+@dataclass(frozen=True, slots=True)
+class SegmenterSettings:
+    """When an utterance opens, closes and is split (ms, multiples of 20)."""
+
+    open_ms: int = 200
+    """Speech needed to open, within a stretch half as long again."""
+    close_ms: int = 600
+    """Silence that closes (the hangover)."""
+    lead_ms: int = 300
+    """Audio kept before the first speech."""
+    tail_ms: int = 200
+    """Audio kept after the last speech."""
+    split_ms: int = 20_000
+    """A segment this long is split softly, at its quietest frame ..."""
+    split_search_ms: int = 10_000
+    """... among this many last milliseconds."""
+
+
+@dataclass(frozen=True, slots=True)
+class Opened:
+    """An utterance began at frame `begin` (lead-in included)."""
+
+    begin: int
+
+
+@dataclass(frozen=True, slots=True)
+class Closed:
+    """It ended before frame `end`; `split`: the next one follows without a pause."""
+
+    end: int
+    split: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Spoke:
+    """Frame `index` is speech of the open utterance."""
+
+    index: int
+
+
+Boundary = Opened | Closed | Spoke
+
+
+class Segmenter:
+    """A pure state machine over (frame index, is speech); `loudness` answers for frames of the open segment."""
+
+    def __init__(self, settings: SegmenterSettings, loudness: Callable[[int], float]) -> None:
+        self._settings = settings
+        self._loudness = loudness
+        self._recent: deque[tuple[int, bool]] = deque(maxlen=settings.open_ms * 3 // 2 // FRAME_MS)
+        self._begin: int | None = None
+        self._spoken: list[int] = []
+        self._last_end = 0
+        self._next = 0
+
+    @property
+    def is_open(self) -> bool:
+        return self._begin is not None
+
+    @property
+    def _last_speech(self) -> int:
+        return self._spoken[-1]
+
+    @property
+    def silence_frames(self) -> int:
+        """Frames since the last speech of the open segment."""
+        return self._next - 1 - self._last_speech
+
+    def step(self, speech: bool) -> list[Boundary]:
+        """Take the decision on the next frame; return what it settles, in order."""
+        index, self._next = self._next, self._next + 1
+        if self._begin is None:
+            return self._while_closed(index, speech)
+        return self._while_open(index, speech)
+
+    def flush(self) -> list[Boundary]:
+        """Close what is open: the audio is over."""
+        return [self._close(min(self._next, self._last_speech + 1 + self._tail))] if self.is_open else []
+
+    def _while_closed(self, index: int, speech: bool) -> list[Boundary]:
+        self._recent.append((index, speech))
+        spoken = [at for at, is_speech in self._recent if is_speech]
+        if not speech or len(spoken) * FRAME_MS < self._settings.open_ms:
+            return []
+        self._begin = max(self._last_end, spoken[0] - self._settings.lead_ms // FRAME_MS, 0)
+        self._spoken = spoken
+        self._recent.clear()
+        return [Opened(self._begin), *(Spoke(at) for at in spoken)]
+
+    def _while_open(self, index: int, speech: bool) -> list[Boundary]:
+        assert self._begin is not None
+        if speech:
+            self._spoken.append(index)
+            boundaries: list[Boundary] = [Spoke(index)]
+            if (index + 1 - self._begin) * FRAME_MS >= self._settings.split_ms:
+                boundaries += self._split(index)
+            return boundaries
+        if (index - self._last_speech) * FRAME_MS >= self._settings.close_ms:
+            return [self._close(min(index + 1, self._last_speech + 1 + self._tail))]
+        return []
+
+    @property
+    def _tail(self) -> int:
+        return self._settings.tail_ms // FRAME_MS
+
+    def _close(self, end: int) -> Closed:
+        self._begin, self._last_end = None, end
+        return Closed(end, split=False)
+
+    def _split(self, index: int) -> list[Boundary]:
+        assert self._begin is not None
+        first = max(self._begin + 1, index + 1 - self._settings.split_search_ms // FRAME_MS)
+        cut = min(range(first, index + 1), key=lambda frame: (self._loudness(frame), -frame))
+        self._begin = self._last_end = cut
+        # Some speech before `index` belongs to the new segment; the cut itself may be the last of it.
+        self._spoken = [at for at in self._spoken if at >= cut] or [index]
+        return [Closed(cut, split=True), Opened(cut), *(Spoke(at) for at in self._spoken)]

@@ -1,0 +1,145 @@
+"""The HTTP side's own routes: health, metrics, and the calls of an app. The two APIs mount their own beside these."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+from typing import Any
+
+import msgspec
+from aiohttp import web
+from prometheus_client import generate_latest
+from prometheus_client.exposition import CONTENT_TYPE_LATEST
+
+from gateway.credentials import AccessDenied, Credentials
+from gateway.ports import CallRecord, CallStore
+from gateway.session.calls import Calls
+from gateway.session.session import CallSession
+from gateway.telemetry import Metrics
+
+Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
+MAX_PAGE = 200
+
+
+class HttpDoor:
+    """Answers JSON; an error is `{"code", "message"}` with a status that says whose fault it was."""
+
+    def __init__(
+        self,
+        calls: Calls,
+        store: CallStore,
+        recording_path: Callable[[str], Path],
+        credentials: Credentials,
+        metrics: Metrics,
+        not_ready: Callable[[], str],
+    ) -> None:
+        """`recording_path` names a call's WAV file; `not_ready` says what is still missing, or nothing."""
+        self._calls = calls
+        self._store = store
+        self._recording_path = recording_path
+        self._credentials = credentials
+        self._metrics = metrics
+        self._not_ready = not_ready
+
+    def routes(self) -> list[web.RouteDef]:
+        return [
+            web.get("/healthz", self._healthz),
+            web.get("/readyz", self._readyz),
+            web.get("/metrics", self._metrics_page),
+            web.get("/v1/calls", self._list),
+            web.get("/v1/calls/{call_id}", self._one),
+            web.get("/v1/calls/{call_id}/recording", self._recording),
+        ]
+
+    async def _healthz(self, _: web.Request) -> web.Response:
+        return _json({"status": "ok"})
+
+    async def _readyz(self, _: web.Request) -> web.Response:
+        missing = self._not_ready()
+        return _json({"status": missing or "ready"}, status=503 if missing else 200)
+
+    async def _metrics_page(self, _: web.Request) -> web.Response:
+        return web.Response(body=generate_latest(self._metrics.registry), headers={"Content-Type": CONTENT_TYPE_LATEST})
+
+    async def _list(self, request: web.Request) -> web.Response:
+        """`limit` (20, at most 200) calls, latest first; `before` (a `began_at_ms`) pages on."""
+        app_id = self._caller(request)
+        limit = _number(request, "limit", default=20, least=1, most=MAX_PAGE)
+        before_ms = _number(request, "before", default=0, least=0, most=1 << 53) or None
+        stored = await self._store.recent(app_id, limit=limit, before_ms=before_ms)
+        return _json({"calls": [self._summary(record) for record in stored]})
+
+    async def _one(self, request: web.Request) -> web.Response:
+        app_id, call_id = self._caller(request), request.match_info["call_id"]
+        session = self._calls.find(app_id, call_id)
+        if session is not None:
+            return _json(_of_session(session))
+        return _json(_of_record(await self._stored(app_id, call_id)))
+
+    async def _recording(self, request: web.Request) -> web.StreamResponse:
+        app_id, call_id = self._caller(request), request.match_info["call_id"]
+        if self._calls.find(app_id, call_id) is None:
+            await self._stored(app_id, call_id)
+        path = self._recording_path(call_id)
+        if not path.exists():
+            raise _error(web.HTTPConflict, "not_sealed", "the recording is sealed when the call has hung up")
+        return web.FileResponse(path, headers={"Content-Type": "audio/wav"})
+
+    async def _stored(self, app_id: str, call_id: str) -> CallRecord:
+        record = await self._store.get(app_id, call_id)
+        if record is None:
+            raise _error(web.HTTPNotFound, "unknown_call", f"no call {call_id!r}")
+        return record
+
+    def _caller(self, request: web.Request) -> str:
+        try:
+            return self._credentials.from_headers(request.headers, request.query)
+        except AccessDenied:
+            self._metrics.refused.labels("access_denied").inc()
+            text = "signed headers (X-App-Key, X-Timestamp, X-App-Signature) or HTTP Basic are missing or wrong"
+            refusal = _error(web.HTTPUnauthorized, "access_denied", text)
+            refusal.headers["WWW-Authenticate"] = 'Basic realm="earshot"'
+            raise refusal from None
+
+    def _summary(self, record: CallRecord) -> dict[str, Any]:
+        session = self._calls.find(record.app_id, record.call_id)
+        whole = _of_session(session) if session is not None else _of_record(record)
+        alerts = whole.pop("alerts")
+        for bulky in ("segments", "gaps", "notes", "warnings", "qc"):
+            whole.pop(bulky, None)
+        return {**whole, "alerts": len([alert for alert in alerts if alert["status"] != "retracted"])}
+
+
+def _of_session(session: CallSession) -> dict[str, Any]:
+    return {
+        "state": "live" if session.live else "judging",
+        "began_at_ms": session.began_at_ms,
+        "ended_at_ms": session.ended_at_ms,
+        **session.snapshot(),
+    }
+
+
+def _of_record(record: CallRecord) -> dict[str, Any]:
+    return {
+        "state": record.state,
+        "began_at_ms": record.began_at_ms,
+        "ended_at_ms": record.ended_at_ms,
+        **record.document,
+    }
+
+
+def _json(content: dict[str, Any], status: int = 200) -> web.Response:
+    return web.Response(body=msgspec.json.encode(content), status=status, content_type="application/json")
+
+
+def _error(kind: type[web.HTTPException], code: str, message: str) -> web.HTTPException:
+    return kind(body=msgspec.json.encode({"code": code, "message": message}), content_type="application/json")
+
+
+def _number(request: web.Request, name: str, *, default: int, least: int, most: int) -> int:
+    text = request.query.get(name)
+    if text is None:
+        return default
+    if not (text.isascii() and text.isdigit() and least <= int(text) <= most):
+        raise _error(web.HTTPBadRequest, "bad_parameter", f"{name} must be a whole number from {least} to {most}")
+    return int(text)

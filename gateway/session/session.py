@@ -1,0 +1,358 @@
+"""The asyncio shell of one call: runs the core's effects, feeds it what happens, outlives its sockets."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Coroutine
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+import structlog
+
+from gateway.call.document import CallDocument
+from gateway.call.effects import ConfirmSpeech, Effect, EndCall, Identify, Send, StoreAudio, Transcribe, UploadRecording
+from gateway.call.events import AudioStored, Event, HungUp, QcWaitExpired, SettlingExpired, Warned
+from gateway.call.machine import Call, State
+from gateway.call.settings import CallTerms
+from gateway.ports import CallRecord, CallState, CallStore, Clock, Journal, QualityTask, TaskQueue
+from gateway.session.engines import CallEngines
+from gateway.session.record import MessageRecord
+from gateway.telemetry import Metrics
+from protocol.codec import encode
+from protocol.messages import Alert, AlertUpdate, Ended, Error, Language, ServerMessage
+
+log = structlog.get_logger(__name__)
+
+LAG_WARNED_MS = 2000
+"""Final texts later than this are worth telling the client."""
+STORE_RETRY_S = 1.0
+WAIT_QC_MS = 180_000
+FAST_MS = 2000
+"""A client this far ahead of real time is sending a file, and may wait for the engines."""
+
+
+class Sink(Protocol):
+    """The socket that carries a call at the moment."""
+
+    def send(self, payload: bytes) -> None:
+        """Queue a text frame; never waits. A sink whose peer is too slow closes itself."""
+
+    def close(self, code: int, reason: str) -> None:
+        """Send what is queued, then close."""
+
+
+@dataclass(frozen=True, slots=True)
+class Keeping:
+    """Where a call is kept, and how its time is told."""
+
+    journal: Journal
+    calls: CallStore
+    tasks: TaskQueue
+    clock: Clock
+    metrics: Metrics
+
+
+@dataclass(frozen=True, slots=True)
+class Patience:
+    """How long a call waits for others, in seconds."""
+
+    resume_window_s: float
+    settle_timeout_s: float
+
+
+class CallSession:
+    """Owns a call's core, its tasks and its timers. Everything runs on one event loop; nothing here blocks it."""
+
+    def __init__(
+        self,
+        app_id: str,
+        terms: CallTerms,
+        core: Call,
+        document: CallDocument,
+        engines: CallEngines,
+        keeping: Keeping,
+        patience: Patience,
+        on_end: Callable[[CallSession], None],
+        *,
+        framed: bool,
+    ) -> None:
+        self.app_id = app_id
+        self.terms = terms
+        self.document = document
+        self.record = MessageRecord()
+        self.began_at_ms = round(keeping.clock.wall() * 1000)
+        self.framed = framed
+        self._core = core
+        self._engines = engines
+        self._keeping = keeping
+        self._patience = patience
+        self._on_end = on_end
+        self._sink: Sink | None = None
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._uploading: asyncio.Task[None] | None = None
+        self._timers: list[asyncio.TimerHandle] = []
+        self._confirm_chains: dict[int, asyncio.Queue[ConfirmSpeech]] = {}
+        self._window: asyncio.TimerHandle | None = None
+        self._wait_qc_s = WAIT_QC_MS / 1000
+        self.ended_at_ms: int | None = None
+        self._audio_position = 0
+        self._audio_at_s = 0.0
+        self._new_audio = asyncio.Event()
+        self._moved = asyncio.Event()
+        self._began_s = keeping.clock.monotonic()
+        self._saving = asyncio.Lock()
+        self._lagging = False
+        self._own(self._acknowledge())
+
+    # --- the socket's side ---
+
+    @property
+    def call_id(self) -> str:
+        return self.terms.call_id
+
+    @property
+    def samples(self) -> int:
+        """Instants received."""
+        return self._core.samples
+
+    @property
+    def live(self) -> bool:
+        """Whether the call still takes audio."""
+        return self._core.state in (State.LIVE, State.PAUSED)
+
+    @property
+    def expects_audio(self) -> bool:
+        return self._core.state is State.LIVE
+
+    @property
+    def attached(self) -> bool:
+        return self._sink is not None
+
+    def attach(self, sink: Sink, last_seq: int) -> None:
+        """Carry the call on this socket from here; what came after `last_seq` is sent again. The old one is gone."""
+        self._sink = sink
+        if self._window is not None:
+            self._window.cancel()
+            self._window = None
+        for payload in self.record.after(last_seq):
+            sink.send(payload)
+
+    def detach(self, sink: Sink) -> None:
+        """The socket is gone. The call waits for another; after the window it is hung up all the same."""
+        if self._sink is not sink:
+            return
+        self._sink = None
+        if self.live:
+            loop = asyncio.get_running_loop()
+            self._window = loop.call_later(self._patience.resume_window_s, self.receive, HungUp("lost"))
+
+    def take_sink(self) -> Sink | None:
+        """Let go of the socket that carries the call, for another to take its place."""
+        sink, self._sink = self._sink, None
+        return sink
+
+    def hang_up(self, reason: str, wait_qc_ms: int = WAIT_QC_MS) -> None:
+        self._wait_qc_s = wait_qc_ms / 1000
+        self.receive(HungUp(reason))
+
+    def note(self, kind: str, value: str) -> None:
+        """Keep a key pressed or a mark, at the present position."""
+        self.document.note(kind, value, self.terms.audio.samples_to_ms(self.samples))
+
+    def whisper(self, message: ServerMessage) -> None:
+        """Tell the client something that is about this socket or its messages, not about the call: without a number."""
+        if self._sink is not None:
+            self._sink.send(encode(message))
+
+    async def room(self) -> None:
+        """Return when more audio may come: a client that keeps real time never waits for engines, only for the disk."""
+        while self.live and not self._core.has_room(ahead_of_time=self._ahead_ms > FAST_MS):
+            self._moved.clear()
+            await self._moved.wait()
+
+    @property
+    def _ahead_ms(self) -> float:
+        elapsed_ms = (self._keeping.clock.monotonic() - self._began_s) * 1000
+        return self.terms.audio.samples_to_ms(self.samples) - elapsed_ms
+
+    # --- the core's side ---
+
+    def receive(self, event: Event) -> None:
+        """Let something happen to the call. Raises IllegalEvent when its state does not allow it."""
+        was_live = self.live
+        for effect in self._core.receive(event):
+            self._carry_out(effect)
+        self._moved.set()
+        if was_live and not self.live:
+            self._after_hangup()
+
+    def _carry_out(self, effect: Effect) -> None:
+        match effect:
+            case Send(message):
+                self._send(message)
+            case StoreAudio(first_sample, pcm):
+                self._audio_position = self._keeping.journal.append_audio(self.call_id, first_sample, pcm)
+                self._audio_at_s = self._audio_at_s or self._keeping.clock.monotonic()
+                self._keeping.metrics.audio_seconds.inc(len(pcm) / (2 * self.terms.audio.rate_hz))
+                self._new_audio.set()
+            case ConfirmSpeech():
+                self._chain(effect)
+            case Identify():
+                self._own(self._answer(self._engines.identify(effect)))
+            case Transcribe():
+                self._own(self._answer(self._engines.transcribe(effect, self._note_lag)))
+            case UploadRecording():
+                self._uploading = self._own(self._upload(effect))
+            case EndCall():
+                self._end()
+
+    def _send(self, message: ServerMessage) -> None:
+        payload = encode(message)
+        # Journalled first: a number that a client has seen is never used again, whatever happens here.
+        self._keeping.journal.append_message(self.call_id, message.seq, payload)
+        self.record.add(message, payload)
+        self.document.apply(message)
+        self._keeping.metrics.messages_sent.labels(message.__struct_config__.tag).inc()
+        if isinstance(message, Alert):
+            self._keeping.metrics.alerts.labels(message.certainty).inc()
+        elif isinstance(message, AlertUpdate):
+            self._keeping.metrics.alerts.labels(message.status).inc()
+        if self._sink is not None:
+            self._sink.send(payload)
+            if isinstance(message, Ended):
+                self._sink.close(1000, "ended")
+
+    def _note_lag(self, lag_ms: int) -> None:
+        """Warn once when final texts fall behind, and again only after they had caught up."""
+        if lag_ms >= LAG_WARNED_MS and not self._lagging:
+            self.receive(Warned("analysis_lagging", f"Final texts come {lag_ms} ms late.", lag_ms))
+        self._lagging = lag_ms >= LAG_WARNED_MS
+
+    # --- tasks ---
+
+    def _own(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
+        task = asyncio.get_running_loop().create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._finished)
+        return task
+
+    def _finished(self, task: asyncio.Task[None]) -> None:
+        self._tasks.discard(task)
+        if task.cancelled() or task.exception() is None:
+            return
+        # Our fault, and this call's alone: say so, keep what is recorded, let it be judged.
+        log.error("call_failed", call_id=self.call_id, exc_info=task.exception())
+        if self._sink is not None:
+            error = Error(call_id=self.call_id, code="internal", message="The server failed.", retryable=True)
+            self._sink.send(encode(error))
+            self._sink.close(1011, "internal")
+            self._sink = None
+        if self.live:
+            self.receive(HungUp("internal"))
+
+    async def _answer(self, question: Coroutine[Any, Any, Event]) -> None:
+        self.receive(await question)
+
+    def _chain(self, effect: ConfirmSpeech) -> None:
+        queue = self._confirm_chains.get(effect.channel)
+        if queue is None:
+            # Holds at most the blocks of the audio the door lets in before the core has decided on it.
+            queue = self._confirm_chains[effect.channel] = asyncio.Queue()
+            self._own(self._confirm_in_turn(queue))
+        queue.put_nowait(effect)
+
+    async def _confirm_in_turn(self, queue: asyncio.Queue[ConfirmSpeech]) -> None:
+        while True:
+            self.receive(await self._engines.confirm(await queue.get()))
+
+    async def _acknowledge(self) -> None:
+        degraded = False
+        while True:
+            await self._new_audio.wait()
+            self._new_audio.clear()
+            position, samples, since_s = self._audio_position, self._core.samples, self._audio_at_s
+            self._audio_at_s = 0.0
+            try:
+                await self._keeping.journal.synced(position)
+            except OSError as fault:
+                if not degraded:
+                    log.warning("recording_not_safe", call_id=self.call_id, fault=str(fault))
+                    self.receive(Warned("degraded", "Audio cannot be stored safely right now; acks pause."))
+                degraded = True
+                self._new_audio.set()
+                await asyncio.sleep(STORE_RETRY_S)
+                continue
+            degraded = False
+            self._keeping.metrics.ack_lag_s.observe(self._keeping.clock.monotonic() - since_s)
+            self.receive(AudioStored(samples))
+
+    # --- the end ---
+
+    def _after_hangup(self) -> None:
+        self.ended_at_ms = round(self._keeping.clock.wall() * 1000)
+        if self._window is not None:
+            self._window.cancel()
+        loop = asyncio.get_running_loop()
+        self._window = None
+        self._timers = [
+            loop.call_later(self._patience.settle_timeout_s, self.receive, SettlingExpired()),
+            loop.call_later(self._wait_qc_s, self.receive, QcWaitExpired()),
+        ]
+
+    async def _upload(self, upload: UploadRecording) -> None:
+        keeping = self._keeping
+        keeping.journal.close_call(self.call_id)
+        recording = await keeping.journal.seal(self.call_id)
+        await self.save("judging")
+        task = quality_task(self.app_id, self.terms, recording, upload.language, upload.categories)
+        await keeping.tasks.put(task, self.call_id)
+        keeping.journal.release(self.call_id)
+
+    def _end(self) -> None:
+        for timer in self._timers:
+            timer.cancel()
+        for task in self._tasks - {self._uploading}:
+            task.cancel()
+        self._on_end(self)
+
+    async def uploaded(self) -> None:
+        """Return once voice QC's queue has the recording, if the call has hung up."""
+        if self._uploading is not None:
+            await asyncio.wait([self._uploading])
+
+    async def stop(self) -> None:
+        """Let go of the call without ending it: the journal has it, and the next start goes on from there."""
+        tasks = list(self._tasks)
+        for task in tasks:
+            task.cancel()
+        if self._window is not None:
+            self._window.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+    def snapshot(self) -> dict[str, Any]:
+        """The call's document as of now; its lists are the live ones."""
+        duration_ms = self.terms.audio.samples_to_ms(self.samples)
+        return {**self.document.content, "samples": self.samples, "duration_ms": duration_ms}
+
+    async def save(self, state: CallState) -> None:
+        """Keep the call's document as it is now."""
+        async with self._saving:
+            await self._keeping.calls.save(
+                CallRecord(self.call_id, self.app_id, state, self.began_at_ms, self.ended_at_ms, self.snapshot())
+            )
+
+
+def quality_task(
+    app_id: str, terms: CallTerms, recording: Path, language: Language, categories: tuple[str, ...]
+) -> QualityTask:
+    """What voice QC is asked about a call; its id is the idempotency key."""
+    return QualityTask(
+        session_id=terms.call_id,
+        app_id=app_id,
+        recording=recording,
+        rate_hz=terms.audio.rate_hz,
+        channels=terms.audio.channels,
+        language=language,
+        categories=categories,
+    )

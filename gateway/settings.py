@@ -1,0 +1,201 @@
+"""Every setting of Earshot: one frozen type, filled from defaults, a TOML file, then `EARSHOT_*` variables."""
+
+from __future__ import annotations
+
+import os
+import tomllib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import msgspec
+from msgspec import Meta, Struct
+from platformdirs import user_cache_path
+
+PREFIX = "EARSHOT_"
+Milliseconds = Annotated[int, Meta(ge=0)]
+Seconds = Annotated[float, Meta(ge=0)]
+Score = Annotated[float, Meta(ge=0, le=100)]
+Share = Annotated[float, Meta(ge=0, le=1)]
+Count = Annotated[int, Meta(ge=0)]
+
+
+class Settings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """The name of a field is its TOML key; in upper case behind `EARSHOT_`, its variable."""
+
+    # --- where ---
+    http: str = "127.0.0.1:8080"
+    """Listener of the HTTP side, host:port; port 0 picks a free one."""
+    ws: str = "127.0.0.1:8081"
+    """Listener of the native socket, host:port."""
+    data: str = "earshot-data"
+    """Folder of the journal, recordings and database."""
+    models_dir: str = ""
+    """Folder of the model files; default the user's cache folder."""
+    public_url: str = ""
+    """Base of every link that Earshot gives out; default the HTTP listener."""
+    tls_cert: str = ""
+    """PEM certificate chain; with `tls_key`, both listeners speak TLS. Read again on SIGHUP."""
+    tls_key: str = ""
+    apps: str = ""
+    """Apps beside those of `earshot app create`: "appid:secret,appid:secret"."""
+    log_level: Literal["debug", "info", "warning", "error"] = "info"
+    log_format: Literal["console", "json"] = "console"
+
+    # --- calls ---
+    max_calls: Count = 1000
+    max_call_s: Seconds = 14_400
+    """A call longer than this is hung up (4 hours)."""
+    resume_window_s: Seconds = 60
+    """How long a call waits for a client that lost its socket."""
+    first_message_timeout_s: Seconds = 10
+    audio_timeout_s: Seconds = 15
+    """Without audio for this long, outside a pause, a call is given up."""
+    settle_timeout_s: Seconds = 30
+    """How long after hangup the last words may take."""
+    clock_skew_s: Seconds = 300
+    """How far a signed timestamp may lie from our clock."""
+    commit_interval_ms: Milliseconds = 100
+    """Audio is synced to disk at least this often, then acknowledged."""
+    drain_s: Seconds = 10
+    """What a shutdown may take."""
+
+    # --- utterances ---
+    vad: Literal["webrtc+silero", "webrtc", "silero"] = "webrtc+silero"
+    vad_aggressiveness: Annotated[int, Meta(ge=0, le=3)] = 2
+    """Mode of the webrtcvad gate: higher lets less through."""
+    segment_open_ms: Milliseconds = 200
+    segment_close_ms: Milliseconds = 600
+    segment_lead_ms: Milliseconds = 300
+    segment_split_ms: Milliseconds = 20_000
+
+    # --- speakers ---
+    identify_after_ms: Milliseconds = 3000
+    """Net speech that is first identified."""
+    identify_every_ms: Milliseconds = 5000
+    """Net speech between identifications of one long segment."""
+    speaker_score: Score = 55.0
+    """A voice is known from this score (100 x cosine) ..."""
+    speaker_score_8k: Score = 58.0
+    """... and on 8 kHz lines from this."""
+    speaker_margin: Score = 5.0
+    """A known voice beats the second by this."""
+    voiceprint_url: str = ""
+    """Base URL of a voiceprint service; empty: our own."""
+    voiceprint_app: str = ""
+    """Credentials for it: "appid:secret"."""
+
+    # --- words and rules ---
+    recognizer: Literal["whisper-base", "whisper-tiny.en"] = "whisper-base"
+    recognizer_processes: Count = 0
+    """Engine processes for recognition; 0: one less than the processors."""
+    partial_hop_ms: Milliseconds = 700
+    """An open segment's text is renewed this often while capacity allows; 0: final texts only."""
+    rule_scope: Literal["recording", "sentence"] = "recording"
+    pinyin: bool = True
+    """Match Chinese keywords on toneless pinyin too, in live text."""
+    quality_url: str = ""
+    """Base URL of a voice QC service; empty: our own."""
+    quality_app: str = ""
+    """Credentials for it: "client_id:client_secret"."""
+    qc_poll_s: Seconds = 1.0
+    """How often voice QC is asked for a result."""
+
+    def __post_init__(self) -> None:
+        if bool(self.tls_cert) != bool(self.tls_key):
+            raise ValueError("tls_cert and tls_key go together")
+        for name in ("http", "ws"):
+            parse_address(name, getattr(self, name))
+        for name in ("voiceprint", "quality"):
+            if getattr(self, f"{name}_url") and ":" not in getattr(self, f"{name}_app"):
+                raise ValueError(f"{name}_url needs {name}_app, as appid:secret")
+        parse_apps(self.apps)
+
+    @property
+    def models_path(self) -> Path:
+        return Path(self.models_dir) if self.models_dir else user_cache_path("earshot") / "models"
+
+    @property
+    def data_path(self) -> Path:
+        return Path(self.data)
+
+
+def parse_address(name: str, address: str) -> tuple[str, int]:
+    """Host and port of "host:port" or "[v6]:port". Raises ValueError naming the setting."""
+    host, colon, port = address.rpartition(":")
+    if not colon or not port.isdigit() or int(port) > 65535:
+        raise ValueError(f"{name} is {address!r}; expected host:port, such as 127.0.0.1:8080")
+    return host.strip("[]"), int(port)
+
+
+def parse_apps(apps: str) -> dict[str, tuple[str, ...]]:
+    """Secrets by app id, of "appid:secret,appid:secret". Raises ValueError."""
+    parsed: dict[str, tuple[str, ...]] = {}
+    for entry in filter(None, (part.strip() for part in apps.split(","))):
+        app_id, colon, secret = entry.partition(":")
+        if not (app_id and colon and secret):
+            raise ValueError("apps must look like appid:secret,appid:secret")
+        parsed[app_id] = (*parsed.get(app_id, ()), secret)
+    return parsed
+
+
+class SettingsError(Exception):
+    """A setting cannot be used; the text names it, where it came from and what was expected."""
+
+
+@dataclass(frozen=True, slots=True)
+class LoadedSettings:
+    """The settings in force, and where each that is no default came from."""
+
+    settings: Settings
+    sources: dict[str, str]
+
+
+def load(
+    file: Path | None, environment: Mapping[str, str] = os.environ, overrides: Mapping[str, Any] | None = None
+) -> LoadedSettings:
+    """The settings from `file` (TOML), then the environment, then `overrides` (the command line; None values skip).
+
+    Without `file`, `EARSHOT_CONFIG` names one, else `earshot.toml` is taken if it is there. Raises SettingsError.
+    """
+    values: dict[str, Any] = {}
+    sources: dict[str, str] = {}
+    named = file or (Path(environment[PREFIX + "CONFIG"]) if environment.get(PREFIX + "CONFIG") else None)
+    path = named or Path("earshot.toml")
+    if named or path.exists():
+        _merge(_read(path), str(path), values, sources)
+    variables = {
+        key.removeprefix(PREFIX).lower(): value
+        for key, value in environment.items()
+        if key.startswith(PREFIX) and key != PREFIX + "CONFIG"
+    }
+    _merge(variables, "environment", values, sources)
+    _merge({key: value for key, value in (overrides or {}).items() if value is not None}, "command", values, sources)
+    try:
+        settings = msgspec.convert(values, Settings, strict=False)
+    except (msgspec.ValidationError, ValueError) as error:
+        raise SettingsError(f"bad settings: {error}") from error
+    return LoadedSettings(settings, sources)
+
+
+def _merge(new: Mapping[str, Any], source: str, values: dict[str, Any], sources: dict[str, str]) -> None:
+    for key, value in new.items():
+        if key not in Settings.__struct_fields__:
+            raise SettingsError(f"{source}: no setting is named {key!r}; `earshot doctor` lists them all")
+        kind = next(one.type for one in msgspec.structs.fields(Settings) if one.name == key)
+        try:
+            # One field at a time, so that an error can name its source.
+            values[key] = msgspec.convert(value, kind, strict=False)
+        except msgspec.ValidationError as error:
+            raise SettingsError(f"{source}: {key}: {error} (given {value!r})") from error
+        sources[key] = source
+
+
+def _read(path: Path) -> dict[str, Any]:
+    try:
+        return tomllib.loads(path.read_text("utf-8"))
+    except OSError as error:
+        raise SettingsError(f"{path}: cannot be read: {error.strerror}") from error
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise SettingsError(f"{path}: not TOML: {error}") from error

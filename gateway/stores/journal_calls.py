@@ -1,0 +1,125 @@
+"""What the journal keeps in memory of each call: audio not yet written, and where the written audio lies."""
+
+from __future__ import annotations
+
+from array import array
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import msgspec
+
+from gateway.stores.commit_log import Block, Entry
+from gateway.stores.journal_records import MAX_PAYLOAD_BYTES, Kind, Record, encode
+
+
+class AudioLayout(msgspec.Struct, frozen=True):
+    """How a call's PCM is laid out; read from its header, whose other fields are not the journal's business."""
+
+    rate_hz: int
+    channels: int
+
+    @classmethod
+    def from_header(cls, header: bytes) -> AudioLayout:
+        """Raises ValueError when `header` is no JSON object with a plausible `rate_hz` and `channels`."""
+        layout = msgspec.json.decode(header, type=cls)
+        if not (0 < layout.rate_hz <= 192_000 and 0 < layout.channels <= 8):
+            raise ValueError(f"a call of {layout.rate_hz} Hz and {layout.channels} channels cannot be journalled")
+        return layout
+
+    @property
+    def block_bytes(self) -> int:
+        """One sample of every channel."""
+        return 2 * self.channels
+
+
+@dataclass(slots=True)
+class JournalledCall:
+    call_id: str
+    header: bytes
+    layout: AudioLayout
+    closed: bool = False
+    released: bool = False
+    must_reopen: bool = False
+    """A call of an earlier process: its header goes before whatever this journal appends."""
+    _pending: bytearray = field(default_factory=bytearray)
+    _pending_sample: int = 0
+    _extents: dict[Path, array[int]] = field(default_factory=dict)
+    """For each segment offset, size, offset, size...: 16 bytes a record, about 600 kB an hour."""
+
+    def opening(self) -> Record:
+        return Record(Kind.OPEN, self.call_id, 0, self.header, self.layout.rate_hz, self.layout.channels)
+
+    def end_of(self, first_sample: int, pcm: bytes) -> int:
+        """One past the last sample of `pcm`. Raises ValueError when it does not hold whole samples."""
+        samples, odd_bytes = divmod(len(pcm), self.layout.block_bytes)
+        if odd_bytes or first_sample < 0:
+            raise ValueError(
+                f"call {self.call_id}: {len(pcm)} bytes at sample {first_sample} are not whole samples of "
+                f"{self.layout.channels} channels"
+            )
+        return first_sample + samples
+
+    @property
+    def has_pending(self) -> bool:
+        return bool(self._pending)
+
+    def add_audio(self, first_sample: int, pcm: bytes) -> list[Record]:
+        """Keep audio for the next write, joined to what it continues; records that this completes are returned."""
+        complete = []
+        most_bytes = MAX_PAYLOAD_BYTES // self.layout.block_bytes * self.layout.block_bytes
+        for begin in range(0, len(pcm), most_bytes):
+            piece = pcm[begin : begin + most_bytes]
+            sample = first_sample + begin // self.layout.block_bytes
+            follows = sample == self._pending_sample + len(self._pending) // self.layout.block_bytes
+            if self._pending and not (follows and len(self._pending) + len(piece) <= most_bytes):
+                complete.append(self.take_pending())
+            if not self._pending:
+                self._pending_sample = sample
+            self._pending += piece
+        return complete
+
+    def take_pending(self) -> Record:
+        layout = self.layout
+        pcm, self._pending = bytes(self._pending), bytearray()
+        return Record(Kind.AUDIO, self.call_id, self._pending_sample, pcm, layout.rate_hz, layout.channels)
+
+    def drop_pending(self) -> None:
+        self._pending.clear()
+
+    def note_extent(self, segment: Path, offset_bytes: int, size_bytes: int) -> None:
+        self._extents.setdefault(segment, array("Q")).extend((offset_bytes, size_bytes))
+
+    def adopt_extents(self, extents: dict[Path, list[tuple[int, int]]]) -> None:
+        """Take over records of an earlier process: they count before our own."""
+        earlier = {
+            path: array("Q", (number for place in places for number in place)) for path, places in extents.items()
+        }
+        self._extents = {**earlier, **self._extents}
+
+    def extents(self) -> dict[Path, list[tuple[int, int]]]:
+        """A copy, for the thread that reads them."""
+        return {path: list(zip(places[0::2], places[1::2], strict=True)) for path, places in self._extents.items()}
+
+
+class RecordBatch:
+    """Encoded records that wait to become one block."""
+
+    def __init__(self, marker: bytes) -> None:
+        self.marker = marker
+        self._parts: list[bytes] = []
+        self._entries: list[Entry] = []
+        self._size_bytes = 0
+
+    def add(self, record: Record) -> None:
+        data = encode(record, self.marker)
+        self._parts.append(data)
+        self._entries.append(Entry(record.call_id, record.kind, self._size_bytes, len(data)))
+        self._size_bytes += len(data)
+
+    def take(self, position: int, reserved_bytes: int) -> Block | None:
+        """Everything so far as one block, None when there is nothing; `reserved_bytes` is noted on the block."""
+        if not self._parts:
+            return None
+        block = Block(position, b"".join(self._parts), tuple(self._entries), reserved_bytes)
+        self._parts, self._entries, self._size_bytes = [], [], 0
+        return block

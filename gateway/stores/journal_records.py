@@ -1,0 +1,178 @@
+"""The journal's byte format, pure: a segment is a header and then records, each found and checked by itself.
+
+    segment header (28 bytes)  magic 8s | version u16 | 0 u16 | number u32 | marker 8s | crc32 u32
+    record                     marker 8s | payload bytes u32 | kind u8 | id bytes u8 | channels u8 | 0 u8 |
+                               rate_hz u32 | number u64 | call id | payload | crc32 u32
+
+All little-endian; each CRC covers every byte before it. The marker is random for each journal, so that a reader finds
+the next record after damage, and so that nobody can smuggle a record into another call by sending its bytes as audio.
+Audio records carry their rate and channels: any one of them is enough to write a playable file.
+"""
+
+from __future__ import annotations
+
+import struct
+import zlib
+from collections.abc import Iterator
+from dataclasses import dataclass
+from enum import IntEnum
+
+from gateway.stores.call_ids import checked_call_id
+
+MAGIC = b"EARSHOTJ"
+VERSION = 1
+MARKER_BYTES = 8
+MAX_PAYLOAD_BYTES = 4 * 1024 * 1024
+
+_SEGMENT = struct.Struct("<8sHHI8sI")
+_RECORD = struct.Struct("<8sIBBBxIQ")
+_CRC = struct.Struct("<I")
+HEADER_BYTES = _SEGMENT.size
+RECORD_OVERHEAD_BYTES = _RECORD.size + _CRC.size
+
+
+class Kind(IntEnum):
+    OPEN = 1
+    """A call began; the payload is its header."""
+    AUDIO = 2
+    """Interleaved PCM; `number` is the first sample's index per channel."""
+    MESSAGE = 3
+    """A server message; `number` is its seq."""
+    CLOSE = 4
+    """The call hung up."""
+    RELEASE = 5
+    """All that the call needs is safe elsewhere: its records may be dropped."""
+
+
+@dataclass(frozen=True, slots=True)
+class Record:
+    kind: Kind
+    call_id: str
+    number: int = 0
+    payload: bytes = b""
+    rate_hz: int = 0
+    channels: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Located:
+    """A good record and where it stands in its segment."""
+
+    record: Record
+    offset_bytes: int
+    size_bytes: int
+
+
+@dataclass(frozen=True, slots=True)
+class Damage:
+    """A stretch of a segment that holds no readable record."""
+
+    offset_bytes: int
+    size_bytes: int
+    reason: str
+
+
+class BadRecord(ValueError):
+    """These bytes are not a whole, intact record. The disk or a crash is at fault."""
+
+
+class UnknownVersion(ValueError):
+    """An intact segment of a version that this program does not read: it must be left alone."""
+
+
+def encode_header(number: int, marker: bytes) -> bytes:
+    """The 28 bytes that begin segment `number` of the journal whose records carry `marker` (8 bytes)."""
+    head = _SEGMENT.pack(MAGIC, VERSION, 0, number, marker, 0)[: -_CRC.size]
+    return head + _CRC.pack(zlib.crc32(head))
+
+
+def decode_header(data: bytes) -> bytes:
+    """The marker of the segment that begins with `data`. Raises BadRecord or UnknownVersion."""
+    if len(data) < HEADER_BYTES:
+        raise BadRecord("the segment header is cut short")
+    magic, version, _, _, marker, crc = _SEGMENT.unpack_from(data)
+    if crc != zlib.crc32(data[: HEADER_BYTES - _CRC.size]):
+        raise BadRecord("the segment header is damaged")
+    if magic != MAGIC:
+        raise BadRecord("not a journal segment")
+    if version != VERSION:
+        raise UnknownVersion(f"journal version {version}, this program reads {VERSION}")
+    return bytes(marker)
+
+
+def encode(record: Record, marker: bytes) -> bytes:
+    """One record's bytes. Raises ValueError for an unsafe call id or a payload beyond MAX_PAYLOAD_BYTES."""
+    if len(record.payload) > MAX_PAYLOAD_BYTES:
+        raise ValueError(f"a journal record holds at most {MAX_PAYLOAD_BYTES} bytes, not {len(record.payload)}")
+    name = checked_call_id(record.call_id).encode()
+    head = _RECORD.pack(
+        marker, len(record.payload), record.kind, len(name), record.channels, record.rate_hz, record.number
+    )
+    crc = zlib.crc32(record.payload, zlib.crc32(name, zlib.crc32(head)))
+    return b"".join((head, name, record.payload, _CRC.pack(crc)))
+
+
+def decode(data: bytes, offset_bytes: int, marker: bytes) -> Located:
+    """The record at `offset_bytes`. Raises BadRecord, saying what is wrong with it."""
+    if not data.startswith(marker, offset_bytes):
+        raise BadRecord("no record begins here")
+    if len(data) - offset_bytes < _RECORD.size:
+        raise BadRecord("the record is cut short")
+    _, payload_bytes, kind, id_bytes, channels, rate_hz, number = _RECORD.unpack_from(data, offset_bytes)
+    begin = offset_bytes + _RECORD.size
+    end = begin + id_bytes + payload_bytes
+    if payload_bytes > MAX_PAYLOAD_BYTES:
+        raise BadRecord(f"the record claims {payload_bytes} bytes, at most {MAX_PAYLOAD_BYTES} are written")
+    if end + _CRC.size > len(data):
+        raise BadRecord("the record is cut short")
+    if _CRC.unpack_from(data, end)[0] != zlib.crc32(memoryview(data)[offset_bytes:end]):
+        raise BadRecord("the record's checksum does not match")
+    try:
+        call_id = checked_call_id(data[begin : begin + id_bytes].decode())
+        known = Kind(kind)
+    except ValueError as fault:
+        raise BadRecord(f"an intact record of no known meaning: {fault}") from fault
+    record = Record(known, call_id, number, data[begin + id_bytes : end], rate_hz, channels)
+    return Located(record, offset_bytes, end + _CRC.size - offset_bytes)
+
+
+def scan(data: bytes, sibling_marker: bytes | None = None) -> Iterator[Located | Damage]:
+    """Everything in a segment, in order; the stretches found cover it without overlap. Raises only UnknownVersion.
+
+    `sibling_marker` is the marker of another segment of the same journal, for a header that cannot be read.
+    """
+    if not data:
+        return
+    marker: bytes | None
+    offset = min(HEADER_BYTES, len(data))
+    try:
+        marker = decode_header(data)
+    except BadRecord as fault:
+        marker = _marker_without_header(data, sibling_marker)
+        if marker is None:
+            yield Damage(0, len(data), str(fault))
+            return
+        yield Damage(0, offset, str(fault))
+    while offset < len(data):
+        try:
+            found = decode(data, offset, marker)
+        except BadRecord as fault:
+            following = data.find(marker, offset + 1)
+            end = len(data) if following < 0 else following
+            yield Damage(offset, end - offset, str(fault))
+            offset = end
+        else:
+            yield found
+            offset += found.size_bytes
+
+
+def _marker_without_header(data: bytes, sibling_marker: bytes | None) -> bytes | None:
+    """The marker under a damaged header: a sibling's, else what the first record shows if its checksum holds."""
+    if sibling_marker is not None:
+        return sibling_marker
+    shown = data[HEADER_BYTES : HEADER_BYTES + MARKER_BYTES]
+    try:
+        decode(data, HEADER_BYTES, shown)
+    except BadRecord:
+        return None
+    return shown

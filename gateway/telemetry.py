@@ -1,0 +1,58 @@
+"""What an operator can see: logs and metrics."""
+
+from __future__ import annotations
+
+import logging
+import sys
+from typing import Literal
+
+import structlog
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
+
+_LATENCY_S = (0.01, 0.025, 0.05, 0.1, 0.2, 0.3, 0.5, 0.75, 1.0, 1.5, 2.0, 3.0, 5.0, 10.0, 30.0)
+
+
+class Metrics:
+    """One process's metrics, in a registry of their own so that tests can have many."""
+
+    def __init__(self) -> None:
+        self.registry = registry = CollectorRegistry()
+        self.calls_live = Gauge("earshot_calls_live", "Calls going on now.", registry=registry)
+        self.calls_total = Counter("earshot_calls", "Calls begun.", registry=registry)
+        self.audio_seconds = Counter("earshot_audio_seconds", "Audio received, of each channel.", registry=registry)
+        self.messages_sent = Counter("earshot_messages_sent", "Server messages, by type.", ["type"], registry=registry)
+        self.ack_lag_s = Histogram(
+            "earshot_ack_lag_seconds", "From audio received to safe on disk.", buckets=_LATENCY_S, registry=registry
+        )
+        self.engine_s = Histogram(
+            "earshot_engine_seconds",
+            "From a question to an engine to its answer, waiting included.",
+            ["engine"],
+            buckets=_LATENCY_S,
+            registry=registry,
+        )
+        self.engine_failures = Counter(
+            "earshot_engine_failures", "Questions no engine answered.", ["engine"], registry=registry
+        )
+        self.alerts = Counter("earshot_alerts", "Alert statuses reached.", ["status"], registry=registry)
+        self.refused = Counter("earshot_refused", "Requests and sockets refused.", ["code"], registry=registry)
+
+
+def configure_logging(level: str, style: Literal["console", "json"]) -> None:
+    """Log to standard error: for people, or one JSON object a line."""
+    renderers: list[structlog.typing.Processor] = (
+        [structlog.processors.dict_tracebacks, structlog.processors.JSONRenderer()]
+        if style == "json"
+        else [structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty())]
+    )
+    structlog.configure(
+        processors=[
+            structlog.contextvars.merge_contextvars,
+            structlog.processors.add_log_level,
+            structlog.processors.TimeStamper(fmt="iso", utc=True),
+            *renderers,
+        ],
+        wrapper_class=structlog.make_filtering_bound_logger(logging.getLevelNamesMapping()[level.upper()]),
+        logger_factory=structlog.PrintLoggerFactory(sys.stderr),
+        cache_logger_on_first_use=True,
+    )

@@ -1,0 +1,254 @@
+"""A softphone's side of the native socket: streams audio, keeps what is not acked, comes back when the network fails.
+
+async with CallClient(url, Start(rate=8000), app_id="demo", secret="...") as call:
+    await call.send_audio(pcm)
+    await call.hang_up()
+    async for message in call:
+        ...
+"""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import ssl
+import time
+from collections.abc import AsyncIterator
+from types import TracebackType
+from typing import Self
+
+import msgspec
+from websockets.asyncio.client import ClientConnection, connect
+from websockets.exceptions import ConnectionClosed, InvalidHandshake, InvalidStatus
+from websockets.typing import Subprotocol
+
+from protocol.audio import AudioFormat
+from protocol.codec import SUBPROTOCOL, decode_server, encode
+from protocol.messages import Ack, ClientMessage, Ended, Error, Hangup, Resume, Resumed, ServerMessage, Start, Started
+from protocol.voiceprint import sign
+
+MAX_UNACKED_S = 60
+"""Audio kept for sending again; when full, `send_audio` waits for an ack."""
+FIRST_RETRY_S, MOST_RETRY_S = 0.1, 5.0
+
+
+class CallRefused(Exception):
+    """The server would not take the call. `code` is a native error code or that of the HTTP answer's body."""
+
+    def __init__(self, code: str, message: str, *, retryable: bool = False) -> None:
+        super().__init__(f"{message} ({code})")
+        self.code = code
+        self.message = message
+        self.retryable = retryable
+
+
+class CallLost(Exception):
+    """The connection was lost and could not be had again within the resume window."""
+
+
+class CallClient:
+    """One call. Enter it to connect; iterate it for the server's messages, `ended` being the last."""
+
+    def __init__(self, url: str, start: Start, *, app_id: str, secret: str, tls: ssl.SSLContext | None = None) -> None:
+        """`url` is ws(s)://host:port/v1/calls. Audio is sent raw: framing is for clients that lose frames."""
+        self.start = msgspec.structs.replace(start, framing="raw")
+        self.started: Started | None = None
+        self.acked_samples = 0
+        self._url = url
+        self._app_id = app_id
+        self._secret = secret
+        self._tls = tls
+        self._audio = AudioFormat(start.encoding, start.rate, start.channels)
+        self._unacked = bytearray()
+        self._unacked_from_sample = 0
+        self._last_seq = 0
+        self._hangup: Hangup | None = None
+        self._socket: ClientConnection | None = None
+        self._inbox: asyncio.Queue[ServerMessage | Exception] = asyncio.Queue()
+        self._room = asyncio.Event()
+        self._reader: asyncio.Task[None] | None = None
+
+    @property
+    def call_id(self) -> str:
+        assert self.started is not None, "enter the client first"
+        return self.started.call_id
+
+    async def __aenter__(self) -> Self:
+        """Connect and start the call. Raises CallRefused, or OSError when nobody answers."""
+        self._socket = await self._connect()
+        await self._socket.send(encode(self.start), text=True)
+        message = await self._first_answer(self._socket)
+        if not isinstance(message, Started):
+            raise CallRefused("bad_message", f"expected started, got {message.__struct_config__.tag}")
+        self.started = message
+        self._last_seq = message.seq
+        self._inbox.put_nowait(message)
+        self._reader = asyncio.get_running_loop().create_task(self._read())
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, fault: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """Let go of the socket. Without `hang_up` the server waits its resume window, then hangs up."""
+        if self._reader is not None:
+            self._reader.cancel()
+            await asyncio.gather(self._reader, return_exceptions=True)
+        if self._socket is not None:
+            await self._socket.close()
+
+    async def send_audio(self, payload: bytes) -> None:
+        """Send the next bytes, in the call's encoding, channels interleaved; any size will do.
+
+        They are kept until acked and sent again after a break. Waits while over a minute is unacked.
+        """
+        limit_bytes = MAX_UNACKED_S * self._audio.rate_hz * self._audio.bytes_per_instant
+        while len(self._unacked) > limit_bytes and not self._over:
+            self._room.clear()
+            await self._room.wait()
+        self._unacked += payload
+        await self._send(payload)
+
+    async def send(self, message: ClientMessage) -> None:
+        """Send a control message. One that a break swallows is gone, except a hangup: see `hang_up`."""
+        await self._send(encode(message), text=True)
+
+    async def hang_up(self, reason: str = "hangup", *, wait_qc_ms: int = 180_000) -> None:
+        """End the call; messages go on until `ended`."""
+        self._hangup = Hangup(reason=reason, wait_qc_ms=wait_qc_ms)
+        await self.send(self._hangup)
+
+    async def __aiter__(self) -> AsyncIterator[ServerMessage]:
+        """The server's messages, each once, in order. Raises CallLost or CallRefused when there will be no more."""
+        while True:
+            message = await self._inbox.get()
+            if isinstance(message, Exception):
+                raise message
+            yield message
+            if isinstance(message, Ended):
+                return
+
+    # --- the connection ---
+
+    @property
+    def _over(self) -> bool:
+        return self._reader is not None and self._reader.done()
+
+    async def _connect(self) -> ClientConnection:
+        ts = str(int(time.time()))
+        headers = {
+            "X-App-Key": self._app_id,
+            "X-Timestamp": ts,
+            "X-App-Signature": sign(self._app_id, ts, self._secret),
+        }
+        try:
+            return await connect(
+                self._url,
+                additional_headers=headers,
+                subprotocols=[Subprotocol(SUBPROTOCOL)],
+                compression=None,
+                max_size=None,
+                proxy=None,
+                ssl=self._tls,
+                user_agent_header=None,
+            )
+        except InvalidStatus as refusal:
+            raise _refusal(refusal) from refusal
+
+    async def _first_answer(self, socket: ClientConnection) -> ServerMessage:
+        try:
+            message = decode_server(await socket.recv())
+        except ConnectionClosed as closed:
+            raise CallRefused("closed", f"the server closed the socket: {closed}", retryable=True) from closed
+        if isinstance(message, Error):
+            raise CallRefused(message.code, message.message, retryable=message.retryable)
+        return message
+
+    async def _send(self, payload: bytes, *, text: bool = False) -> None:
+        socket = self._socket
+        if socket is not None:
+            try:
+                await socket.send(payload, text=text)
+            except ConnectionClosed:
+                self._socket = None  # the reader brings a new one, and with it what was not acked
+
+    async def _read(self) -> None:
+        """Hand messages over until `ended`; bring the connection back as often as it takes."""
+        try:
+            while True:
+                socket = self._socket
+                if socket is None:
+                    socket = await self._come_back()
+                try:
+                    async for payload in socket:
+                        if self._take(decode_server(payload)):
+                            return
+                except ConnectionClosed:
+                    pass
+                self._socket = None
+        except (CallLost, CallRefused) as fault:
+            self._inbox.put_nowait(fault)
+        finally:
+            self._room.set()
+
+    def _take(self, message: ServerMessage) -> bool:
+        """Note and pass on one message; True when it is the last."""
+        if message.seq and message.seq <= self._last_seq:
+            return False
+        self._last_seq = message.seq or self._last_seq
+        if isinstance(message, Ack):
+            self._forget(message.samples)
+        self._inbox.put_nowait(message)
+        return isinstance(message, Ended)
+
+    def _forget(self, samples: int) -> None:
+        self.acked_samples = samples
+        del self._unacked[: (samples - self._unacked_from_sample) * self._audio.bytes_per_instant]
+        self._unacked_from_sample = samples
+        self._room.set()
+
+    async def _come_back(self) -> ClientConnection:
+        started = self.started
+        assert started is not None
+        give_up_at_s = time.monotonic() + started.resume_window_s
+        retry_s = FIRST_RETRY_S
+        while True:
+            try:
+                return await self._resume(started)
+            except (OSError, InvalidHandshake, ConnectionClosed, CallRefused) as fault:
+                if isinstance(fault, CallRefused) and not fault.retryable:
+                    raise
+                if time.monotonic() > give_up_at_s:
+                    raise CallLost(f"no connection within {started.resume_window_s:g} s: {fault}") from fault
+            await asyncio.sleep(random.uniform(0, retry_s))  # noqa: S311 - spreads clients, hides nothing
+            retry_s = min(MOST_RETRY_S, retry_s * 2)
+
+    async def _resume(self, started: Started) -> ClientConnection:
+        socket = await self._connect()
+        resume = Resume(call_id=started.call_id, resume_token=started.resume_token, last_seq=self._last_seq)
+        await socket.send(encode(resume), text=True)
+        answer = await self._first_answer(socket)
+        if not isinstance(answer, Resumed):
+            raise CallRefused("bad_message", f"expected resumed, got {answer.__struct_config__.tag}")
+        await self._send_again(socket, answer.samples)
+        if self._hangup is not None:
+            await self.send(self._hangup)
+        return socket
+
+    async def _send_again(self, socket: ClientConnection, from_sample: int) -> None:
+        """Send what the server has not got; what `send_audio` adds meanwhile goes the same way, in order."""
+        chunk_bytes = self._audio.rate_hz // 2 * self._audio.bytes_per_instant
+        at = (from_sample - self._unacked_from_sample) * self._audio.bytes_per_instant
+        while at < len(self._unacked):
+            chunk = bytes(self._unacked[at : at + chunk_bytes])
+            await socket.send(chunk, text=False)
+            at += len(chunk)
+        self._socket = socket
+
+
+def _refusal(refusal: InvalidStatus) -> CallRefused:
+    status = refusal.response.status_code
+    try:
+        body = msgspec.json.decode(refusal.response.body or b"", type=dict[str, str])
+    except msgspec.DecodeError:
+        return CallRefused(f"http_{status}", f"the server answered HTTP {status}", retryable=status >= 500)
+    return CallRefused(body.get("code", f"http_{status}"), body.get("message", ""), retryable=status >= 500)
