@@ -382,7 +382,14 @@ class VoiceprintStore(Protocol):
 
 
 class Journal(Protocol):
-    """The append-only log of one ingest process. Appending is synchronous and cheap; being safe is awaited."""
+    """The append-only log of one ingest process. Appending is synchronous and cheap; being safe is awaited.
+
+    Appending raises OSError when the disk takes nothing and memory for it is used up; nothing is appended then.
+    """
+
+    @property
+    def degraded(self) -> str | None:
+        """What keeps the journal from making anything safe, or None."""
 
     def open_call(self, call_id: str, header: bytes) -> int: ...
 
@@ -401,8 +408,8 @@ class Journal(Protocol):
     async def seal(self, call_id: str) -> Path:
         """Copy the call out to its WAV file, durably; doing it again gives the same file."""
 
-    def release(self, call_id: str) -> None:
-        """The call is safe elsewhere: its part of the journal may go."""
+    async def release(self, call_id: str) -> None:
+        """Audio and messages are safe elsewhere: the call's part of the journal may go."""
 
 
 CallState = Literal["live", "judging", "judged", "failed"]
@@ -430,8 +437,8 @@ class CallStore(Protocol):
 
     async def get(self, app_id: str, call_id: str) -> CallRecord | None: ...
 
-    async def recent(self, app_id: str, *, limit: int, before_ms: int | None = None) -> Sequence[CallRecord]:
-        """Latest first; `before_ms` (on `began_at_ms`) pages on."""
+    async def page(self, app_id: str, *, limit: int, before: str | None = None) -> Sequence[CallRecord]:
+        """Latest first; `before` (a call id) pages on."""
 
 
 class TaskQueue(Protocol):

@@ -100,6 +100,8 @@ class Calls:
             raise ProtocolError("shutting_down", "the server is going away")
         if len(self._live) >= self._limits.max_calls:
             raise ProtocolError("overloaded", f"{len(self._live)} calls are going on, as many as are accepted")
+        if self._keeping.journal.degraded:
+            raise ProtocolError("overloaded", "recordings cannot be stored safely right now")
         if start.roles and len(start.roles) != start.channels:
             raise ProtocolError("bad_message", f"{len(start.roles)} roles for {start.channels} channels - at `$.roles`")
         rules = await self._ruleset(app_id)
@@ -216,6 +218,7 @@ class Calls:
             await session.save("judging")
         else:
             await session.save("failed" if session.document.content["reason"] == "qc_failed" else "judged")
+        await self._keeping.journal.release(session.call_id)
 
     # --- starting and stopping ---
 
@@ -250,7 +253,7 @@ class Calls:
             )
         task = quality_task(header.app_id, terms, recording, terms.language, terms.categories)
         await keeping.tasks.put(task, call.call_id)
-        keeping.journal.release(call.call_id)
+        await keeping.journal.release(call.call_id)
 
     async def stop(self) -> None:
         """Take no new calls and let go of those in memory; the journal has them. Waits for what is being kept."""
