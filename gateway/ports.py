@@ -152,6 +152,27 @@ class Decoder(Protocol):
         """
 
 
+@dataclass(frozen=True, slots=True)
+class FetchedFile:
+    data: bytes
+    name: str
+    """The last part of the address's path: a hint at the format."""
+    content_type: str
+
+
+class Fetcher(Protocol):
+    async def fetch(self, url: str, *, max_bytes: int) -> FetchedFile:
+        """What an http(s) address holds, if it is one that this server may call.
+
+        Raises Rejected (the address is not allowed, answers an error, or holds too much) or Unavailable.
+        """
+
+
+class Denoiser(Protocol):
+    async def denoise(self, pcm: bytes, rate_hz: int) -> bytes:
+        """The same stretch of speech with less noise, as long as before. Raises Unavailable."""
+
+
 # --- the two APIs ------------------------------------------------------------------------------------------------
 
 
@@ -226,11 +247,149 @@ class RuleSource(Protocol):
         """The app's rules and their version."""
 
 
-# --- keeping -----------------------------------------------------------------------------------------------------
+# --- voice QC's own keeping --------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class QualityJob:
+    """A submitted recording in the queue of voice QC."""
+
+    ticket: str
+    """Names this submission; another one under the same `session_id` has another ticket and takes its place."""
+    app_id: str
+    session_id: str
+    audio_name: str
+    """A file in the audio folder of voice QC, which alone writes and deletes there."""
+    request: bytes
+    """What was asked, as voice QC encodes it."""
+    attempts: int
+    """How often the work was begun, this time included."""
+
+
+@dataclass(frozen=True, slots=True)
+class QualityRecord:
+    """Where a submission stands; `result` is there once `state` is 2."""
+
+    request: bytes
+    state: int
+    reason: str
+    progress_percent: int
+    result: bytes | None
+
+
+class QualityTasks(Protocol):
+    """The durable queue of voice QC. What returned has been kept; a stale ticket changes nothing.
+
+    Every method may raise Unavailable.
+    """
+
+    async def submit(self, job: QualityJob) -> str | None:
+        """Queue a job in place of any earlier one of its app and session; the `audio_name` of the replaced one."""
+
+    async def claim(self) -> QualityJob | None:
+        """The job that has waited longest, now running and one attempt richer; None when nothing waits."""
+
+    async def advance(self, ticket: str, progress_percent: int) -> bool:
+        """Note progress; False when the job was replaced meanwhile."""
+
+    async def release(self, ticket: str, *, counts: bool) -> None:
+        """Put a running job back where it was in the queue; the attempt is forgotten unless it `counts`."""
+
+    async def finish(self, ticket: str, state: int, reason: str, result: bytes | None) -> bool:
+        """End a running job; False when it was replaced meanwhile (then nothing is kept)."""
+
+    async def requeue_running(self) -> int:
+        """Put back every job that a stopped process left running, and say how many there were."""
+
+    async def find(self, app_id: str, session_id: str) -> QualityRecord | None:
+        """The latest submission under this session of this app."""
+
+    async def audio_in_use(self) -> frozenset[str]:
+        """The `audio_name` of every job that is not finished."""
+
+
+class QualityRules(RuleSource, Protocol):
+    """The rule categories of each app. A change raises the app's version by one; one that fails leaves it.
+
+    Every method may raise Unavailable.
+    """
+
+    async def add(self, app_id: str, category: StoredCategory) -> bool:
+        """False when the app has this category."""
+
+    async def modify(self, app_id: str, category: StoredCategory) -> bool:
+        """False when the app has no such category."""
+
+    async def remove(self, app_id: str, category: str) -> bool:
+        """False when the app has no such category."""
+
+    async def page(self, app_id: str, fragment: str, offset: int, limit: int) -> tuple[int, Sequence[StoredCategory]]:
+        """How many categories hold `fragment` in their name, and some of them in the order they were added."""
+
+
+# --- keeping voices ----------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class VoiceprintRow:
+    """An enrolled voice as it is kept, without its audio. `print_id` changes when the audio does."""
+
+    print_id: str
+    app_id: str
+    org_id: str
+    tag_id: str
+    name: str
+    model: str
+    """The embedding space of `embedding`."""
+    embedding: Embedding
+
+
+class VoiceprintStore(Protocol):
+    """Keeps enrolled voices. A name is unique within (app, org, tag). Every method may raise Unavailable."""
+
+    async def add(self, row: VoiceprintRow, audio: bytes) -> bool:
+        """Keep a new voice, durably; False, changing nothing, when its name is taken."""
+
+    async def replace(self, row: VoiceprintRow, audio: bytes) -> str | None:
+        """Put `row` in the place of the voice of its name; the former `print_id`, None when there is no such voice."""
+
+    async def remove(self, app_id: str, org_id: str, tag_id: str, names: Sequence[str] | None) -> Sequence[str]:
+        """Delete these voices and their audio, or (None) all of the tag; the `print_id`s that are gone.
+
+        All or nothing: when one of `names` is unknown, nothing is deleted and the answer is empty.
+        """
+
+    async def find(self, app_id: str, org_id: str, tag_id: str, name: str) -> VoiceprintRow | None: ...
+
+    async def count(self, app_id: str, org_id: str, tag_id: str | None) -> int: ...
+
+    async def page(
+        self, app_id: str, org_id: str, tag_id: str | None, *, offset: int, limit: int
+    ) -> Sequence[VoiceprintRow]:
+        """The voices of a scope, newest first."""
+
+    async def audio(self, print_id: str) -> bytes | None:
+        """The audio kept with a voice, None when there is no such voice."""
+
+    async def load(self, model: str) -> Sequence[VoiceprintRow]:
+        """Every voice of one embedding space, oldest first."""
+
+    async def models(self) -> dict[str, int]:
+        """How many voices there are of each embedding space."""
+
+
+# --- keeping calls -----------------------------------------------------------------------------------------------
 
 
 class Journal(Protocol):
-    """The append-only log of one ingest process. Appending is synchronous and cheap; being safe is awaited."""
+    """The append-only log of one ingest process. Appending is synchronous and cheap; being safe is awaited.
+
+    Appending raises OSError when the disk takes nothing and memory for it is used up; nothing is appended then.
+    """
+
+    @property
+    def degraded(self) -> str | None:
+        """What keeps the journal from making anything safe, or None."""
 
     def open_call(self, call_id: str, header: bytes) -> int: ...
 
@@ -250,7 +409,7 @@ class Journal(Protocol):
         """Copy the call out to its WAV file, durably; doing it again gives the same file."""
 
     async def release(self, call_id: str) -> None:
-        """The call is safe elsewhere: its part of the journal may go. Raises OSError; the call is then found again."""
+        """Audio and messages are safe elsewhere: the call's part of the journal may go."""
 
 
 CallState = Literal["live", "judging", "judged", "failed"]
@@ -278,8 +437,8 @@ class CallStore(Protocol):
 
     async def get(self, app_id: str, call_id: str) -> CallRecord | None: ...
 
-    async def recent(self, app_id: str, *, limit: int, before_ms: int | None = None) -> Sequence[CallRecord]:
-        """Latest first; `before_ms` (on `began_at_ms`) pages on."""
+    async def page(self, app_id: str, *, limit: int, before: str | None = None) -> Sequence[CallRecord]:
+        """Latest first; `before` (a call id) pages on."""
 
 
 class TaskQueue(Protocol):

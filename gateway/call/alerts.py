@@ -211,13 +211,13 @@ class _Hit:
 
 
 def _hits(result: dict[str, Any]) -> list[_Hit]:
-    """The hits of a result: by expression where `detection_result` names them (ours does, in `rules`)."""
+    """The hits of a result: by expression where an entry of `detection_result` names them (ours does, in `detail`)."""
     hits = []
     for entry in result.get("detection_result") or ():
         category = str(entry.get("category", ""))
-        rules = entry.get("rules")
-        if rules:
-            hits += [_Hit(category, str(rule["content"]), tuple(rule["keyword"])) for rule in rules]
+        contents = entry.get("detail")
+        if contents:
+            hits += [_Hit(category, str(content["content"]), tuple(content["keyword"])) for content in contents]
         else:
             hits.append(_Hit(category, "", tuple(entry.get("keyword") or ())))
     return hits

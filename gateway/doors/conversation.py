@@ -83,8 +83,12 @@ class Conversation:
         self._last_audio_s = asyncio.get_running_loop().time()
 
     def _take(self, frame: AudioFrame) -> None:
-        for event in self._intake.push(frame):
-            self._session.receive(event)
+        try:
+            for event in self._intake.push(frame):
+                self._session.receive(event)
+        except OSError as fault:
+            # Not taken, so not acked: the client has it still, and may resume when the disk is well again.
+            raise ProtocolError("overloaded", "audio cannot be stored right now") from fault
 
     def _obey(self, message: ClientMessage) -> None:
         session = self._session

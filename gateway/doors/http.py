@@ -62,11 +62,10 @@ class HttpDoor:
         return web.Response(body=generate_latest(self._metrics.registry), headers={"Content-Type": CONTENT_TYPE_LATEST})
 
     async def _list(self, request: web.Request) -> web.Response:
-        """`limit` (20, at most 200) calls, latest first; `before` (a `began_at_ms`) pages on."""
+        """`limit` (20, at most 200) calls, latest first; `before` (a call id) pages on."""
         app_id = self._caller(request)
         limit = _number(request, "limit", default=20, least=1, most=MAX_PAGE)
-        before_ms = _number(request, "before", default=0, least=0, most=1 << 53) or None
-        stored = await self._store.recent(app_id, limit=limit, before_ms=before_ms)
+        stored = await self._store.page(app_id, limit=limit, before=request.query.get("before"))
         return _json({"calls": [self._summary(record) for record in stored]})
 
     async def _one(self, request: web.Request) -> web.Response:

@@ -100,6 +100,8 @@ class Calls:
             raise ProtocolError("shutting_down", "the server is going away")
         if len(self._live) >= self._limits.max_calls:
             raise ProtocolError("overloaded", f"{len(self._live)} calls are going on, as many as are accepted")
+        if self._keeping.journal.degraded:
+            raise ProtocolError("overloaded", "recordings cannot be stored safely right now")
         if start.roles and len(start.roles) != start.channels:
             raise ProtocolError("bad_message", f"{len(start.roles)} roles for {start.channels} channels - at `$.roles`")
         rules = await self._ruleset(app_id)
@@ -217,7 +219,6 @@ class Calls:
         else:
             await session.save("failed" if session.document.content["reason"] == "qc_failed" else "judged")
         if handed_in:  # else the journal has the only copy, and the next start hands it in
-            self._keeping.journal.close_call(session.call_id)
             await self._keeping.journal.release(session.call_id)
 
     # --- starting and stopping ---

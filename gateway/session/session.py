@@ -20,7 +20,7 @@ from gateway.session.engines import CallEngines
 from gateway.session.record import MessageRecord
 from gateway.telemetry import Metrics
 from protocol.codec import encode
-from protocol.messages import Alert, AlertUpdate, Ended, Error, Language, ServerMessage
+from protocol.messages import Alert, AlertUpdate, Ended, Error, GoingAway, Language, ServerMessage
 
 log = structlog.get_logger(__name__)
 
@@ -149,6 +149,13 @@ class CallSession:
         if self.live:
             loop = asyncio.get_running_loop()
             self._window = loop.call_later(self._patience.resume_window_s, self.receive, HungUp("lost"))
+
+    def say_goodbye(self, deadline_ms: int) -> None:
+        """The server is going away: tell the client, and close its socket."""
+        sink = self.take_sink()
+        if sink is not None:
+            sink.send(encode(GoingAway(call_id=self.call_id, deadline_ms=deadline_ms)))
+            sink.close(1012, "shutting_down")
 
     def take_sink(self) -> Sink | None:
         """Let go of the socket that carries the call, for another to take its place."""
@@ -305,6 +312,7 @@ class CallSession:
 
     async def _upload(self, upload: UploadRecording) -> None:
         keeping = self._keeping
+        keeping.journal.close_call(self.call_id)
         recording = await keeping.journal.seal(self.call_id)
         await self.save("judging")
         task = quality_task(self.app_id, self.terms, recording, upload.language, upload.categories)

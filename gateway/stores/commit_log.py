@@ -59,6 +59,10 @@ class CommitLog:
         """The segment being written, None after a fault until the next commit."""
         return self._segment.path if self._segment else None
 
+    def open(self) -> None:
+        """Create the first segment, so that `write_through` has one from the start on. Blocks. Raises OSError."""
+        self._segment = self._segment_to_move_to()
+
     def enqueue(self, block: Block) -> None:
         self._unwritten.append(block)
 
@@ -100,6 +104,8 @@ class CommitLog:
                 self._segment = None
 
     def _commit_once(self) -> Sequence[Block]:
+        if not (self._unwritten or self._unsynced):
+            return ()
         fresh = self._segment_to_move_to()
         retiring = None
         with self._lock:

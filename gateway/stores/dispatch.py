@@ -55,6 +55,7 @@ class Dispatcher:
         self._verdict_timeout_s = verdict_timeout_s
         self._idle_s = idle_s
         self._jobs: dict[str, asyncio.Task[None]] = {}
+        self._starting = asyncio.Lock()  # between reading what is due and beginning it, nobody else may begin it
         self._runner: asyncio.Task[None] | None = None
 
     def start(self) -> None:
@@ -65,8 +66,7 @@ class Dispatcher:
         """Cut short what is under way; the table still holds it for the next start."""
         if self._runner is not None:
             self._runner.cancel()
-            with suppress(asyncio.CancelledError):
-                await self._runner
+            await asyncio.gather(self._runner, return_exceptions=True)
             self._runner = None
         jobs = list(self._jobs.values())
         for job in jobs:
@@ -80,7 +80,8 @@ class Dispatcher:
     async def run_due(self) -> None:
         """Work until nothing is due at this moment."""
         while await self._start_due() or self._jobs:
-            await asyncio.wait(self._jobs.values(), return_when=asyncio.FIRST_COMPLETED)
+            if self._jobs:
+                await asyncio.wait(self._jobs.values(), return_when=asyncio.FIRST_COMPLETED)
 
     async def _run(self) -> None:
         while True:
@@ -100,12 +101,13 @@ class Dispatcher:
 
     async def _start_due(self) -> bool:
         """Begin a job for each due row while there are free slots; True when any began."""
-        free = self._concurrency - len(self._jobs)
-        rows = await self._outbox.due(limit=free, but=self._jobs) if free > 0 else ()
-        for row in rows:
-            job = asyncio.get_running_loop().create_task(self._work_on(row), name=f"outbox-{row.session_id}")
-            self._jobs[row.session_id] = job
-            job.add_done_callback(partial(self._job_ended, row.session_id))
+        async with self._starting:
+            free = self._concurrency - len(self._jobs)
+            rows = await self._outbox.due(limit=free, but=self._jobs) if free > 0 else ()
+            for row in rows:
+                job = asyncio.get_running_loop().create_task(self._work_on(row), name=f"outbox-{row.session_id}")
+                self._jobs[row.session_id] = job
+                job.add_done_callback(partial(self._job_ended, row.session_id))
         return bool(rows)
 
     def _job_ended(self, session_id: str, _: asyncio.Task[None]) -> None:

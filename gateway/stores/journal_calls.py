@@ -116,10 +116,12 @@ class RecordBatch:
         self._entries.append(Entry(record.call_id, record.kind, self._size_bytes, len(data)))
         self._size_bytes += len(data)
 
-    def take(self, position: int, reserved_bytes: int) -> Block | None:
-        """Everything so far as one block, None when there is nothing; `reserved_bytes` is noted on the block."""
-        if not self._parts:
-            return None
+    @property
+    def empty(self) -> bool:
+        return not self._parts
+
+    def take(self, position: int, reserved_bytes: int) -> Block:
+        """Everything so far as one block, which notes `position` and `reserved_bytes`."""
         block = Block(position, b"".join(self._parts), tuple(self._entries), reserved_bytes)
         self._parts, self._entries, self._size_bytes = [], [], 0
         return block

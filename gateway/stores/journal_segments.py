@@ -80,8 +80,15 @@ def create_locked_directory(root: Path, name: str) -> tuple[Path, int]:
 
 
 def lock_if_abandoned(directory: Path) -> int | None:
-    """The lock of a journal whose process is gone, now ours; None while its owner lives."""
-    return _lock(directory)
+    """The lock of a journal whose process is gone, now ours; None while its owner lives, or when it has gone too."""
+    try:
+        lock = _lock(directory)
+    except FileNotFoundError:
+        return None
+    if lock is not None and os.fstat(lock).st_nlink == 0:
+        os.close(lock)
+        return None
+    return lock
 
 
 def _lock(directory: Path) -> int | None:

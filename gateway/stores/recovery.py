@@ -9,6 +9,7 @@ from pathlib import Path
 from gateway.stores.coverage import Coverage
 from gateway.stores.durable_files import Disk, make_directory, write_durably
 from gateway.stores.journal_records import (
+    MARKER_BYTES,
     BadRecord,
     Damage,
     Kind,
@@ -153,16 +154,26 @@ def adopt_abandoned(root: Path, quarantine: Path) -> Findings:
     calls: dict[str, FoundCall] = {}
     adopted: list[AdoptedJournal] = []
     quarantined: list[Quarantined] = []
-    for directory in sorted(root.glob("[!.]*")):
-        lock = lock_if_abandoned(directory) if directory.is_dir() else None
-        if lock is None:
-            continue
-        read = _read_journal(directory, quarantine, calls)
-        quarantined += read.quarantined
-        if read.refused:
-            os.close(lock)
-        else:
-            adopted.append(AdoptedJournal(directory, lock, read.marker, read.call_ids))
+    try:
+        for directory in sorted(root.glob("[!.]*")):
+            lock = lock_if_abandoned(directory) if directory.is_dir() else None
+            if lock is None:
+                continue
+            journal = AdoptedJournal(directory, lock, bytes(MARKER_BYTES), set())
+            adopted.append(journal)
+            read = _read_journal(directory, quarantine, calls)
+            quarantined += read.quarantined
+            journal.marker, journal.unreleased = read.marker, read.call_ids
+            if read.refused:
+                adopted.pop().close()
+        return _unreleased(calls, adopted, quarantined)
+    except BaseException:
+        for journal in adopted:  # a later try must find them abandoned again
+            journal.close()
+        raise
+
+
+def _unreleased(calls: dict[str, FoundCall], adopted: list[AdoptedJournal], quarantined: list[Quarantined]) -> Findings:
     unreleased = {call_id for call_id, call in calls.items() if not call.released}
     for journal in adopted:
         journal.unreleased &= unreleased
@@ -178,7 +189,7 @@ def adopt_abandoned(root: Path, quarantine: Path) -> Findings:
 
 @dataclass(slots=True)
 class _Reading:
-    marker: bytes = bytes(8)
+    marker: bytes = bytes(MARKER_BYTES)
     call_ids: set[str] = field(default_factory=set)
     quarantined: list[Quarantined] = field(default_factory=list)
     refused: bool = False
@@ -211,7 +222,7 @@ def _read_journal(directory: Path, quarantine: Path, calls: dict[str, FoundCall]
             calls.setdefault(call_id, FoundCall(call_id)).take(path, found)
             reading.call_ids.add(call_id)
             if not markers:  # the only headers are unreadable, and the records told the marker
-                reading.marker = data[found.offset_bytes : found.offset_bytes + len(reading.marker)]
+                reading.marker = data[found.offset_bytes : found.offset_bytes + MARKER_BYTES]
     return reading
 
 

@@ -40,7 +40,7 @@ from gateway.stores.recordings import Recordings
 from gateway.telemetry import Metrics
 from protocol.codec import SUBPROTOCOL, decode_server, encode
 from protocol.messages import ClientMessage, ServerMessage, Start, Started
-from protocol.voiceprint import sign
+from protocol.voiceprint import signed_headers
 from tests.unit.call.sound import LoudnessGate, loud
 
 SECRETS = {"demo": "demo-secret", "other": "other-secret"}
@@ -107,21 +107,25 @@ class ScriptedVoiceprint:
 
 @dataclass
 class CallsInMemory:
-    """The CallStore port in a dictionary."""
+    """The CallStore port in a dictionary. `judged` is set once any call is."""
 
     records: dict[tuple[str, str], CallRecord] = field(default_factory=dict)
+    judged: asyncio.Event = field(default_factory=asyncio.Event)
 
     async def save(self, record: CallRecord) -> None:
         # Through JSON, as a database would: what cannot be stored must fail here too.
         self.records[record.app_id, record.call_id] = msgspec.json.decode(msgspec.json.encode(record), type=CallRecord)
+        if record.state == "judged":
+            self.judged.set()
 
     async def get(self, app_id: str, call_id: str) -> CallRecord | None:
         return self.records.get((app_id, call_id))
 
-    async def recent(self, app_id: str, *, limit: int, before_ms: int | None = None) -> Sequence[CallRecord]:
-        of_app = [one for one in self.records.values() if one.app_id == app_id]
-        older = [one for one in of_app if before_ms is None or one.began_at_ms < before_ms]
-        return sorted(older, key=lambda one: -one.began_at_ms)[:limit]
+    async def page(self, app_id: str, *, limit: int, before: str | None = None) -> Sequence[CallRecord]:
+        newest_first = [one for one in reversed(self.records.values()) if one.app_id == app_id]
+        ids = [one.call_id for one in newest_first]
+        begin = ids.index(before) + 1 if before is not None else 0
+        return newest_first[begin : begin + limit]
 
 
 @dataclass
@@ -278,8 +282,7 @@ class Wire:
 
 
 def signed(app_id: str) -> dict[str, str]:
-    ts = str(int(time.time()))
-    return {"X-App-Key": app_id, "X-Timestamp": ts, "X-App-Signature": sign(app_id, ts, SECRETS[app_id])}
+    return signed_headers(app_id, SECRETS[app_id], time.time())
 
 
 @asynccontextmanager

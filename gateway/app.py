@@ -1,0 +1,366 @@
+"""The composition root: the only place that names who fills which role."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import ipaddress
+import secrets
+import ssl
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from time import monotonic, time
+
+import aiohttp
+import structlog
+from aiohttp import web
+from websockets.asyncio.server import Server
+
+from gateway.call.channel import AnalysisSettings
+from gateway.call.segmenter import SegmenterSettings
+from gateway.call.settings import CallSettings
+from gateway.call.speaker import SpeakerSettings
+from gateway.call.vad import VadSettings
+from gateway.clients.quality_http import QualityHttp
+from gateway.clients.voiceprint_http import VoiceprintHttp
+from gateway.credentials import Credentials
+from gateway.doors.conversation import DoorLimits
+from gateway.doors.http import HttpDoor
+from gateway.doors.native import NativeDoor
+from gateway.engines.engines import Engines
+from gateway.engines.webrtc import WebrtcGate
+from gateway.ports import QualityApi, VoiceprintApi
+from gateway.quality.api import QualityEndpoints
+from gateway.quality.audio import AudioFolder, RecordingReader
+from gateway.quality.rulebook import Rulebook
+from gateway.quality.service import MAX_AUDIO_BYTES, QualityService
+from gateway.quality.tokens import AccessTokens
+from gateway.quality.transcribe import Transcriber
+from gateway.quality.worker import QualityWorker
+from gateway.session.calls import Calls, Limits
+from gateway.session.engines import Engines as CallEngines
+from gateway.session.session import Keeping, Patience
+from gateway.settings import Settings, parse_address, parse_apps
+from gateway.stores import apps, calls, outbox, quality, voiceprints
+from gateway.stores.apps import Apps
+from gateway.stores.calls import CallRecords
+from gateway.stores.dispatch import Dispatcher
+from gateway.stores.journal import FileJournal, JournalLimits
+from gateway.stores.outbox import Outbox
+from gateway.stores.quality import SqliteQualityRules, SqliteQualityTasks
+from gateway.stores.recordings import Recordings
+from gateway.stores.sqlite import Database
+from gateway.stores.voiceprints import SqliteVoiceprints
+from gateway.telemetry import Metrics
+from gateway.voiceprint.api import VoiceprintRoutes
+from gateway.voiceprint.clip import ClipReader
+from gateway.voiceprint.links import SignedLinks
+from gateway.voiceprint.local import LocalVoiceprintApi
+from gateway.voiceprint.service import VoiceprintService
+
+log = structlog.get_logger(__name__)
+
+SCHEMAS = (apps.SCHEMA, calls.SCHEMA, outbox.SCHEMA, voiceprints.SCHEMA, quality.SCHEMA)
+MAX_RECORDING_S = 6 * 3600
+
+
+class StartFailed(Exception):
+    """The server cannot start; the text says what is wrong and what to do."""
+
+
+@dataclass(frozen=True, slots=True)
+class Addresses:
+    """Where a started server listens."""
+
+    http: str
+    """Base URL."""
+    ws: str
+    """URL of the native socket."""
+
+
+def local_app(data: Path) -> tuple[str, str]:
+    """The app of a server that nobody configured: made once, kept in the data folder, good on loopback only."""
+    path = data / "local-app"
+    if not path.exists():
+        data.mkdir(parents=True, exist_ok=True)
+        path.touch(mode=0o600)
+        path.write_text(f"local:{secrets.token_hex(16)}\n")
+    app_id, _, secret = path.read_text().strip().partition(":")
+    return app_id, secret
+
+
+def create_app(settings: Settings, app_id: str | None) -> tuple[str, str]:
+    """A new app and its secret, in the data folder. Raises ValueError for an id that is taken or malformed."""
+    database = Database(settings.data_path / "earshot.db", SCHEMAS)
+    try:
+        return Apps(database, parse_apps(settings.apps)).create(app_id)
+    finally:
+        database.close()
+
+
+class EarshotServer:
+    """Everything one process runs. `start` returns once it is ready for calls; `stop` loses nothing that was acked."""
+
+    def __init__(self, settings: Settings, on_progress: Callable[[str], None] = lambda _: None) -> None:
+        """`on_progress` hears, in words, what start-up is doing. Raises StartFailed, ModelMissing."""
+        self.metrics = Metrics()
+        self.settings = settings
+        self._on_progress = on_progress
+        self._clock = SystemClock()
+        data = settings.data_path
+        data.mkdir(parents=True, exist_ok=True)
+        self.engines = Engines(
+            settings.models_path,
+            data / "spool",
+            recognizer_model=settings.recognizer,
+            recognizer_processes=settings.recognizer_processes or None,
+            on_ready=lambda engine: on_progress(f"{engine} ready"),
+        )
+        self._database = Database(data / "earshot.db", SCHEMAS)
+        self.uses_local_app = False
+        self.apps = Apps(self._database, self._configured_apps())
+        self._credentials = Credentials(self.apps, skew_s=settings.clock_skew_s, now=time)
+        self._tls = _tls_context(settings)
+        self._addresses: Addresses | None = None
+        self._key = _server_key(data)
+
+    def _configured_apps(self) -> dict[str, tuple[str, ...]]:
+        configured = parse_apps(self.settings.apps)
+        with_stored = Apps(self._database, configured)
+        if with_stored.app_ids:
+            return configured
+        for name in ("http", "ws"):
+            host, _ = parse_address(name, getattr(self.settings, name))
+            if not _is_loopback(host):
+                raise StartFailed(
+                    f"{name} listens on {host}, but there is no app: make one with `earshot app create`, "
+                    "or name some in EARSHOT_APPS"
+                )
+        self.uses_local_app = True
+        app_id, secret = local_app(self.settings.data_path)
+        return {app_id: (secret,)}
+
+    @property
+    def addresses(self) -> Addresses:
+        assert self._addresses is not None, "start first"
+        return self._addresses
+
+    # --- starting ---
+
+    async def start(self) -> Addresses:
+        """Load the engines, take up what an earlier process left, listen. Raises StartFailed, OSError."""
+        settings = self.settings
+        self._on_progress("loading the engines")
+        await self.engines.start()
+        self._http_client = aiohttp.ClientSession()
+        recordings = Recordings(settings.data_path)
+        self._journal = FileJournal(
+            settings.data_path, recordings, limits=JournalLimits(commit_interval_ms=settings.commit_interval_ms)
+        )
+        await self._journal.start()
+        records = CallRecords(self._database)
+        box = Outbox(self._database, self._clock)
+        rules = SqliteQualityRules(self._database)
+        voiceprint_routes, voices = await self._voiceprint()
+        quality_routes, qc = self._quality(rules)
+        self.calls = self._calls(voices, rules, records, box)
+        self._dispatcher = Dispatcher(
+            box,
+            qc,
+            self._clock,
+            on_status=self.calls.note_verdict,
+            on_dead=self.calls.note_no_verdict,
+            poll_s=settings.qc_poll_s,
+        )
+        await self._recover()
+        self._dispatcher.start()
+        door = HttpDoor(self.calls, records, recordings.path, self._credentials, self.metrics, self._not_ready)
+        await self._listen([*door.routes(), *voiceprint_routes, *quality_routes])
+        return self.addresses
+
+    async def _voiceprint(self) -> tuple[list[web.RouteDef], VoiceprintApi]:
+        """Our own service always serves its routes; calls ask it, or the one that a setting names."""
+        settings = self.settings
+        self._voices = VoiceprintService(
+            store=SqliteVoiceprints(self._database), embedder=self.engines.embedder, speech=self.engines.confirmer
+        )
+        await self._voices.start()
+        links = SignedLinks(_subkey(self._key, "links"), public_url=self._public_url, now=time)
+        routes = VoiceprintRoutes(self._voices, ClipReader(self.engines.decoder), self._credentials, links).routes()
+        if not settings.voiceprint_url:
+            return routes, LocalVoiceprintApi(self._voices)
+        app_id, _, secret = settings.voiceprint_app.partition(":")
+        return routes, VoiceprintHttp(
+            settings.voiceprint_url, self._http_client, credentials=lambda _: (app_id, secret), now=time
+        )
+
+    def _quality(self, rules: SqliteQualityRules) -> tuple[list[web.RouteDef], QualityApi]:
+        """As with voices: our own service serves, and judges unless a setting names another."""
+        settings = self.settings
+        tasks = SqliteQualityTasks(self._database)
+        folder = AudioFolder(settings.data_path / "quality")
+        transcriber = Transcriber(self.engines.recognizer, self.engines.confirmer, self._clock)
+        reader = RecordingReader(self.engines.decoder, max_audio_s=MAX_RECORDING_S)
+        worker = QualityWorker(tasks, rules, folder, reader, transcriber)
+        service = QualityService(tasks, folder, submitted=worker.wake)
+        tokens = AccessTokens(_subkey(self._key, "tokens"), self._credentials, self.apps, time)
+        routes = QualityEndpoints(service, Rulebook(rules), tokens, max_audio_bytes=MAX_AUDIO_BYTES).routes()
+        self._worker = asyncio.create_task(worker.run(), name="quality-worker")
+        if not settings.quality_url:
+            return routes, service
+        client_id, _, client_secret = settings.quality_app.partition(":")
+        return routes, QualityHttp(self._http_client, settings.quality_url, lambda _: (client_id, client_secret))
+
+    def _calls(self, voices: VoiceprintApi, rules: SqliteQualityRules, records: CallRecords, tasks: Outbox) -> Calls:
+        settings = self.settings
+        return Calls(
+            CallEngines(self.engines.confirmer, self.engines.recognizer, voices),
+            Keeping(self._journal, records, tasks, self._clock, self.metrics),
+            rules,
+            call_settings(settings),
+            Patience(settings.resume_window_s, settings.settle_timeout_s),
+            Limits(settings.max_calls, settings.max_call_s),
+            _subkey(self._key, "resume"),
+        )
+
+    async def _recover(self) -> None:
+        found = await self._journal.recover()
+        recovered = await self.calls.recover(found.calls)
+        if found.calls or found.quarantined:
+            log.info("calls_recovered", calls=recovered, found=len(found.calls), quarantined=len(found.quarantined))
+
+    async def _listen(self, routes: list[web.RouteDef]) -> None:
+        settings = self.settings
+        application = web.Application(client_max_size=1024 * 1024)
+        application.add_routes(routes)
+        self._http = web.AppRunner(application, access_log=None, shutdown_timeout=settings.drain_s)
+        await self._http.setup()
+        http_host, http_port = parse_address("http", settings.http)
+        ws_host, ws_port = parse_address("ws", settings.ws)
+        limits = DoorLimits(settings.first_message_timeout_s, settings.audio_timeout_s, settings.max_call_s)
+        native = NativeDoor(self.calls, self._credentials, limits, self.metrics)
+        try:
+            await web.TCPSite(self._http, http_host, http_port, ssl_context=self._tls).start()
+            self._ws: Server = await native.serve(ws_host, ws_port, self._tls)
+        except OSError as fault:
+            raise StartFailed(f"cannot listen: {fault.strerror or fault}") from fault
+        secure = "s" if self._tls else ""
+        http_port = self._http.addresses[0][1]
+        ws_port = next(iter(self._ws.sockets)).getsockname()[1]
+        self._addresses = Addresses(
+            f"http{secure}://{_in_url(http_host)}:{http_port}", f"ws{secure}://{_in_url(ws_host)}:{ws_port}/v1/calls"
+        )
+
+    def _public_url(self) -> str:
+        return self.settings.public_url or self.addresses.http
+
+    def _not_ready(self) -> str:
+        if not self.engines.ready:
+            return "an engine is being restarted"
+        if self._journal.degraded:
+            return f"the journal is degraded: {self._journal.degraded}"
+        if self._worker.done():
+            return "the voice QC worker has ended"
+        return ""
+
+    # --- stopping ---
+
+    async def stop(self) -> None:
+        """Tell clients, let go of calls (the journal has them), finish what is being kept."""
+        deadline_ms = int(self.settings.drain_s * 1000)
+        self._ws.close(close_connections=False)
+        for session in self.calls.sessions:
+            session.say_goodbye(deadline_ms)
+        await self.calls.stop()
+        self._ws.close()
+        await self._ws.wait_closed()
+        await self._http.cleanup()
+        await self._dispatcher.stop()
+        self._worker.cancel()
+        await asyncio.gather(self._worker, return_exceptions=True)
+        await self._voices.close()
+        await self._http_client.close()
+        await self.engines.stop()
+        await self._journal.stop()
+        self._database.close()
+
+    def reload_certificate(self) -> None:
+        """Read the TLS certificate again; connections from now on get it. Raises OSError, ssl.SSLError."""
+        if self._tls is not None:
+            self._tls.load_cert_chain(self.settings.tls_cert, self.settings.tls_key)
+
+
+class SystemClock:
+    """The machine's clocks."""
+
+    def monotonic(self) -> float:
+        return monotonic()
+
+    def wall(self) -> float:
+        return time()
+
+
+def call_settings(settings: Settings) -> CallSettings:
+    """The operator's settings as the core of a call takes them."""
+    # Where no hop is set, a partial would never fall due within a segment: only final texts are made.
+    hop_ms = settings.partial_hop_ms or 1 << 40
+    return CallSettings(
+        gate=lambda rate_hz: WebrtcGate(rate_hz, settings.vad_aggressiveness),
+        vad=VadSettings(mode=settings.vad),
+        segmenter=SegmenterSettings(
+            open_ms=settings.segment_open_ms,
+            close_ms=settings.segment_close_ms,
+            lead_ms=settings.segment_lead_ms,
+            split_ms=settings.segment_split_ms,
+        ),
+        analysis=AnalysisSettings(
+            identify_after_ms=settings.identify_after_ms,
+            identify_every_ms=settings.identify_every_ms,
+            partial_hop_ms=hop_ms,
+        ),
+        speaker=SpeakerSettings(
+            known_score=settings.speaker_score,
+            known_score_8k=settings.speaker_score_8k,
+            margin=settings.speaker_margin,
+        ),
+        rule_scope=settings.rule_scope,
+        pinyin=settings.pinyin,
+    )
+
+
+def _tls_context(settings: Settings) -> ssl.SSLContext | None:
+    if not settings.tls_cert:
+        return None
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    try:
+        context.load_cert_chain(settings.tls_cert, settings.tls_key)
+    except (OSError, ssl.SSLError) as fault:
+        raise StartFailed(f"tls_cert {settings.tls_cert}, tls_key {settings.tls_key}: {fault}") from fault
+    return context
+
+
+def _server_key(data: Path) -> bytes:
+    """32 random bytes that tokens and links are signed with; made once, kept in the data folder."""
+    path = data / "server-key"
+    if not path.exists():
+        path.touch(mode=0o600)
+        path.write_bytes(secrets.token_bytes(32))
+    return path.read_bytes()
+
+
+def _subkey(key: bytes, purpose: str) -> bytes:
+    return hashlib.blake2b(purpose.encode(), key=key, digest_size=32).digest()
+
+
+def _is_loopback(host: str) -> bool:
+    if host == "localhost":
+        return True
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False
+
+
+def _in_url(host: str) -> str:
+    return f"[{host}]" if ":" in host else host

@@ -1,0 +1,82 @@
+"""`earshot doctor`: the settings in force, and what is missing."""
+
+from __future__ import annotations
+
+import os
+import socket
+from pathlib import Path
+
+import click
+from rich.console import Console
+from rich.table import Table
+
+from gateway.commands.options import config_option, data_option, settings_of
+from gateway.engines.manifest import CAMPPLUS, SILERO
+from gateway.engines.models import damaged
+from gateway.settings import Settings, parse_address, parse_apps
+from gateway.stores.serving import served_at
+
+_SECRET = {"apps", "voiceprint_app", "quality_app"}
+
+
+@click.command()
+@config_option
+@data_option
+def doctor(config: Path | None, data: str | None) -> None:
+    """Print every setting in force and where it comes from; check what a server needs. Exit 1: something is missing."""
+    loaded = settings_of(config, data=data)
+    console = Console()
+    table = Table("setting", "value", "from")
+    for name in loaded.settings.__struct_fields__:
+        table.add_row(name, _shown(name, getattr(loaded.settings, name)), loaded.sources.get(name, "default"))
+    console.print(table)
+    faults = 0
+    for subject, fault, remedy in _checks(loaded.settings):
+        faults += bool(fault)
+        console.print(
+            f"[{'red' if fault else 'green'}]{'missing' if fault else 'ok':8}[/] {subject}: {fault or remedy}"
+        )
+    if faults:
+        raise SystemExit(1)
+
+
+def _shown(name: str, value: object) -> str:
+    """A setting's value; of secrets only whose they are."""
+    if name in _SECRET and value:
+        return ", ".join(f"{app}:***" for app in parse_apps(str(value)))
+    return str(value)
+
+
+def _checks(settings: Settings) -> list[tuple[str, str, str]]:
+    """(what, what is wrong with it or nothing, what is right with it)"""
+    checks = []
+    for name in (settings.recognizer, CAMPPLUS.name, SILERO.name):
+        bad = damaged(settings.models_path, name)
+        fault = f"{', '.join(bad)} missing or damaged: run `earshot models pull {name}`" if bad else ""
+        checks.append((f"model {name}", fault, f"whole, in {settings.models_path}"))
+    checks.append(_check_data(settings.data_path))
+    serving = served_at(settings.data_path)
+    for name in ("http", "ws"):
+        address = getattr(settings, name)
+        taken = "" if serving else _taken(*parse_address(name, address))
+        fault = f"{taken}: choose another address in {name}" if taken else ""
+        checks.append((f"{name} {address}", fault, "a server is running" if serving else "free"))
+    return checks
+
+
+def _check_data(data: Path) -> tuple[str, str, str]:
+    nearest = next(folder for folder in (data, *data.absolute().parents) if folder.exists())
+    writable = os.access(nearest, os.W_OK) and nearest.is_dir()
+    return (
+        f"data folder {data}",
+        "" if writable else f"{nearest} cannot be written to: choose another with --data",
+        "writable",
+    )
+
+
+def _taken(host: str, port: int) -> str:
+    try:
+        with socket.create_server((host, port), reuse_port=False):
+            return ""
+    except OSError as fault:
+        return fault.strerror or str(fault)

@@ -1,0 +1,147 @@
+"""The demo: a real server in a process of its own, played real calls, and a look at whether everything happened."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import secrets
+import sys
+import tempfile
+import time
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import aiohttp
+from rich.console import Console
+
+from gateway.clients.quality_http import QualityHttp
+from gateway.clients.voiceprint_http import VoiceprintHttp
+from gateway.demo.check import stages
+from gateway.demo.material import DemoCall, categories, demo_call
+from gateway.ports import StoredCategory
+from gateway.stores.serving import Serving, served_at
+from gateway.terminal.softphone import Playback, read_audio
+from gateway.terminal.timeline import Timeline
+from protocol.audio import AudioFormat
+from protocol.client import CallClient
+from protocol.messages import ServerMessage, Start
+
+APP_ID = "demo"
+RATE_HZ = 16000
+START_TIMEOUT_S = 120
+
+
+class DemoFailed(Exception):
+    """The demo could not even begin; the text says why."""
+
+
+async def run_demo(languages: Sequence[str], console: Console) -> bool:
+    """Play the demo calls of `languages`, one after the other; True when every stage of each really happened."""
+    secret = secrets.token_hex(16)
+    with tempfile.TemporaryDirectory(prefix="earshot-demo-") as folder:
+        async with _server(Path(folder), secret, console) as serving:
+            outcomes = [await _play(demo_call(language), serving, secret, console) for language in languages]
+    return all(outcomes)
+
+
+@asynccontextmanager
+async def _server(folder: Path, secret: str, console: Console) -> AsyncIterator[Serving]:
+    """`earshot serve` on free loopback ports, with all it keeps in `folder`."""
+    began_s = time.monotonic()
+    log_path = folder / "server.log"
+    with log_path.open("wb") as output, console.status("starting the server and loading its engines"):
+        server = await asyncio.create_subprocess_exec(
+            *(sys.executable, "-m", "gateway.cli", "serve", "--data", str(folder / "data")),
+            *("--http", "127.0.0.1:0", "--ws", "127.0.0.1:0"),
+            env={**os.environ, "EARSHOT_APPS": f"{APP_ID}:{secret}"},
+            stdin=asyncio.subprocess.DEVNULL,
+            stdout=output,
+            stderr=output,
+        )
+        serving = await _listening(server, folder / "data")
+    if serving is None:
+        if server.returncode is None:
+            server.kill()
+        await server.wait()
+        raise DemoFailed(f"the server did not start:\n{log_path.read_text()[-2000:]}")
+    console.print(f"server ready after {time.monotonic() - began_s:.1f} s: {serving.http}, {serving.ws}")
+    try:
+        yield serving
+    finally:
+        server.terminate()
+        try:
+            async with asyncio.timeout(30):
+                await server.wait()
+        except TimeoutError:
+            server.kill()
+            await server.wait()
+
+
+async def _listening(server: asyncio.subprocess.Process, data: Path) -> Serving | None:
+    deadline_s = time.monotonic() + START_TIMEOUT_S
+    while server.returncode is None and time.monotonic() < deadline_s:
+        serving = served_at(data)
+        if serving is not None:
+            return serving
+        await asyncio.sleep(0.05)
+    return None
+
+
+async def _play(call: DemoCall, serving: Serving, secret: str, console: Console) -> bool:
+    console.rule(f"[bold]{'Mandarin' if call.language == 'zh' else 'English'}")
+    await _prepare(call, serving, secret, console)
+    pcm, channels = read_audio(call.audio, RATE_HZ, 2)
+    start = Start(
+        rate=RATE_HZ,
+        channels=channels,  # type: ignore[arg-type] - two were asked for
+        language=call.language,
+        metadata={"agent": call.agent.name, "demo": call.language},
+        categories=[category.name for category in categories(call.language)],
+    )
+    playback = Playback(pcm, AudioFormat("pcm_s16le", RATE_HZ, channels), 1.0)
+    timeline = Timeline(console, playback.since_ms)
+    heard: list[ServerMessage] = []
+    client = CallClient(serving.ws, start, app_id=APP_ID, secret=secret)
+    async with client, asyncio.TaskGroup() as group:
+        speaking = group.create_task(_speak(client, playback, heard))
+        async for message in client:
+            heard.append(message)
+            timeline.show(message)
+    console.print(timeline.summary())
+    return _report(call, heard, len(pcm) // (2 * channels), speaking.result(), console)
+
+
+async def _speak(client: CallClient, playback: Playback, heard: list[ServerMessage]) -> int:
+    """Play to the end and hang up; returns how many messages had come by then."""
+    await playback.run(client)
+    hangup_at = len(heard)
+    await client.hang_up()
+    return hangup_at
+
+
+async def _prepare(call: DemoCall, serving: Serving, secret: str, console: Console) -> None:
+    """Enrol the agent and add the rules through the two APIs, as any client of theirs would."""
+    async with aiohttp.ClientSession() as session:
+        voices = VoiceprintHttp(serving.http, session, credentials=lambda _: (APP_ID, secret), now=time.time)
+        await voices.register(
+            APP_ID, APP_ID, "agents", call.agent.name, call.enrolment.read_bytes(), filename=call.enrolment.name
+        )
+        console.print(f"enrolled the agent's voice: {call.agent.name}")
+        quality = QualityHttp(session, serving.http, lambda _: (APP_ID, secret))
+        for category in categories(call.language):
+            await quality.add_rule(
+                APP_ID, StoredCategory(category.name, category.description, tuple(category.contents))
+            )
+            console.print(f"added the rule {category.name}: {' , '.join(category.contents)}")
+
+
+def _report(
+    call: DemoCall, heard: Sequence[ServerMessage], sent_samples: int, hangup_at: int, console: Console
+) -> bool:
+    good = True
+    for stage in stages(call, heard, sent_samples, hangup_at):
+        good = good and not stage.fault
+        mark = "[red]FAILED[/]" if stage.fault else "[green]ok[/]    "
+        console.print(f"{mark} {stage.name}{': ' + stage.fault if stage.fault else ''}", highlight=False)
+    return good

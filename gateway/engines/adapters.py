@@ -1,0 +1,93 @@
+"""The speech ports over pools of engine processes.
+
+What the engine itself is made of (`whisper`, `campplus`, `silero`) is imported in those processes only.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+from collections.abc import Sequence
+
+import numpy as np
+
+from gateway.engines.pool import Pool
+from gateway.ports import Embedding, SpeechProbabilities, TranscribeRequest, Transcription
+
+FIRST_RANK = 0
+LATER_RANK = 1
+
+EMBEDDING_MODEL = "campplus-zh-en-192"
+EMBEDDING_DIMENSIONS = 192
+PIECE_S = 5
+"""Longer audio is embedded in equal pieces of at most this, so that an enrolment never holds up a live call."""
+
+
+class WhisperRecognizer:
+    """Live jobs and recordings go to pools of their own: a 30 s window takes seconds, and live text cannot wait."""
+
+    def __init__(self, live: Pool, recordings: Pool) -> None:
+        self._live = live
+        self._recordings = recordings
+
+    async def transcribe(self, request: TranscribeRequest) -> Transcription | None:
+        """See the port. A final, too, takes the place of its segment's partial; a full queue drops partials (None).
+
+        Raises Rejected (`too_long`) beyond 30 s.
+        """
+        pool = self._recordings if request.kind == "recording" else self._live
+        answer: Transcription | None = await pool.run(
+            "transcribe",
+            *(request.pcm, request.rate_hz, request.language, request.kind),
+            rank=LATER_RANK if request.kind == "partial" else FIRST_RANK,
+            deadline_s=request.deadline_s,
+            key=request.key,
+            replaceable=request.kind == "partial",
+        )
+        return answer
+
+
+class CampplusEmbedder:
+    """Long audio is embedded piece by piece, behind the short pieces of live calls; the prints' mean is the voice's."""
+
+    def __init__(self, pool: Pool) -> None:
+        self._pool = pool
+
+    @property
+    def model(self) -> str:
+        return EMBEDDING_MODEL
+
+    @property
+    def dimensions(self) -> int:
+        return EMBEDDING_DIMENSIONS
+
+    async def embed(self, pcm: bytes, rate_hz: int) -> Embedding:
+        """See the port. Raises Rejected (`too_short`) below 0.2 s."""
+        parts = _pieces(pcm, rate_hz)
+        rank = FIRST_RANK if len(parts) == 1 else LATER_RANK
+        prints = await asyncio.gather(*(self._pool.run("embed", part, rate_hz, rank=rank) for part in parts))
+        return _mean_print(prints)
+
+
+class SileroConfirmer:
+    def __init__(self, pool: Pool) -> None:
+        self._pool = pool
+
+    async def confirm(self, pcm: bytes, rate_hz: int, state: bytes | None) -> SpeechProbabilities:
+        """See the port. Raises ValueError when `pcm` is no multiple of 32 ms or the rate is not 8, 16 or 48 kHz."""
+        answer: SpeechProbabilities = await self._pool.run("confirm", pcm, rate_hz, state)
+        return answer
+
+
+def _pieces(pcm: bytes, rate_hz: int) -> list[bytes]:
+    """`pcm` in equal pieces of at most 5 s."""
+    samples = len(pcm) // 2
+    count = max(1, -(-samples // (PIECE_S * rate_hz)))
+    bounds = [samples * i // count for i in range(count + 1)]
+    return [pcm[2 * begin : 2 * end] for begin, end in itertools.pairwise(bounds)]
+
+
+def _mean_print(prints: Sequence[Embedding]) -> Embedding:
+    """One unit-length print for equally long pieces of one voice."""
+    mean = np.mean(prints, axis=0, dtype=np.float32)
+    return np.asarray(mean / max(float(np.linalg.norm(mean)), 1e-12), np.float32)

@@ -1,0 +1,52 @@
+"""Speaker embedding with CAM++ through ONNX Runtime (runs inside an engine process)."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import kaldi_native_fbank
+import numpy as np
+import onnxruntime
+from numpy.typing import NDArray
+
+from gateway.engines.campplus_graph import MEL_BINS
+from gateway.engines.onnx_session import open_session
+from gateway.engines.pcm import MODEL_RATE_HZ, model_samples
+from gateway.ports import Embedding, Rejected
+
+LEAST_S = 0.2
+
+
+class Campplus:
+    """The loaded model. One thread, about 15 ms of CPU per second of audio."""
+
+    def __init__(self, model_path: Path) -> None:
+        self._session: onnxruntime.InferenceSession = open_session(model_path)
+        self.embed(bytes(2 * MODEL_RATE_HZ), MODEL_RATE_HZ)  # the first run allocates; no call should pay for it
+
+    def embed(self, pcm: bytes, rate_hz: int) -> Embedding:
+        """The voice print of mono PCM: float32, shape (192,), unit length.
+
+        Raises Rejected (`too_short`) below 0.2 s.
+        """
+        samples = model_samples(pcm, rate_hz)
+        if len(samples) < LEAST_S * MODEL_RATE_HZ:
+            message = f"{len(samples) / MODEL_RATE_HZ:.2f} s of audio, a voice print needs {LEAST_S} s"
+            raise Rejected(message, code="too_short")
+        features = spectrum(samples)
+        features -= features.mean(axis=0)
+        vector = self._session.run(None, {"features": features[np.newaxis]})[0][0]
+        return np.asarray(vector / max(float(np.linalg.norm(vector)), 1e-12), np.float32)
+
+
+def spectrum(samples: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Kaldi's log mel filter bank as the model was trained on: (frames, 80), 25 ms windows every 10 ms, no dither."""
+    options = kaldi_native_fbank.FbankOptions()
+    options.frame_opts.samp_freq = MODEL_RATE_HZ
+    options.frame_opts.dither = 0.0
+    options.frame_opts.snip_edges = True
+    options.mel_opts.num_bins = MEL_BINS
+    bank = kaldi_native_fbank.OnlineFbank(options)
+    bank.accept_waveform(MODEL_RATE_HZ, samples)
+    bank.input_finished()
+    return np.stack([bank.get_frame(i) for i in range(bank.num_frames_ready)])

@@ -1,0 +1,104 @@
+"""All engines of one server: their processes, started together and stopped together."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+from gateway.engines.adapters import CampplusEmbedder, SileroConfirmer, WhisperRecognizer
+from gateway.engines.decode import AvDecoder, decoder_pool
+from gateway.engines.manifest import CAMPPLUS, SILERO, WHISPER_BASE
+from gateway.engines.models import model_folder
+from gateway.engines.pool import Pool
+from gateway.engines.worker import EngineSpec
+from gateway.ports import Decoder, Embedder, Recognizer, SpeechConfirmer
+
+LIVE_JOB_TIMEOUT_S = 30
+RECORDING_JOB_TIMEOUT_S = 180
+EMBED_JOB_TIMEOUT_S = 30
+CONFIRM_JOB_TIMEOUT_S = 10
+RECORDING_NICENESS = 10
+
+
+class Engines:
+    """Recogniser, embedder, confirmer and decoder, each in processes of its own: none can hold up another.
+
+    Once `start` has returned, the four ports answer. `pools` names each queue, for metrics and readiness.
+    """
+
+    def __init__(
+        self,
+        models_dir: Path,
+        spool_dir: Path,
+        *,
+        recognizer_model: str = WHISPER_BASE.name,
+        recognizer_processes: int | None = None,
+        recording_processes: int = 1,
+        on_ready: Callable[[str], None] = lambda _: None,
+    ) -> None:
+        """`spool_dir` is emptied at start: files being decoded pass through it. `on_ready` hears each pool's name.
+
+        `recognizer_processes` defaults to one less than there are processors, and at least one.
+        Raises ModelMissing, which names the command that fetches it.
+        """
+        whisper = {"folder": model_folder(models_dir, recognizer_model)}
+        campplus = {"model_path": model_folder(models_dir, CAMPPLUS.name) / CAMPPLUS.files[0].name}
+        silero = {"model_path": model_folder(models_dir, SILERO.name) / SILERO.files[0].name}
+        live_processes = recognizer_processes or max(1, (os.cpu_count() or 1) - 1)
+        live = Pool(
+            "recognizer",
+            EngineSpec("gateway.engines.whisper:Whisper", whisper),
+            processes=live_processes,
+            job_timeout_s=LIVE_JOB_TIMEOUT_S,
+        )
+        recordings = Pool(
+            "recordings",
+            EngineSpec("gateway.engines.whisper:Whisper", whisper, niceness=RECORDING_NICENESS),
+            processes=recording_processes,
+            queue_limit=4096,
+            job_timeout_s=RECORDING_JOB_TIMEOUT_S,
+        )
+        embedder = Pool(
+            "embedder",
+            EngineSpec("gateway.engines.campplus:Campplus", campplus),
+            queue_limit=1024,
+            job_timeout_s=EMBED_JOB_TIMEOUT_S,
+        )
+        confirmer = Pool(
+            "confirmer",
+            EngineSpec("gateway.engines.silero:Silero", silero),
+            queue_limit=4096,
+            job_timeout_s=CONFIRM_JOB_TIMEOUT_S,
+        )
+        decoding = decoder_pool()
+        self.pools: dict[str, Pool] = {pool.name: pool for pool in (live, recordings, embedder, confirmer, decoding)}
+        self.recognizer: Recognizer = WhisperRecognizer(live, recordings)
+        self.embedder: Embedder = CampplusEmbedder(embedder)
+        self.confirmer: SpeechConfirmer = SileroConfirmer(confirmer)
+        self._decoder = AvDecoder(decoding, spool_dir)
+        self.decoder: Decoder = self._decoder
+        self._on_ready = on_ready
+
+    @property
+    def ready(self) -> bool:
+        """Whether every engine has a process that answers."""
+        return all(pool.available for pool in self.pools.values())
+
+    async def start(self) -> None:
+        """Load everything at once. Raises what failed first, after the rest was stopped again."""
+        await asyncio.to_thread(self._decoder.prepare)
+        started = await asyncio.gather(*(self._start(pool) for pool in self.pools.values()), return_exceptions=True)
+        failures = [outcome for outcome in started if isinstance(outcome, BaseException)]
+        if failures:
+            await self.stop()
+            raise failures[0]
+
+    async def stop(self) -> None:
+        """End every process; what waits or runs gets Unavailable."""
+        await asyncio.gather(*(pool.stop() for pool in self.pools.values()))
+
+    async def _start(self, pool: Pool) -> None:
+        await pool.start()
+        self._on_ready(pool.name)

@@ -1,0 +1,20 @@
+"""PCM bytes as samples, at the rate the models want."""
+
+from __future__ import annotations
+
+import numpy as np
+import soxr
+from numpy.typing import NDArray
+
+MODEL_RATE_HZ = 16000
+FULL_SCALE = 32768.0
+
+Samples = NDArray[np.float32]
+
+
+def model_samples(pcm: bytes, rate_hz: int) -> Samples:
+    """Mono 16-bit PCM as float32 in [-1, 1) at 16 kHz, shape (n,). Raises ValueError at an odd number of bytes."""
+    samples = np.frombuffer(pcm, "<i2").astype(np.float32) / np.float32(FULL_SCALE)
+    if rate_hz != MODEL_RATE_HZ:
+        samples = np.asarray(soxr.resample(samples, rate_hz, MODEL_RATE_HZ), np.float32)
+    return samples

@@ -1,0 +1,173 @@
+"""Speech recognition with Whisper through CTranslate2 (runs inside an engine process).
+
+The published pipelines pad every window to 30 s and retry at rising temperatures. Here the encoder sees the window as
+long as it is plus a little silence, which costs a fifth, and one greedy decode is final; guards drop what it makes up.
+"""
+
+from __future__ import annotations
+
+import re
+import zlib
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import ctranslate2
+import numpy as np
+import tokenizers
+from faster_whisper.feature_extractor import FeatureExtractor
+
+from gateway.engines.pcm import MODEL_RATE_HZ, Samples, model_samples
+from gateway.engines.word_times import group_tokens, place_words
+from gateway.ports import Language, Rejected, Transcription
+
+Kind = Literal["partial", "final", "recording"]
+
+LEAST_S = 0.2
+"""Shorter sounds hold no word; asked all the same, the model answers "Thank you."."""
+LONGEST_S = 30
+SILENCE_S: dict[Kind, float] = {"partial": 2, "final": 4, "recording": LONGEST_S}
+"""Silence appended before encoding: more hears better and costs more; `recording` fills the window up."""
+
+TOKENS_PER_S = {"en": 6, "zh": 8}
+"""No one speaks faster. The cap is this times the length plus this once more: it ends loops."""
+
+REPETITION_PENALTIES = (1.0, 1.1)
+"""Tried in turn while the text is a loop. A penalty from the start costs accuracy where there is no loop to break."""
+
+ENCODER_FRAMES_PER_S = 50
+LANGUAGE_FRAMES = 2 * ENCODER_FRAMES_PER_S
+"""One second mistook 3 of 44 utterances, two none."""
+
+LANGUAGES = ("en", "zh")
+
+MOST_NO_SPEECH = 0.8
+LEAST_MEAN_LOG_PROBABILITY = -1.3
+MOST_COMPRESSION = 2.4
+"""Guards. Real speech stayed within .59, -1.14 and 1.63; loops compress 3 to 9 times."""
+DOUBTFUL_NO_SPEECH = 0.6
+DOUBTFUL_MEAN_LOG_PROBABILITY = -0.8
+"""Together they give away what the model says to short noises ("Thank you.")."""
+_LOOP = re.compile(r"(.{4,}?)\1{2,}")
+SHORTEST_LOOP = 20
+"""Characters. Short texts compress badly, so a loop in one shows as a unit said three times or more."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Encoded:
+    states: Any
+    """The encoder's output, StorageView (1, T/2, d)."""
+    seconds: float
+    """Length of the sound without the silence."""
+
+
+class Whisper:
+    """The loaded model, one thread. Which model is a matter of the folder; an English-only one hears English only."""
+
+    def __init__(self, folder: Path) -> None:
+        self._model = ctranslate2.models.Whisper(
+            str(folder), device="cpu", compute_type="int8", inter_threads=1, intra_threads=1
+        )
+        self._tokenizer = tokenizers.Tokenizer.from_file(str(folder / "tokenizer.json"))
+        self._features = FeatureExtractor(feature_size=self._model.n_mels)
+        self._multilingual: bool = self._model.is_multilingual
+        self._end = self._token("<|endoftext|>")
+        self.transcribe(bytes(MODEL_RATE_HZ), MODEL_RATE_HZ, "en", "partial")  # the first run allocates
+
+    def transcribe(self, pcm: bytes, rate_hz: int, language: Language, kind: Kind) -> Transcription:
+        """The words of mono PCM of at most 30 s. Raises Rejected (`too_long`)."""
+        samples = model_samples(pcm, rate_hz)
+        if len(samples) > LONGEST_S * MODEL_RATE_HZ:
+            message = f"{len(samples) / MODEL_RATE_HZ:.1f} s of audio, at most {LONGEST_S} s fit one window"
+            raise Rejected(message, code="too_long")
+        spoken: str = language if self._multilingual else "en"
+        if len(samples) < LEAST_S * MODEL_RATE_HZ:
+            return Transcription("", spoken, (), "no_speech")
+        encoded = self._encode(samples, SILENCE_S[kind])
+        if spoken == "auto":
+            spoken = self._language(encoded)
+        prompt = self._prompt(spoken)
+        for penalty in REPETITION_PENALTIES:
+            result = self._generate(encoded, prompt, spoken, penalty)
+            tokens: list[int] = [token for token in result.sequences_ids[0] if token < self._end]
+            reason = _rejection(self._tokenizer.decode(tokens), len(tokens), result)
+            if reason != "repetition":
+                break
+        if reason is not None:
+            return Transcription("", spoken, (), reason)
+        words = place_words(group_tokens(tokens, self._tokenizer.decode), self._token_times_s(encoded, prompt, tokens))
+        return Transcription("".join(word.text for word in words).strip(), spoken, words)
+
+    def _encode(self, samples: Samples, silence_s: float) -> _Encoded:
+        length = min(len(samples) + int(silence_s * MODEL_RATE_HZ), LONGEST_S * MODEL_RATE_HZ)
+        padded = np.zeros(length, np.float32)
+        padded[: len(samples)] = samples
+        features = self._features(padded, padding=0)
+        features = features[:, : features.shape[1] // 2 * 2]  # the encoder halves time
+        view = ctranslate2.StorageView.from_array(np.ascontiguousarray(features[np.newaxis], np.float32))
+        return _Encoded(self._model.encode(view), len(samples) / MODEL_RATE_HZ)
+
+    def _language(self, encoded: _Encoded) -> str:
+        """English or Chinese, by the beginning of what is encoded already."""
+        first = np.array(encoded.states)[:, :LANGUAGE_FRAMES]
+        view = ctranslate2.StorageView.from_array(np.ascontiguousarray(first))
+        ranked = self._model.detect_language(view)[0]
+        names = (str(token).strip("<|>") for token, _ in ranked)
+        return next(name for name in names if name in LANGUAGES)
+
+    def _generate(self, encoded: _Encoded, prompt: list[int], language: str, penalty: float) -> Any:
+        per_s = TOKENS_PER_S[language]
+        cap = int(per_s * encoded.seconds) + per_s
+        return self._model.generate(
+            encoded.states,
+            [[*prompt, self._token("<|notimestamps|>")]],
+            beam_size=1,
+            sampling_temperature=0,
+            repetition_penalty=penalty,
+            max_length=min(2 * cap, 448),  # CTranslate2 yields half of what is asked
+            return_scores=True,
+            return_no_speech_prob=True,
+        )[0]
+
+    def _token_times_s(self, encoded: _Encoded, prompt: list[int], tokens: list[int]) -> list[float]:
+        """When each token begins, and the end of the last: len(tokens) + 1 times."""
+        if not tokens:
+            return [0.0]
+        mel_frames = max(2, round(encoded.seconds * 2 * ENCODER_FRAMES_PER_S))
+        path = self._model.align(encoded.states, prompt, [tokens], [mel_frames])[0].alignments
+        times: dict[int, float] = {}
+        for token, frame in path:
+            times.setdefault(token, frame / ENCODER_FRAMES_PER_S)
+        return [times[index] for index in range(len(tokens))] + [times.get(len(tokens), encoded.seconds)]
+
+    def _prompt(self, language: str) -> list[int]:
+        start = self._token("<|startoftranscript|>")
+        return [start, self._token(f"<|{language}|>"), self._token("<|transcribe|>")] if self._multilingual else [start]
+
+    def _token(self, name: str) -> int:
+        number = self._tokenizer.token_to_id(name)
+        if number is None:
+            raise ValueError(f"the tokenizer has no {name}: not a Whisper model")
+        return int(number)
+
+
+def _rejection(text: str, tokens: int, result: Any) -> str | None:
+    """Why the hypothesis is no speech that was heard, or None."""
+    if not text.strip() or result.no_speech_prob > MOST_NO_SPEECH:
+        return "no_speech"
+    # The score is a mean over the tokens; the end token is the one more.
+    mean_log_probability = result.scores[0] * tokens / (tokens + 1)
+    if result.no_speech_prob > DOUBTFUL_NO_SPEECH and mean_log_probability < DOUBTFUL_MEAN_LOG_PROBABILITY:
+        return "no_speech"
+    encoded = text.encode()
+    if len(encoded) / len(zlib.compress(encoded)) > MOST_COMPRESSION or _is_loop(text):
+        return "repetition"
+    if mean_log_probability < LEAST_MEAN_LOG_PROBABILITY:
+        return "low_confidence"
+    return None
+
+
+def _is_loop(text: str) -> bool:
+    """Whether most of the text is one unit over and over."""
+    longest = max((len(match[0]) for match in _LOOP.finditer(text)), default=0)
+    return longest >= SHORTEST_LOOP and 2 * longest > len(text)

@@ -1,0 +1,140 @@
+"""Recordings of voice QC: kept in a folder until judged, then taken apart into channels."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import shutil
+import uuid
+from collections.abc import Callable
+from pathlib import Path
+from typing import BinaryIO
+
+import numpy as np
+import soxr
+
+from gateway.ports import DecodedAudio, Decoder, Rejected
+from gateway.quality.sniff import Kind
+from gateway.quality.speech import Samples
+from gateway.quality.transcribe import Channels
+
+KEPT_RATES_HZ = (8000, 16000)
+"""What the voice detection, the confirmer and the recogniser take; other rates are converted to the second."""
+
+
+class AudioFolder:
+    """Files that only voice QC writes and deletes. A name handed out stands for bytes that survive a power cut."""
+
+    def __init__(self, folder: Path) -> None:
+        folder.mkdir(parents=True, exist_ok=True)
+        self._folder = folder
+        self._fresh: set[str] = set()
+
+    async def keep(self, data: bytes) -> str:
+        """Write `data` durably; the name it got. Raises OSError, which leaves nothing behind."""
+        return await asyncio.to_thread(self._write, lambda file: file.write(data))
+
+    async def keep_copy(self, source: Path) -> str:
+        """As `keep`, of a file that stays its owner's."""
+
+        def copy(file: BinaryIO) -> None:
+            with source.open("rb") as original:
+                shutil.copyfileobj(original, file, 1 << 20)
+
+        return await asyncio.to_thread(self._write, copy)
+
+    async def read(self, name: str) -> bytes:
+        """Raises FileNotFoundError once it is deleted."""
+        return await asyncio.to_thread((self._folder / name).read_bytes)
+
+    async def delete(self, name: str) -> None:
+        """Delete for good; a file that is gone already is no fault."""
+        self._fresh.discard(name)
+        await asyncio.to_thread((self._folder / name).unlink, missing_ok=True)
+
+    async def sweep(self, in_use: frozenset[str]) -> int:
+        """Delete what a stopped process left behind: files that no task in hand names. Says how many."""
+        names = await asyncio.to_thread(os.listdir, self._folder)
+        orphans = [name for name in names if name not in in_use and name not in self._fresh]
+        for name in orphans:
+            await self.delete(name)
+        return len(orphans)
+
+    def _write(self, fill: Callable[[BinaryIO], object]) -> str:
+        name = uuid.uuid4().hex
+        path = self._folder / name
+        # Noted before the file appears: a sweep at the same time must not take it for an orphan.
+        self._fresh.add(name)
+        try:
+            with path.open("xb") as file:
+                fill(file)
+                file.flush()
+                os.fsync(file.fileno())
+            _sync_folder(self._folder)
+        except BaseException:
+            self._fresh.discard(name)
+            path.unlink(missing_ok=True)
+            raise
+        return name
+
+
+def _sync_folder(folder: Path) -> None:
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+class UnusableRecording(Exception):
+    """The recording cannot be judged, and never will be; the message says why to whoever sent it."""
+
+
+class RecordingReader:
+    """Takes a recording apart for the recogniser."""
+
+    def __init__(self, decoder: Decoder, *, max_audio_s: float) -> None:
+        self._decoder = decoder
+        self._max_audio_s = max_audio_s
+
+    async def channels(self, data: bytes, kind: Kind, sample_rate_hz: int, *, split: bool) -> Channels:
+        """One array per party: left and right when `split`, else all channels mixed into one.
+
+        `sample_rate_hz` is for headerless PCM, which interleaves two channels when `split`; a file says its own.
+        Raises UnusableRecording.
+        """
+        if kind == "pcm":
+            audio = DecodedAudio(
+                data[: len(data) // (4 if split else 2) * (4 if split else 2)], sample_rate_hz, 1 + split
+            )
+        else:
+            try:
+                # One second more than allowed shows a recording that is too long; it is never judged in part.
+                audio = await self._decoder.decode(data, max_s=self._max_audio_s + 1)
+            except Rejected as fault:
+                raise UnusableRecording(str(fault)) from fault
+        if audio.duration_ms == 0:
+            raise UnusableRecording("the recording holds no audio")
+        if audio.duration_ms > self._max_audio_s * 1000:
+            raise UnusableRecording(f"the recording is longer than {self._max_audio_s:.0f} s")
+        if split and audio.channels != 2:
+            raise UnusableRecording(f"is_split_channel needs two channels, the recording has {audio.channels}")
+        return await asyncio.to_thread(_apart, audio, split)
+
+
+def _apart(audio: DecodedAudio, split: bool) -> Channels:
+    interleaved = np.frombuffer(audio.pcm, dtype="<i2").reshape(-1, audio.channels)
+    if split:
+        parties = [np.ascontiguousarray(interleaved[:, channel]) for channel in range(2)]
+    elif audio.channels == 1:
+        parties = [interleaved[:, 0]]
+    else:
+        parties = [interleaved.mean(axis=1, dtype=np.float32).round().astype(np.int16)]
+    if audio.rate_hz in KEPT_RATES_HZ:
+        return Channels(tuple(parties), audio.rate_hz)
+    return Channels(tuple(_resampled(one, audio.rate_hz) for one in parties), KEPT_RATES_HZ[-1])
+
+
+def _resampled(samples: Samples, rate_hz: int) -> Samples:
+    converted: Samples = soxr.resample(samples, rate_hz, KEPT_RATES_HZ[-1])
+    return converted

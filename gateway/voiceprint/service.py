@@ -1,0 +1,282 @@
+"""The voiceprint service: enrol voices, say whose voice is in a clip, and forget voices again.
+
+Tenancy is app, then organisation, then tag: every operation names all of them, so what belongs to another app is
+simply not there. Every method raises VoiceprintError, whose code says what went wrong.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import uuid
+from collections.abc import Coroutine, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from typing import Any, TypeVar
+
+import structlog
+
+from gateway.ports import (
+    Denoiser,
+    Embedder,
+    Embedding,
+    PortError,
+    Rejected,
+    SpeechConfirmer,
+    VoiceprintRow,
+    VoiceprintStore,
+)
+from gateway.voiceprint.clip import Clip, flac, speech_pcm
+from gateway.voiceprint.quality_gate import Limits, Measurement, find_flaw, measure
+from gateway.voiceprint.search import Hit, VoiceIndex
+from protocol.voiceprint import (
+    TOP_HITS,
+    Code,
+    Deletion,
+    Enrolment,
+    Listing,
+    NamedVoice,
+    Recognition,
+    Scope,
+    VoiceprintError,
+)
+
+T = TypeVar("T")
+_log = structlog.get_logger()
+_SPEECH_WINDOW_MS = 32
+_SPEECH_STRETCH_MS = 320 * _SPEECH_WINDOW_MS
+_SPEECH_PROBABILITY = 0.5
+
+
+@dataclass(frozen=True, slots=True)
+class _Heard:
+    """A clip that passed the measurements, as models take it."""
+
+    pcm: bytes
+    rate_hz: int
+    measured: Measurement
+
+
+class VoiceprintService:
+    """Owns the index in memory; the store is the truth. Call `start` before and `close` after use.
+
+    Without a `speech` confirmer nobody checks that there is speech in the audio; without a `denoiser` a request for
+    denoising has no effect.
+    """
+
+    def __init__(
+        self,
+        *,
+        store: VoiceprintStore,
+        embedder: Embedder,
+        speech: SpeechConfirmer | None = None,
+        denoiser: Denoiser | None = None,
+        limits: Limits | None = None,
+    ) -> None:
+        self._store = store
+        self._embedder = embedder
+        self._speech = speech
+        self._denoiser = denoiser
+        self._limits = limits or Limits()
+        self._index = VoiceIndex(embedder.dimensions)
+        self._writing = asyncio.Lock()
+        self._writes: set[asyncio.Task[Any]] = set()
+
+    async def start(self) -> dict[str, int]:
+        """Load the index. Answers, and logs, how many voices cannot be searched, by their embedding model.
+
+        Those were enrolled with another model; they stay listed and stored, and work again when it is back.
+        """
+        with _blaming(Code.COMPONENT_ERROR):
+            rows = await self._store.load(self._embedder.model)
+            models = await self._store.models()
+        for row in rows:
+            self._index.add(row)
+        unsearched = {model: count for model, count in models.items() if model != self._embedder.model}
+        _log.info("voiceprint.started", model=self._embedder.model, voices=len(rows))
+        if unsearched:
+            _log.warning("voiceprint.unsearched", model=self._embedder.model, other_models=unsearched)
+        return unsearched
+
+    async def close(self) -> None:
+        """Wait for the writes under way."""
+        await asyncio.gather(*self._writes, return_exceptions=True)
+
+    async def register(self, enrolment: Enrolment, clip: Clip) -> None:
+        """Enrol a voice under a new name; a name that is taken is refused (10107) and nothing changes."""
+        voice = enrolment.voice
+        if await self._find(voice) is not None:
+            raise _name_taken(voice)
+        row, audio = await self._enrol(enrolment, clip)
+        await self._finish(self._add(row, audio, voice))
+
+    async def update(self, enrolment: Enrolment, clip: Clip) -> None:
+        """Replace the audio of an enrolled voice; an unknown name is refused (10107)."""
+        voice = enrolment.voice
+        if await self._find(voice) is None:
+            raise _unknown(voice)
+        row, audio = await self._enrol(enrolment, clip)
+        await self._finish(self._replace(row, audio, voice))
+
+    async def recognize(self, recognition: Recognition, clip: Clip) -> list[Hit]:
+        """The ten closest voices of the scope, best first; none when nobody is enrolled there."""
+        heard = await self._hear(clip, denoise=recognition.denoise)
+        if not self._index.holds(recognition.scope):
+            await self._require_speech(heard)
+            return []
+        embedding = await self._embed(heard)
+        return await self._index.closest(recognition.scope, embedding, TOP_HITS)
+
+    async def delete(self, deletion: Deletion) -> None:
+        """Delete voices, all or none: an unknown name is refused (10107)."""
+        await self._finish(self._delete(deletion))
+
+    async def count(self, scope: Scope) -> int:
+        with _blaming(Code.COMPONENT_ERROR):
+            return await self._store.count(scope.app_id, scope.org_id, scope.tag_id)
+
+    async def page(self, listing: Listing) -> Sequence[VoiceprintRow]:
+        """The voices of a scope, newest first."""
+        scope = listing.scope
+        with _blaming(Code.COMPONENT_ERROR):
+            return await self._store.page(
+                scope.app_id, scope.org_id, scope.tag_id, offset=listing.offset, limit=listing.limit
+            )
+
+    async def find(self, voice: NamedVoice) -> VoiceprintRow:
+        """One enrolled voice; an unknown name is refused (10107)."""
+        row = await self._find(voice)
+        if row is None:
+            raise _unknown(voice)
+        return row
+
+    async def audio(self, print_id: str) -> bytes | None:
+        """The FLAC file kept with a voice print; None when it is gone. The caller has checked the signed link."""
+        with _blaming(Code.COMPONENT_ERROR):
+            return await self._store.audio(print_id)
+
+    # --- listening ---
+
+    async def _enrol(self, enrolment: Enrolment, clip: Clip) -> tuple[VoiceprintRow, bytes]:
+        heard = await self._hear(clip, denoise=enrolment.denoise)
+        embedding = await self._embed(heard)
+        voice = enrolment.voice
+        row = VoiceprintRow(
+            print_id=uuid.uuid4().hex,
+            app_id=voice.app_id,
+            org_id=voice.org_id,
+            tag_id=voice.tag_id,
+            name=voice.name,
+            model=self._embedder.model,
+            embedding=embedding,
+        )
+        return row, await asyncio.to_thread(flac, clip)
+
+    async def _hear(self, clip: Clip, *, denoise: bool) -> _Heard:
+        measured = await asyncio.to_thread(measure, clip.samples, clip.rate_hz)
+        self._refuse_flaw(measured)
+        pcm, rate_hz = await asyncio.to_thread(speech_pcm, clip)
+        if denoise and self._denoiser is not None:
+            with _blaming(Code.ENGINE_ERROR):
+                pcm = await self._denoiser.denoise(pcm, rate_hz)
+        return _Heard(pcm, rate_hz, measured)
+
+    async def _embed(self, heard: _Heard) -> Embedding:
+        # Both run at once, in two engine processes: the check then costs the caller no time.
+        embedding = asyncio.create_task(self._embedding(heard))
+        try:
+            await self._require_speech(heard)
+            return await embedding
+        finally:
+            embedding.cancel()
+            await asyncio.gather(embedding, return_exceptions=True)
+
+    async def _embedding(self, heard: _Heard) -> Embedding:
+        with _blaming(Code.ENGINE_ERROR):
+            try:
+                return await self._embedder.embed(heard.pcm, heard.rate_hz)
+            except Rejected as error:
+                raise VoiceprintError(Code.ILLEGAL_PARAMETER, str(error)) from error
+
+    async def _require_speech(self, heard: _Heard) -> None:
+        """Listen until there is enough speech, ten seconds at a time; raises (10107) if there is not."""
+        if self._speech is None:
+            return
+        window_bytes = 2 * heard.rate_hz * _SPEECH_WINDOW_MS // 1000
+        stretch_bytes = window_bytes * _SPEECH_STRETCH_MS // _SPEECH_WINDOW_MS
+        speech_ms, state = 0, None
+        for begin in range(0, len(heard.pcm), stretch_bytes):
+            stretch = heard.pcm[begin : begin + stretch_bytes]
+            stretch += bytes(-len(stretch) % window_bytes)
+            with _blaming(Code.ENGINE_ERROR):
+                listened = await self._speech.confirm(stretch, heard.rate_hz, state)
+            speech_ms += _SPEECH_WINDOW_MS * sum(p >= _SPEECH_PROBABILITY for p in listened.probabilities)
+            state = listened.state
+            if speech_ms >= self._limits.min_speech_ms:
+                return
+        self._refuse_flaw(replace(heard.measured, speech_ms=speech_ms))
+
+    def _refuse_flaw(self, measured: Measurement) -> None:
+        if flaw := find_flaw(measured, self._limits):
+            data = {"reason": flaw.reason.value, "measured": measured.as_data()}
+            raise VoiceprintError(Code.ILLEGAL_PARAMETER, flaw.text, data)
+
+    # --- writing: the store first, then the index, one change at a time ---
+
+    async def _finish(self, write: Coroutine[Any, Any, T]) -> T:
+        """Carry a write through even if the caller goes away, so that store and index cannot part."""
+        task = asyncio.create_task(write)
+        self._writes.add(task)
+        task.add_done_callback(self._writes.discard)
+        return await asyncio.shield(task)
+
+    async def _add(self, row: VoiceprintRow, audio: bytes, voice: NamedVoice) -> None:
+        async with self._writing:
+            with _blaming(Code.COMPONENT_ERROR):
+                added = await self._store.add(row, audio)
+            if not added:
+                raise _name_taken(voice)
+            self._index.add(row)
+
+    async def _replace(self, row: VoiceprintRow, audio: bytes, voice: NamedVoice) -> None:
+        async with self._writing:
+            with _blaming(Code.COMPONENT_ERROR):
+                former = await self._store.replace(row, audio)
+            if former is None:
+                raise _unknown(voice)
+            self._index.remove(row.app_id, row.org_id, row.tag_id, [former])
+            self._index.add(row)
+
+    async def _delete(self, deletion: Deletion) -> None:
+        app_id, org_id, tag_id = deletion.app_id, deletion.org_id, deletion.tag_id
+        async with self._writing:
+            with _blaming(Code.COMPONENT_ERROR):
+                gone = await self._store.remove(app_id, org_id, tag_id, deletion.names)
+            self._index.remove(app_id, org_id, tag_id, gone)
+            if not gone and deletion.names is not None:
+                for name in deletion.names:
+                    await self.find(NamedVoice(app_id, org_id, tag_id, name))
+
+    async def _find(self, voice: NamedVoice) -> VoiceprintRow | None:
+        with _blaming(Code.COMPONENT_ERROR):
+            return await self._store.find(voice.app_id, voice.org_id, voice.tag_id, voice.name)
+
+
+@contextmanager
+def _blaming(code: Code) -> Iterator[None]:
+    """Failures of a port, under the code of the part that failed."""
+    try:
+        yield
+    except PortError as error:
+        raise VoiceprintError(code, str(error)) from error
+
+
+def _name_taken(voice: NamedVoice) -> VoiceprintError:
+    where = f"in org_id {voice.org_id!r}, tag_id {voice.tag_id!r}"
+    return VoiceprintError(
+        Code.ILLEGAL_PARAMETER, f"spk_name {voice.name!r} is already registered {where}; update replaces its audio"
+    )
+
+
+def _unknown(voice: NamedVoice) -> VoiceprintError:
+    where = f"in org_id {voice.org_id!r}, tag_id {voice.tag_id!r}"
+    return VoiceprintError(Code.ILLEGAL_PARAMETER, f"spk_name {voice.name!r} is not registered {where}")

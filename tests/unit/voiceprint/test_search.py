@@ -1,0 +1,90 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from gateway.ports import Embedding, VoiceprintRow
+from gateway.voiceprint import search
+from gateway.voiceprint.search import VoiceIndex
+from protocol.voiceprint import Scope
+
+ORG = Scope("acme", "org", None)
+
+
+def unit(seed: int) -> Embedding:
+    vector = np.random.default_rng(seed).standard_normal(8).astype(np.float32)
+    scaled: Embedding = vector / np.linalg.norm(vector)
+    return scaled
+
+
+def row(seed: int, *, tag: str = "tag", app: str = "acme", org: str = "org") -> VoiceprintRow:
+    return VoiceprintRow(f"p{seed}", app, org, tag, f"name{seed}", "model", unit(seed))
+
+
+async def names(index: VoiceIndex, scope: Scope, seed: int, top: int = 10) -> list[str]:
+    return [hit.entry.name for hit in await index.closest(scope, unit(seed), top)]
+
+
+async def test_the_same_voice_comes_first_with_cosine_one() -> None:
+    index = VoiceIndex(8)
+    for seed in range(30):
+        index.add(row(seed))
+    hits = await index.closest(ORG, unit(7), 10)
+    assert (hits[0].entry.name, len(hits)) == ("name7", 10)
+    assert hits[0].cosine == pytest.approx(1, abs=1e-6)
+    assert [hit.cosine for hit in hits] == sorted((hit.cosine for hit in hits), reverse=True)
+
+
+async def test_other_apps_orgs_and_tags_are_not_there() -> None:
+    index = VoiceIndex(8)
+    index.add(row(1, tag="a"))
+    index.add(row(2, tag="b"))
+    index.add(row(3, org="elsewhere"))
+    index.add(row(4, app="rival"))
+    assert sorted(await names(index, ORG, 1)) == ["name1", "name2"]
+    assert await names(index, Scope("acme", "org", "a"), 1) == ["name1"]
+    assert await names(index, Scope("acme", "org", "c"), 1) == []
+    assert await names(index, Scope("acme", "nowhere", None), 1) == []
+
+
+async def test_a_removed_voice_is_gone_at_once_and_its_place_is_free() -> None:
+    index = VoiceIndex(8)
+    index.add(row(1))
+    index.remove("acme", "org", "tag", ["p1", "unheard of"])
+    index.remove("acme", "org", "tag", ["p1"])
+    assert await names(index, ORG, 1) == []
+    assert (len(index), index.holds(ORG), index.holds(Scope("acme", "org", "tag"))) == (0, False, False)
+    index.add(row(2))
+    assert await names(index, ORG, 1) == ["name2"]
+
+
+async def test_a_large_set_is_searched_in_a_thread_with_the_same_result(monkeypatch: pytest.MonkeyPatch) -> None:
+    index = VoiceIndex(8)
+    for seed in range(40):
+        index.add(row(seed, tag=f"t{seed % 3}"))
+    inline = await names(index, ORG, 5)
+    monkeypatch.setattr(search, "INLINE_ROWS", 10)
+    assert await names(index, ORG, 5) == inline
+
+
+def test_an_embedding_of_another_shape_is_refused() -> None:
+    with pytest.raises(ValueError, match=r"shape \(8,\), not \(4,\)"):
+        VoiceIndex(4).add(row(1))
+
+
+@settings(max_examples=60)
+@given(st.lists(st.tuples(st.booleans(), st.integers(0, 12)), max_size=60))
+async def test_after_any_changes_the_index_finds_what_a_plain_scan_finds(changes: list[tuple[bool, int]]) -> None:
+    index, there = VoiceIndex(8), dict[int, Embedding]()
+    for adds, seed in changes:
+        if adds and seed not in there:
+            there[seed] = unit(seed)
+            index.add(row(seed))
+        elif not adds:
+            there.pop(seed, None)
+            index.remove("acme", "org", "tag", [f"p{seed}"])
+    wanted = sorted(there, key=lambda seed: -float(there[seed] @ unit(99)))[:5]
+    assert await names(index, ORG, 99, top=5) == [f"name{seed}" for seed in wanted]
+    assert len(index) == len(there)
