@@ -34,7 +34,7 @@ from gateway.ports import QualityApi, VoiceprintApi
 from gateway.quality.api import QualityEndpoints
 from gateway.quality.audio import AudioFolder, RecordingReader
 from gateway.quality.rulebook import Rulebook
-from gateway.quality.service import MAX_AUDIO_BYTES, QualityService
+from gateway.quality.service import QualityService
 from gateway.quality.tokens import AccessTokens
 from gateway.quality.transcribe import Transcriber
 from gateway.quality.worker import QualityWorker
@@ -58,6 +58,7 @@ from gateway.voiceprint.clip import ClipReader
 from gateway.voiceprint.links import SignedLinks
 from gateway.voiceprint.local import LocalVoiceprintApi
 from gateway.voiceprint.service import VoiceprintService
+from protocol.quality import MAX_AUDIO_BYTES
 
 log = structlog.get_logger(__name__)
 
