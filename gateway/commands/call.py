@@ -12,8 +12,8 @@ import msgspec
 import uvloop
 from rich.console import Console
 
-from gateway.app import local_app
 from gateway.commands.options import config_option, data_option, settings_of
+from gateway.keys import local_app
 from gateway.settings import Settings, parse_apps
 from gateway.stores.serving import served_at
 from gateway.terminal.softphone import NotAudio, Playback, read_audio
