@@ -3,13 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-import hashlib
-import ipaddress
-import secrets
 import ssl
 from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
 from time import monotonic, time
 
 import aiohttp
@@ -30,18 +26,19 @@ from gateway.doors.http import HttpDoor
 from gateway.doors.native import NativeDoor
 from gateway.engines.engines import Engines
 from gateway.engines.webrtc import WebrtcGate
+from gateway.keys import local_app, server_key, subkey
 from gateway.ports import QualityApi, VoiceprintApi
 from gateway.quality.api import QualityEndpoints
 from gateway.quality.audio import AudioFolder, RecordingReader
 from gateway.quality.rulebook import Rulebook
-from gateway.quality.service import MAX_AUDIO_BYTES, QualityService
+from gateway.quality.service import QualityService
 from gateway.quality.tokens import AccessTokens
 from gateway.quality.transcribe import Transcriber
 from gateway.quality.worker import QualityWorker
 from gateway.session.calls import Calls, Limits
 from gateway.session.engines import Engines as CallEngines
 from gateway.session.session import Keeping, Patience
-from gateway.settings import Settings, parse_address, parse_apps
+from gateway.settings import Settings, in_url, is_loopback, parse_address, parse_apps
 from gateway.stores import apps, calls, outbox, quality, voiceprints
 from gateway.stores.apps import Apps
 from gateway.stores.calls import CallRecords
@@ -58,6 +55,7 @@ from gateway.voiceprint.clip import ClipReader
 from gateway.voiceprint.links import SignedLinks
 from gateway.voiceprint.local import LocalVoiceprintApi
 from gateway.voiceprint.service import VoiceprintService
+from protocol.quality import MAX_AUDIO_BYTES
 
 log = structlog.get_logger(__name__)
 
@@ -77,17 +75,6 @@ class Addresses:
     """Base URL."""
     ws: str
     """URL of the native socket."""
-
-
-def local_app(data: Path) -> tuple[str, str]:
-    """The app of a server that nobody configured: made once, kept in the data folder, good on loopback only."""
-    path = data / "local-app"
-    if not path.exists():
-        data.mkdir(parents=True, exist_ok=True)
-        path.touch(mode=0o600)
-        path.write_text(f"local:{secrets.token_hex(16)}\n")
-    app_id, _, secret = path.read_text().strip().partition(":")
-    return app_id, secret
 
 
 def create_app(settings: Settings, app_id: str | None) -> tuple[str, str]:
@@ -123,7 +110,7 @@ class EarshotServer:
         self._credentials = Credentials(self.apps, skew_s=settings.clock_skew_s, now=time)
         self._tls = _tls_context(settings)
         self._addresses: Addresses | None = None
-        self._key = _server_key(data)
+        self._key = server_key(data)
 
     def _configured_apps(self) -> dict[str, tuple[str, ...]]:
         configured = parse_apps(self.settings.apps)
@@ -132,7 +119,7 @@ class EarshotServer:
             return configured
         for name in ("http", "ws"):
             host, _ = parse_address(name, getattr(self.settings, name))
-            if not _is_loopback(host):
+            if not is_loopback(host):
                 raise StartFailed(
                     f"{name} listens on {host}, but there is no app: make one with `earshot app create`, "
                     "or name some in EARSHOT_APPS"
@@ -186,7 +173,7 @@ class EarshotServer:
             store=SqliteVoiceprints(self._database), embedder=self.engines.embedder, speech=self.engines.confirmer
         )
         await self._voices.start()
-        links = SignedLinks(_subkey(self._key, "links"), public_url=self._public_url, now=time)
+        links = SignedLinks(subkey(self._key, "links"), public_url=self._public_url, now=time)
         routes = VoiceprintRoutes(self._voices, ClipReader(self.engines.decoder), self._credentials, links).routes()
         if not settings.voiceprint_url:
             return routes, LocalVoiceprintApi(self._voices)
@@ -204,7 +191,7 @@ class EarshotServer:
         reader = RecordingReader(self.engines.decoder, max_audio_s=MAX_RECORDING_S)
         worker = QualityWorker(tasks, rules, folder, reader, transcriber)
         service = QualityService(tasks, folder, submitted=worker.wake)
-        tokens = AccessTokens(_subkey(self._key, "tokens"), self._credentials, self.apps, time)
+        tokens = AccessTokens(subkey(self._key, "tokens"), self._credentials, self.apps, time)
         routes = QualityEndpoints(service, Rulebook(rules), tokens, max_audio_bytes=MAX_AUDIO_BYTES).routes()
         self._worker = asyncio.create_task(worker.run(), name="quality-worker")
         if not settings.quality_url:
@@ -221,7 +208,7 @@ class EarshotServer:
             call_settings(settings),
             Patience(settings.resume_window_s, settings.settle_timeout_s),
             Limits(settings.max_calls, settings.max_call_s),
-            _subkey(self._key, "resume"),
+            subkey(self._key, "resume"),
         )
 
     async def _recover(self) -> None:
@@ -249,7 +236,7 @@ class EarshotServer:
         http_port = self._http.addresses[0][1]
         ws_port = next(iter(self._ws.sockets)).getsockname()[1]
         self._addresses = Addresses(
-            f"http{secure}://{_in_url(http_host)}:{http_port}", f"ws{secure}://{_in_url(ws_host)}:{ws_port}/v1/calls"
+            f"http{secure}://{in_url(http_host)}:{http_port}", f"ws{secure}://{in_url(ws_host)}:{ws_port}/v1/calls"
         )
 
     def _public_url(self) -> str:
@@ -338,29 +325,3 @@ def _tls_context(settings: Settings) -> ssl.SSLContext | None:
     except (OSError, ssl.SSLError) as fault:
         raise StartFailed(f"tls_cert {settings.tls_cert}, tls_key {settings.tls_key}: {fault}") from fault
     return context
-
-
-def _server_key(data: Path) -> bytes:
-    """32 random bytes that tokens and links are signed with; made once, kept in the data folder."""
-    path = data / "server-key"
-    if not path.exists():
-        path.touch(mode=0o600)
-        path.write_bytes(secrets.token_bytes(32))
-    return path.read_bytes()
-
-
-def _subkey(key: bytes, purpose: str) -> bytes:
-    return hashlib.blake2b(purpose.encode(), key=key, digest_size=32).digest()
-
-
-def _is_loopback(host: str) -> bool:
-    if host == "localhost":
-        return True
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return False
-
-
-def _in_url(host: str) -> str:
-    return f"[{host}]" if ":" in host else host

@@ -8,11 +8,12 @@ from pathlib import Path
 from typing import Any
 
 import click
+import msgspec
 import uvloop
 from rich.console import Console
 
-from gateway.app import local_app
 from gateway.commands.options import config_option, data_option, settings_of
+from gateway.keys import local_app
 from gateway.settings import Settings, parse_apps
 from gateway.stores.serving import served_at
 from gateway.terminal.softphone import NotAudio, Playback, read_audio
@@ -56,13 +57,18 @@ def call(file: Path, config: Path | None, data: str | None, **options: Any) -> N
         pcm, channels = read_audio(file, rate_hz, 1 if options["mono"] else None)
     except NotAudio as fault:
         raise click.ClickException(str(fault)) from fault
-    start = Start(
-        encoding=options["encoding"],
-        rate=rate_hz,  # type: ignore[arg-type] - one of the choices above
-        channels=channels,  # type: ignore[arg-type] - one or two
-        language=options["lang"],
-        categories=list(options["categories"]),
-        metadata={"file": file.name} | ({"agent": options["agent"]} if options["agent"] else {}),
+    metadata = {"file": file.name} | ({"agent": options["agent"]} if options["agent"] else {})
+    start = msgspec.convert(
+        {
+            "type": "start",
+            "encoding": options["encoding"],
+            "rate": rate_hz,
+            "channels": channels,
+            "language": options["lang"],
+            "categories": options["categories"],
+            "metadata": metadata,
+        },
+        Start,
     )
     client = CallClient(url, start, app_id=app_id, secret=secret)
     try:
@@ -99,7 +105,7 @@ async def _play(client: CallClient, pcm: bytes, speed: float, wait_qc_ms: int, *
     playback = Playback(pcm, AudioFormat(start.encoding, start.rate, start.channels), speed)
     timeline = Timeline(Console(), playback.since_ms)
     async with client, asyncio.TaskGroup() as group:
-        group.create_task(_speak(client, playback, wait_qc_ms))
+        group.create_task(_speak(client, playback, wait_qc_ms, None if as_json else timeline))
         async for message in client:
             if as_json:
                 click.echo(encode(message).decode())
@@ -111,6 +117,8 @@ async def _play(client: CallClient, pcm: bytes, speed: float, wait_qc_ms: int, *
     return message
 
 
-async def _speak(client: CallClient, playback: Playback, wait_qc_ms: int) -> None:
+async def _speak(client: CallClient, playback: Playback, wait_qc_ms: int, timeline: Timeline | None) -> None:
     await playback.run(client)
     await client.hang_up(wait_qc_ms=wait_qc_ms)
+    if timeline is not None:
+        timeline.wait_for_verdict()

@@ -11,9 +11,10 @@ import click
 import structlog
 import uvloop
 
-from gateway.app import Addresses, EarshotServer, StartFailed, local_app
+from gateway.app import Addresses, EarshotServer, StartFailed
 from gateway.commands.options import config_option, data_option, settings_of
 from gateway.engines.models import ModelMissing
+from gateway.keys import local_app
 from gateway.settings import Settings
 from gateway.stores.serving import note_addresses, withdraw_addresses
 from gateway.telemetry import configure_logging

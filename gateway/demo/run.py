@@ -11,6 +11,7 @@ import time
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
+from typing import Final
 
 import aiohttp
 from rich.console import Console
@@ -28,7 +29,7 @@ from protocol.client import CallClient
 from protocol.messages import ServerMessage, Start
 
 APP_ID = "demo"
-RATE_HZ = 16000
+RATE_HZ: Final = 16000
 START_TIMEOUT_S = 120
 
 
@@ -94,7 +95,7 @@ async def _play(call: DemoCall, serving: Serving, secret: str, console: Console)
     pcm, channels = read_audio(call.audio, RATE_HZ, 2)
     start = Start(
         rate=RATE_HZ,
-        channels=channels,  # type: ignore[arg-type] - two were asked for
+        channels=2,
         language=call.language,
         metadata={"agent": call.agent.name, "demo": call.language},
         categories=[category.name for category in categories(call.language)],
@@ -104,7 +105,7 @@ async def _play(call: DemoCall, serving: Serving, secret: str, console: Console)
     heard: list[ServerMessage] = []
     client = CallClient(serving.ws, start, app_id=APP_ID, secret=secret)
     async with client, asyncio.TaskGroup() as group:
-        speaking = group.create_task(_speak(client, playback, heard))
+        speaking = group.create_task(_speak(client, playback, timeline, heard))
         async for message in client:
             heard.append(message)
             timeline.show(message)
@@ -112,11 +113,12 @@ async def _play(call: DemoCall, serving: Serving, secret: str, console: Console)
     return _report(call, heard, len(pcm) // (2 * channels), speaking.result(), console)
 
 
-async def _speak(client: CallClient, playback: Playback, heard: list[ServerMessage]) -> int:
+async def _speak(client: CallClient, playback: Playback, timeline: Timeline, heard: list[ServerMessage]) -> int:
     """Play to the end and hang up; returns how many messages had come by then."""
     await playback.run(client)
     hangup_at = len(heard)
     await client.hang_up()
+    timeline.wait_for_verdict()
     return hangup_at
 
 

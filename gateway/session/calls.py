@@ -105,7 +105,7 @@ class Calls:
         if start.roles and len(start.roles) != start.channels:
             raise ProtocolError("bad_message", f"{len(start.roles)} roles for {start.channels} channels - at `$.roles`")
         rules = await self._ruleset(app_id)
-        call_id = secrets.token_urlsafe(12).replace("_", "-")
+        call_id = secrets.token_hex(10)
         session = self._session(app_id, CallTerms.of(call_id, start), start, rules)
         header = CallHeader(
             rate_hz=start.rate,

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from rich.console import Console
+from rich.status import Status
 from rich.table import Table
 from rich.text import Text
 
@@ -31,8 +32,16 @@ class Timeline:
         self._alerts: dict[str, messages.Alert] = {}
         self._statuses: dict[str, messages.AlertUpdate] = {}
         self._shown: dict[str, str] = {}
+        self._waiting: Status | None = None
+
+    def wait_for_verdict(self) -> None:
+        """The call has hung up: show, until the verdict, that something is being waited for."""
+        self._waiting = self._console.status("voice QC is transcribing and judging the recording")
+        self._waiting.start()
 
     def show(self, message: ServerMessage) -> None:
+        if self._waiting is not None and isinstance(message, messages.QcResult | messages.Ended):
+            self._waiting.stop()
         match message:
             case messages.Started():
                 self._line(message, "call", Text(f"{message.call_id}: {message.channels} channels, {message.rate} Hz"))
@@ -126,7 +135,10 @@ class Timeline:
     def _qc_result(self, message: messages.QcResult) -> None:
         result = message.result
         verdict = result.get("pass_detection", "none")
-        self._line(message, "voice QC", Text(f"verdict: {verdict}", style="bold cyan"))
+        took = self._lag(message.at_ms)
+        self._line(
+            message, "voice QC", Text.assemble((f"verdict: {verdict}", "bold cyan"), took, (" after hangup", "dim"))
+        )
         for hit in result.get("detection_result", ()):
             words = ", ".join(hit.get("keyword", ())) or "never said"
             self._line(message, "voice QC", Text(f"hit {hit['category']}: {words}", style="cyan"))

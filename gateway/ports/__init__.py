@@ -1,0 +1,75 @@
+"""The roles that the rest of Earshot needs filled, as Protocols, and the values that cross them.
+
+Only `gateway/app.py` names who fills a role. Every PCM argument is signed 16-bit little-endian, mono unless its
+docstring says otherwise; the rate stands beside it. Every method that can wait is `async` and may raise `Rejected` or
+`Unavailable`, which say whose fault it was.
+"""
+
+from gateway.ports.calls import CallRecord, CallState, CallStore, Journal, TaskQueue
+from gateway.ports.errors import PortError, Rejected, Unavailable
+from gateway.ports.outside import Clock, FetchedFile, Fetcher
+from gateway.ports.quality import (
+    QualityAnswer,
+    QualityApi,
+    QualityJob,
+    QualityRecord,
+    QualityRules,
+    QualityTask,
+    QualityTasks,
+    RuleSource,
+    StoredCategory,
+)
+from gateway.ports.speech import (
+    DecodedAudio,
+    Decoder,
+    Denoiser,
+    Embedder,
+    Embedding,
+    Recognizer,
+    SpeechConfirmer,
+    SpeechProbabilities,
+    TranscribeRequest,
+    Transcription,
+    Word,
+)
+from gateway.ports.voiceprint import Candidate, VoiceprintApi, VoiceprintRow, VoiceprintStore
+from protocol.messages import Language
+
+__all__ = [
+    "CallRecord",
+    "CallState",
+    "CallStore",
+    "Candidate",
+    "Clock",
+    "DecodedAudio",
+    "Decoder",
+    "Denoiser",
+    "Embedder",
+    "Embedding",
+    "FetchedFile",
+    "Fetcher",
+    "Journal",
+    "Language",
+    "PortError",
+    "QualityAnswer",
+    "QualityApi",
+    "QualityJob",
+    "QualityRecord",
+    "QualityRules",
+    "QualityTask",
+    "QualityTasks",
+    "Recognizer",
+    "Rejected",
+    "RuleSource",
+    "SpeechConfirmer",
+    "SpeechProbabilities",
+    "StoredCategory",
+    "TaskQueue",
+    "TranscribeRequest",
+    "Transcription",
+    "Unavailable",
+    "VoiceprintApi",
+    "VoiceprintRow",
+    "VoiceprintStore",
+    "Word",
+]

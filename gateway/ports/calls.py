@@ -1,0 +1,80 @@
+"""Where calls are kept."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal, Protocol
+
+from gateway.ports.quality import QualityTask
+
+
+class Journal(Protocol):
+    """The append-only log of one ingest process. Appending is synchronous and cheap; being safe is awaited.
+
+    Appending raises OSError when the disk takes nothing and memory for it is used up; nothing is appended then.
+    """
+
+    @property
+    def degraded(self) -> str | None:
+        """What keeps the journal from making anything safe, or None."""
+
+    def open_call(self, call_id: str, header: bytes) -> int: ...
+
+    def append_audio(self, call_id: str, first_sample: int, pcm: bytes) -> int:
+        """Append interleaved PCM; the position returned is safe once `synced(position)` returns."""
+
+    def append_message(self, call_id: str, seq: int, payload: bytes) -> int:
+        """Append a server message; it survives a killed process as soon as this returns."""
+
+    def close_call(self, call_id: str) -> int:
+        """Note that the call has hung up: nothing more will be appended for it."""
+
+    async def synced(self, position: int) -> None:
+        """Return once everything up to `position` would survive a power cut. Raises OSError if it never will."""
+
+    async def seal(self, call_id: str) -> Path:
+        """Copy the call out to its WAV file, durably; doing it again gives the same file."""
+
+    async def release(self, call_id: str) -> None:
+        """Audio and messages are safe elsewhere: the call's part of the journal may go."""
+
+
+CallState = Literal["live", "judging", "judged", "failed"]
+"""`failed`: voice QC gave no verdict and will give none."""
+
+
+@dataclass(frozen=True, slots=True)
+class CallRecord:
+    """One call as it is kept: a few columns to find it by, and the document that `GET /v1/calls/{id}` answers."""
+
+    call_id: str
+    app_id: str
+    state: CallState
+    began_at_ms: int
+    """Wall clock, ms since the Unix epoch."""
+    ended_at_ms: int | None
+    document: dict[str, Any]
+
+
+class CallStore(Protocol):
+    """Calls by app; another app's calls are as if absent."""
+
+    async def save(self, record: CallRecord) -> None:
+        """Insert or replace, durably."""
+
+    async def get(self, app_id: str, call_id: str) -> CallRecord | None: ...
+
+    async def page(self, app_id: str, *, limit: int, before: str | None = None) -> Sequence[CallRecord]:
+        """Latest first; `before` (a call id) pages on."""
+
+
+class TaskQueue(Protocol):
+    """The way to voice QC that survives whatever happens here and there."""
+
+    async def put(self, task: QualityTask, call_id: str) -> bool:
+        """Remember the task durably; it will be handed in, and its verdict reported, however often that takes to try.
+
+        False when its session id is in already, which changes nothing.
+        """

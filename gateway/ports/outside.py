@@ -1,0 +1,30 @@
+"""What reaches us from elsewhere: other servers' files, and time."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Protocol
+
+
+@dataclass(frozen=True, slots=True)
+class FetchedFile:
+    data: bytes
+    name: str
+    """The last part of the address's path: a hint at the format."""
+    content_type: str
+
+
+class Fetcher(Protocol):
+    async def fetch(self, url: str, *, max_bytes: int) -> FetchedFile:
+        """What an http(s) address holds, if it is one that this server may call.
+
+        Raises Rejected (the address is not allowed, answers an error, or holds too much) or Unavailable.
+        """
+
+
+class Clock(Protocol):
+    """Time as the shell sees it; the core of a call sees samples only."""
+
+    def monotonic(self) -> float: ...
+
+    def wall(self) -> float: ...

@@ -1,0 +1,141 @@
+"""The voice QC API as a role, and what a voice QC service of our own keeps."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+from protocol.messages import Language
+
+
+@dataclass(frozen=True, slots=True)
+class QualityTask:
+    """What voice QC is asked to judge; `session_id` is the idempotency key."""
+
+    session_id: str
+    app_id: str
+    recording: Path
+    """A WAV file."""
+    rate_hz: int
+    channels: int
+    language: Language
+    categories: tuple[str, ...]
+    """Empty: all."""
+
+
+@dataclass(frozen=True, slots=True)
+class QualityAnswer:
+    """Where a task stands. `result` is the API's `result` object, whole, once `state` is 2."""
+
+    state: int
+    state_desc: str
+    result: dict[str, Any]
+
+    @property
+    def done(self) -> bool:
+        return self.state not in (0, 1)
+
+    @property
+    def succeeded(self) -> bool:
+        return self.state == 2
+
+
+class QualityApi(Protocol):
+    async def create(self, task: QualityTask) -> None:
+        """Hand a recording in; the same `session_id` again is the same task. Raises Rejected or Unavailable."""
+
+    async def result(self, app_id: str, session_id: str) -> QualityAnswer:
+        """Where the task stands. Raises Rejected (no such task) or Unavailable."""
+
+
+@dataclass(frozen=True, slots=True)
+class StoredCategory:
+    """A category of quality rules as one app keeps it; `version` grows with each change of the app's rules."""
+
+    category: str
+    description: str
+    contents: tuple[str, ...]
+
+
+class RuleSource(Protocol):
+    async def rules(self, app_id: str) -> tuple[int, Sequence[StoredCategory]]:
+        """The app's rules and their version."""
+
+
+@dataclass(frozen=True, slots=True)
+class QualityJob:
+    """A submitted recording in the queue of voice QC."""
+
+    ticket: str
+    """Names this submission; another one under the same `session_id` has another ticket and takes its place."""
+    app_id: str
+    session_id: str
+    audio_name: str
+    """A file in the audio folder of voice QC, which alone writes and deletes there."""
+    request: bytes
+    """What was asked, as voice QC encodes it."""
+    attempts: int
+    """How often the work was begun, this time included."""
+
+
+@dataclass(frozen=True, slots=True)
+class QualityRecord:
+    """Where a submission stands; `result` is there once `state` is 2."""
+
+    request: bytes
+    state: int
+    reason: str
+    progress_percent: int
+    result: bytes | None
+
+
+class QualityTasks(Protocol):
+    """The durable queue of voice QC. What returned has been kept; a stale ticket changes nothing.
+
+    Every method may raise Unavailable.
+    """
+
+    async def submit(self, job: QualityJob) -> str | None:
+        """Queue a job in place of any earlier one of its app and session; the `audio_name` of the replaced one."""
+
+    async def claim(self) -> QualityJob | None:
+        """The job that has waited longest, now running and one attempt richer; None when nothing waits."""
+
+    async def advance(self, ticket: str, progress_percent: int) -> bool:
+        """Note progress; False when the job was replaced meanwhile."""
+
+    async def release(self, ticket: str, *, counts: bool) -> None:
+        """Put a running job back where it was in the queue; the attempt is forgotten unless it `counts`."""
+
+    async def finish(self, ticket: str, state: int, reason: str, result: bytes | None) -> bool:
+        """End a running job; False when it was replaced meanwhile (then nothing is kept)."""
+
+    async def requeue_running(self) -> int:
+        """Put back every job that a stopped process left running, and say how many there were."""
+
+    async def find(self, app_id: str, session_id: str) -> QualityRecord | None:
+        """The latest submission under this session of this app."""
+
+    async def audio_in_use(self) -> frozenset[str]:
+        """The `audio_name` of every job that is not finished."""
+
+
+class QualityRules(RuleSource, Protocol):
+    """The rule categories of each app. A change raises the app's version by one; one that fails leaves it.
+
+    Every method may raise Unavailable.
+    """
+
+    async def add(self, app_id: str, category: StoredCategory) -> bool:
+        """False when the app has this category."""
+
+    async def modify(self, app_id: str, category: StoredCategory) -> bool:
+        """False when the app has no such category."""
+
+    async def remove(self, app_id: str, category: str) -> bool:
+        """False when the app has no such category."""
+
+    async def page(self, app_id: str, fragment: str, offset: int, limit: int) -> tuple[int, Sequence[StoredCategory]]:
+        """How many categories hold `fragment` in their name, and some of them in the order they were added."""

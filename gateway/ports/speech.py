@@ -1,0 +1,123 @@
+"""The roles that models fill. PCM is s16le mono; the rate stands beside it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from protocol.messages import Language
+
+Embedding = NDArray[np.float32]
+"""A voice print: shape (d,), unit length."""
+
+
+@dataclass(frozen=True, slots=True)
+class Word:
+    """One recognised word with its leading space, if any, so that joining the texts gives the sentence."""
+
+    text: str
+    begin_ms: int
+    end_ms: int
+    """Both from the start of the PCM that was handed in."""
+
+
+@dataclass(frozen=True, slots=True)
+class Transcription:
+    """What a recogniser heard. `text == "".join(word.text for word in words).strip()`."""
+
+    text: str
+    language: str
+    words: tuple[Word, ...]
+    rejected: str | None = None
+    """Why the hypothesis was dropped ("no_speech", "low_confidence", "repetition"); then `text` is empty."""
+
+
+@dataclass(frozen=True, slots=True)
+class TranscribeRequest:
+    """One stretch of one channel, at most 30 s."""
+
+    pcm: bytes
+    rate_hz: int
+    language: Language
+    kind: Literal["partial", "final", "recording"]
+    """`partial` and `final` are live (unpadded windows); `recording` is the full-quality path of voice QC."""
+    deadline_s: float
+    """On `Clock.monotonic`: jobs run in the order of their deadlines, finals before partials."""
+    key: str
+    """Names the segment: a newer partial of the same key replaces an older one that has not started."""
+
+
+class Recognizer(Protocol):
+    async def transcribe(self, request: TranscribeRequest) -> Transcription | None:
+        """The words of `request.pcm`; None for a partial that a newer one, or a full queue, displaced.
+
+        Raises Rejected (`too_long`) beyond 30 s, Unavailable when the engine is gone and could not be restarted.
+        """
+
+
+class Embedder(Protocol):
+    @property
+    def model(self) -> str:
+        """The embedding space's name; prints of two spaces never meet."""
+
+    @property
+    def dimensions(self) -> int: ...
+
+    async def embed(self, pcm: bytes, rate_hz: int) -> Embedding:
+        """The voice print of up to 5 minutes of one voice. Raises Rejected (`too_short`) under 0.2 s, Unavailable."""
+
+
+@dataclass(frozen=True, slots=True)
+class SpeechProbabilities:
+    """One probability (0-1) for each 32 ms of the PCM, and the model's state to hand in with the next stretch."""
+
+    probabilities: tuple[float, ...]
+    state: bytes
+
+
+class SpeechConfirmer(Protocol):
+    async def confirm(self, pcm: bytes, rate_hz: int, state: bytes | None) -> SpeechProbabilities:
+        """How likely each 32 ms of `pcm` is speech. `pcm` lasts a multiple of 32 ms.
+
+        `state` is what the previous stretch of the channel returned, None at a fresh start: the model keeps nothing.
+        Raises Unavailable.
+        """
+
+
+@dataclass(frozen=True, slots=True)
+class DecodedAudio:
+    """Any audio file as PCM: interleaved, `channels` wide."""
+
+    pcm: bytes
+    rate_hz: int
+    channels: int
+
+    @property
+    def duration_ms(self) -> int:
+        return len(self.pcm) * 1000 // (2 * self.channels * self.rate_hz)
+
+
+class Decoder(Protocol):
+    async def decode(
+        self,
+        data: bytes,
+        *,
+        name: str = "",
+        rate_hz: int | None = None,
+        channels: int | None = None,
+        max_s: float = 3600,
+    ) -> DecodedAudio:
+        """Decode a file's bytes in a child process with limits on memory, time and output.
+
+        `rate_hz` and `channels` convert (None keeps what the file has); `name` is a hint only.
+        What lies past `max_s` is cut.
+        Raises Rejected (`undecodable`: no audio that can be read; `too_large`: over 1 GiB of PCM), Unavailable.
+        """
+
+
+class Denoiser(Protocol):
+    async def denoise(self, pcm: bytes, rate_hz: int) -> bytes:
+        """The same stretch of speech with less noise, as long as before. Raises Unavailable."""
