@@ -29,7 +29,7 @@ async def play(call: CallClient, pcm: bytes, chunk_bytes: int) -> None:
 async def main(url: str, app_id: str, secret: str, path: str) -> None:
     with wave.open(path) as wav:
         rate, channels, pcm = wav.getframerate(), wav.getnchannels(), wav.readframes(wav.getnframes())
-    start = Start(rate=rate, channels=channels)  # type: ignore[arg-type]  # the server refuses others
+    start = Start(rate=rate, channels=channels)  # the server refuses any others
     async with CallClient(url, start, app_id=app_id, secret=secret) as call, asyncio.TaskGroup() as tasks:
         tasks.create_task(play(call, pcm, rate * CHUNK_MS // 1000 * 2 * channels))
         async for message in call:

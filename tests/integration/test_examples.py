@@ -17,7 +17,9 @@ EXAMPLES = ROOT / "docs" / "examples"
 async def run(script: str, world: World, *arguments: str) -> list[str]:
     """The lines that an example prints; it must end by itself and well."""
     process = await asyncio.create_subprocess_exec(
-        *(sys.executable, EXAMPLES / script, world.url, "demo", SECRETS["demo"], *arguments),
+        sys.executable,
+        str(EXAMPLES / script),
+        *(world.url, "demo", SECRETS["demo"], *arguments),
         env={**os.environ, "PYTHONPATH": str(ROOT)},
         stdout=asyncio.subprocess.PIPE,
         stderr=asyncio.subprocess.PIPE,
