@@ -76,19 +76,15 @@ class Conversation:
     async def _hear(self, payload: bytes) -> None:
         self._last_audio_s = asyncio.get_running_loop().time()
         frame = decode_framed(payload, self._audio) if self._session.framed else self._raw.decode(payload)
+        await self._session.room()
         self._take(frame)
         if self._session.samples > self._limits.max_call_s * self._audio.rate_hz:
             self._session.hang_up("max_duration")
-        await self._session.room()
         self._last_audio_s = asyncio.get_running_loop().time()
 
     def _take(self, frame: AudioFrame) -> None:
-        try:
-            for event in self._intake.push(frame):
-                self._session.receive(event)
-        except OSError as fault:
-            # Not taken, so not acked: the client has it still, and may resume when the disk is well again.
-            raise ProtocolError("overloaded", "audio cannot be stored right now") from fault
+        for event in self._intake.push(frame):
+            self._session.receive(event)
 
     def _obey(self, message: ClientMessage) -> None:
         session = self._session

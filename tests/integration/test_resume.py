@@ -112,12 +112,21 @@ async def test_a_call_whose_client_stays_away_is_hung_up_and_judged(tmp_path: Pa
             await wire.until(Ack, lambda ack: ack.samples == len(SPEECH) // 2)
         call_id = wire.started.call_id
         await world.records.judged.wait()
-        async with world.wire() as late:
-            await late.send(resume_of(wire))
-            error = await late.until(Error)
-        assert error.code == "unknown_call"
     assert world.records.records["demo", call_id].document["reason"] == "lost"
     assert world.recorded_pcm(call_id) == SPEECH
+
+
+async def test_a_client_whose_socket_broke_before_ended_comes_back_for_it(world: World) -> None:
+    async with world.call() as wire:
+        await wire.send(SPEECH)
+        await wire.until(Ack, lambda ack: ack.samples == len(SPEECH) // 2)
+        await wire.send(Hangup())
+    await world.records.judged.wait()
+    async with world.wire() as late:
+        await late.send(resume_of(wire))
+        ended = await late.until(Ended)
+    assert ended.reason == "hangup"
+    assert late.logged(Resumed)
 
 
 async def test_framed_audio_sent_twice_is_recorded_once(world: World) -> None:
