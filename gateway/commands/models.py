@@ -82,7 +82,7 @@ class _Bars:
         self._console.print(f"{model}: here already")
 
     def begun(self, step: str, total_bytes: int | None) -> None:
-        self._tasks[step] = self._progress.add_task(step, total=total_bytes, counted=total_bytes is not None)
+        self._tasks[step] = self._progress.add_task(step, total=total_bytes, counted=(total_bytes or 0) > 1)
 
     def advanced(self, step: str, done_bytes: int) -> None:
         self._progress.update(self._tasks[step], completed=done_bytes)
