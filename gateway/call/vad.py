@@ -67,7 +67,7 @@ class ChannelVad:
         """Whether the next frame has to wait for an answer that is due."""
         if not self._blocks or self._blocks[0].answered:
             return False
-        return (self._received + 1) * FRAME_MS > self._blocks[0].end_ms + self._settings.confirm_delay_ms
+        return (self._received + 1) * FRAME_MS >= self._blocks[0].end_ms + self._settings.confirm_delay_ms
 
     def push(self, frame: bytes) -> BlockAsked | None:
         """Take the next frame (never while `blocked`); returns a question when a block became complete."""
