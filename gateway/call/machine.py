@@ -185,7 +185,8 @@ class Call:
             case HungUp(reason):
                 self._hang_up(reason, before)
             case SettlingExpired():
-                self._give_up_settling()
+                if before is State.SETTLING:
+                    self._give_up_settling()
             case QcProgressed():
                 self._progress(event)
             case QcJudged():
