@@ -79,7 +79,7 @@ def test_the_gate_decides_where_the_model_has_no_answer() -> None:
 
 
 def test_each_window_of_32_ms_decides_its_own_frames() -> None:
-    assert decisions(run(vad(), "#" * 5, lambda _: (0.9, 0.1, 0.9)) )[:5] == "##.##"
+    assert decisions(run(vad(), "#" * 5, lambda _: (0.9, 0.1, 0.9)))[:5] == "##.##"
 
 
 def test_only_the_last_three_probabilities_count() -> None:
