@@ -18,7 +18,7 @@ from gateway.call.events import (
     Identified,
     Transcribed,
 )
-from gateway.call.machine import Call
+from gateway.call.machine import Call, State
 from protocol.messages import ServerMessage
 from tests.unit.call.sound import confirmed
 
@@ -104,6 +104,9 @@ class Shell:
 
     def sent(self, kind: type[M]) -> list[M]:
         return [message for message in self.messages if isinstance(message, kind)]
+
+    def is_in(self, *states: State) -> bool:
+        return self.call.state in states
 
     def done(self, kind: type[Effect]) -> int:
         return sum(isinstance(effect, kind) for effect in self.effects)

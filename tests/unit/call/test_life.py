@@ -124,7 +124,7 @@ class AnyLife(RuleBasedStateMachine):
 
     @rule(reason=st.sampled_from(["hangup", "lost"]), really=st.sampled_from([True, False, False]))
     def the_client_hangs_up(self, reason: str, really: bool) -> None:
-        if really or self.shell.call.state not in (State.LIVE, State.PAUSED):
+        if really or not self.shell.is_in(State.LIVE, State.PAUSED):
             self.happens(HungUp(reason))
 
     # --- the disk and the engines ---
@@ -192,14 +192,14 @@ class AnyLife(RuleBasedStateMachine):
         messages = self.shell.messages
         ended = [at for at, message in enumerate(messages) if isinstance(message, Ended)]
         assert ended in ([], [len(messages) - 1])
-        assert len(ended) == self.shell.done(EndCall) == (self.shell.call.state is State.ENDED)
+        assert len(ended) == self.shell.done(EndCall) == self.shell.is_in(State.ENDED)
         if ended and not self.patience_ended:
             acked = max((ack.samples for ack in self.shell.sent(Ack)), default=0)
             assert acked == self.shell.call.samples
 
     @invariant()
     def it_is_uploaded_once_from_hangup_on(self) -> None:
-        hung_up = self.shell.call.state in (State.SETTLING, State.JUDGING, State.ENDED)
+        hung_up = self.shell.is_in(State.SETTLING, State.JUDGING, State.ENDED)
         accepted = bool(self.shell.messages) and not isinstance(self.shell.messages[0], Ended)
         assert self.shell.done(UploadRecording) == (hung_up and accepted)
 
@@ -213,7 +213,7 @@ class AnyLife(RuleBasedStateMachine):
                 steps.setdefault(message.segment_id, []).append("final")
         told = ["opened", "closed", "final"]
         assert all(one in (told[: len(one)], ["final"]) for one in steps.values())
-        if self.shell.call.state in (State.JUDGING, State.ENDED):
+        if self.shell.is_in(State.JUDGING, State.ENDED):
             assert all(one in (told, ["final"]) for one in steps.values())
 
     @invariant()
@@ -246,13 +246,13 @@ class AnyLife(RuleBasedStateMachine):
         """Whatever happened: a hangup and every answer bring the call to its end."""
         shell = self.shell
         self.happens(HungUp("hangup"))
-        if shell.call.state is State.ENDED:
+        if shell.is_in(State.ENDED):
             return
         shell.answer_all()
         shell.tell(AudioStored(shell.call.samples))
-        assert shell.call.state in (State.JUDGING, State.ENDED)
+        assert shell.is_in(State.JUDGING, State.ENDED)
         self.happens(QcJudged("c1", {}))
-        assert shell.call.state is State.ENDED
+        assert shell.is_in(State.ENDED)
         for check in (
             self.messages_are_numbered_without_holes,
             self.ended_is_the_last_word_and_comes_with_the_end,

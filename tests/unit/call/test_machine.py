@@ -74,7 +74,7 @@ def in_state(state: State) -> Shell:
         one.tell(AudioStored(one.call.samples))
     if state is State.ENDED:
         one.tell(QcJudged("c1", {}))
-    assert one.call.state is state
+    assert one.is_in(state)
     return one
 
 
@@ -323,21 +323,21 @@ def test_the_recording_is_uploaded_at_hangup_whatever_is_still_open() -> None:
     one = shell("webrtc+silero")
     one.tell(AudioArrived(voice(1000)), HungUp("hangup"), HungUp("hangup"))
     assert one.done(UploadRecording) == 1
-    assert one.call.state is State.SETTLING
+    assert one.is_in(State.SETTLING)
 
 
 def test_a_call_is_judged_once_the_last_ack_name_and_word_are_in() -> None:
     one = shell("webrtc+silero")
     one.tell(AudioArrived(voice(3500)), HungUp("hangup"))
     one.confirm_all()
-    assert one.call.state is State.SETTLING
+    assert one.is_in(State.SETTLING)
     one.tell(AudioStored(one.call.samples - 1))
     one.say("last words")
-    assert one.call.state is State.SETTLING
+    assert one.is_in(State.SETTLING)
     one.know(Hit("ann", 80.0))
-    assert one.call.state is State.SETTLING
+    assert one.is_in(State.SETTLING)
     one.tell(AudioStored(one.call.samples))
-    assert one.call.state is State.JUDGING
+    assert one.is_in(State.JUDGING)
     kinds = [type(message) for message in one.messages]
     assert kinds.index(Speaker) < len(kinds) - 1 and kinds[-1] is Ack
 
@@ -346,7 +346,7 @@ def test_an_impatient_call_goes_on_without_what_is_missing() -> None:
     one = shell("webrtc+silero")
     one.tell(AudioArrived(voice(3500)), HungUp("hangup"))
     messages = one.tell(SettlingExpired())
-    assert one.call.state is State.JUDGING
+    assert one.is_in(State.JUDGING)
     said = [message for message in messages if isinstance(message, Transcript)]
     assert [(text.final, text.text, text.begin_ms, text.end_ms) for text in said] == [(True, "", 0, 3500)]
     assert isinstance(messages[-1], Warn) and messages[-1].code == "analysis_incomplete"
@@ -366,7 +366,7 @@ def test_answers_that_come_after_patience_ended_change_nothing() -> None:
 def test_patience_ends_once() -> None:
     one = shell()
     one.tell(AudioArrived(voice(100)), HungUp("hangup"), SettlingExpired())
-    assert one.call.state is State.JUDGING
+    assert one.is_in(State.JUDGING)
     assert one.tell(SettlingExpired()) == []
     one.tell(QcWaitExpired())
     assert one.tell(SettlingExpired()) == []
@@ -382,9 +382,9 @@ def test_patience_that_ends_with_nothing_open_says_nothing() -> None:
 def test_patience_with_only_the_model_missing_leaves_the_rest_to_the_gate() -> None:
     one = shell("webrtc+silero")
     one.tell(AudioArrived(quiet(50) + voice(60)), HungUp("hangup"), AudioStored(880))
-    assert one.call.state is State.SETTLING
+    assert one.is_in(State.SETTLING)
     assert one.tell(SettlingExpired()) == []
-    assert one.call.state is State.JUDGING
+    assert one.is_in(State.JUDGING)
 
 
 def test_the_verdict_ends_the_call() -> None:
@@ -439,4 +439,4 @@ def test_nothing_is_said_after_the_end() -> None:
     for event in EVENTS:
         if State.ENDED in TRANSITIONS[type(event)] and not isinstance(event, SpeechConfirmed):
             assert one.tell(event) == []
-    assert one.call.state is State.ENDED
+    assert one.is_in(State.ENDED)

@@ -58,7 +58,8 @@ def test_a_hit_without_keywords_confirms_its_category() -> None:
 
 
 def test_no_hits_confirm_nothing_however_that_is_said() -> None:
-    for result in ({}, {"detection_result": None}, {"detection_result": []}):
+    results: list[dict[str, Any]] = [{}, {"detection_result": None}, {"detection_result": []}]
+    for result in results:
         (update,), missed = reconcile([alert("red", "red")], result)
         assert (update.status, missed) == ("not_confirmed", [])
 

@@ -83,7 +83,7 @@ def test_back_to_back_segments_share_no_frame() -> None:
 def test_a_long_segment_is_split_at_its_quietest_frame() -> None:
     boundaries = run("#" * 1200 + "." * 40, loudness=lambda frame: 0.1 if frame == 700 else 1.0)
     assert bounds(boundaries) == [(0, 700), (700, 1210)]
-    split = [one for one in boundaries if isinstance(one, Closed)][0]
+    split = next(one for one in boundaries if isinstance(one, Closed))
     assert split == Closed(700, split=True)
 
 

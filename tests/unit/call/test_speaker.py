@@ -1,5 +1,7 @@
 """The rolling label of a channel, and what it says of a call's channels together."""
 
+from typing import Any
+
 import pytest
 
 from gateway.call.events import Hit
@@ -139,7 +141,7 @@ def test_an_undecided_voice_conflicts_with_nobody() -> None:
 # --- in a call ---
 
 
-def shell(**start: object) -> Shell:
+def shell(**start: Any) -> Shell:
     settings = CallSettings(gate=LoudnessGate, vad=VadSettings("webrtc"), speaker=SETTINGS)
     return Shell(make_call(settings=settings, **start))
 

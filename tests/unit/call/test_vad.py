@@ -37,9 +37,9 @@ def run(
         block = line.push(LOUD if frame == "#" else QUIET)
         if block is not None:
             asked.append(block)
+        decided += [(at, speech) for speech in line.decisions()]
         while asked and not late(asked[0].ordinal):
             line.answer(asked[0].ordinal, answer(asked.pop(0).ordinal))
-        decided += [(at, speech) for speech in line.decisions()]
     for block in asked:
         line.answer(block.ordinal, answer(block.ordinal))
     return decided + [(len(pattern), speech) for speech in line.flush()]
@@ -93,7 +93,7 @@ def test_speech_stays_speech_down_to_the_lower_threshold() -> None:
 
 def test_a_question_after_a_silent_block_starts_the_model_anew() -> None:
     line = vad()
-    asked = []
+    asked: list[BlockAsked] = []
     for frame in "#" * 12 + "." * 12 + "#" * 12:
         while line.blocked():
             line.answer(asked[-1].ordinal, YES)
@@ -134,11 +134,12 @@ def test_an_answer_to_no_open_question_is_refused() -> None:
 
 def test_who_stops_waiting_leaves_open_questions_to_the_gate() -> None:
     line = vad()
+    waiting = []
     for frame in "#####.":
         line.push(LOUD if frame == "#" else QUIET)
-    assert line.waiting
+        waiting.append(line.waiting)
     line.stop_waiting()
-    assert not line.waiting
+    assert [*waiting, line.waiting] == [False] * 4 + [True, True, False]
     assert line.flush() == [True] * 5 + [False]
 
 

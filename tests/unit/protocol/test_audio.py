@@ -21,9 +21,9 @@ def expand(encoding: Any, payload: bytes) -> np.ndarray[Any, np.dtype[np.int16]]
 @pytest.mark.parametrize(("encoding", "codec"), LAWS.items())
 def test_every_code_of_g711_expands_as_ffmpeg_expands_it(encoding: str, codec: str) -> None:
     decoder = av.CodecContext.create(codec, "r")
-    decoder.sample_rate = 8000  # type: ignore[union-attr]
-    decoder.layout = "mono"  # type: ignore[union-attr]
-    (frame,) = decoder.decode(av.Packet(ALL_CODES))  # type: ignore[union-attr]
+    decoder.sample_rate = 8000
+    decoder.layout = "mono"
+    (frame,) = decoder.decode(av.Packet(ALL_CODES))
     assert frame.format.name == "s16"
     assert expand(encoding, ALL_CODES).tolist() == frame.to_ndarray().ravel().tolist()
 
