@@ -70,6 +70,15 @@ def test_the_model_overrules_the_gate() -> None:
     assert decisions(run(vad(), "#" * 24, lambda _: YES)) == "#" * 24
 
 
+def test_a_block_is_asked_about_for_its_own_frames_however_late_answers_take_effect() -> None:
+    asked: list[BlockAsked] = []
+    line = vad(confirm_delay_ms=400)
+    for frame in "####" + "." * 16:
+        block = line.push(LOUD if frame == "#" else QUIET)
+        asked += [block] if block is not None else []
+    assert [(block.begin_ms, block.end_ms) for block in asked] == [(0, 96)]
+
+
 def test_the_model_may_hear_speech_in_frames_that_the_gate_missed() -> None:
     assert decisions(run(vad(), "#" + "." * 23, lambda ordinal: YES))[:5] == "#####"
 
