@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ipaddress
 import os
+import re
 import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -15,6 +16,8 @@ from msgspec import Meta, Struct
 from platformdirs import user_cache_path
 
 PREFIX = "EARSHOT_"
+SECRET = frozenset({"apps", "voiceprint_app", "quality_app"})
+"""Settings that hold secrets: no message shows their values."""
 Milliseconds = Annotated[int, Meta(ge=0)]
 Seconds = Annotated[float, Meta(ge=0)]
 Score = Annotated[float, Meta(ge=0, le=100)]
@@ -125,7 +128,7 @@ class Settings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
 def parse_address(name: str, address: str) -> tuple[str, int]:
     """Host and port of "host:port" or "[v6]:port". Raises ValueError naming the setting."""
     host, colon, port = address.rpartition(":")
-    if not colon or not port.isdigit() or int(port) > 65535:
+    if not colon or not (port.isascii() and port.isdigit()) or int(port) > 65535:
         raise ValueError(f"{name} is {address!r}; expected host:port, such as 127.0.0.1:8080")
     return host.strip("[]"), int(port)
 
@@ -191,7 +194,9 @@ def load(
     try:
         settings = msgspec.convert(values, Settings, strict=False)
     except (msgspec.ValidationError, ValueError) as error:
-        raise SettingsError(f"bad settings: {error}") from error
+        # What settings ask of one another: name where those came from that the text speaks of.
+        concerned = [f"{key} from {sources[key]}" for key in sources if re.search(rf"\b{key}\b", str(error))]
+        raise SettingsError(f"bad settings: {error} ({', '.join(concerned)})") from error
     return LoadedSettings(settings, sources)
 
 
@@ -204,7 +209,8 @@ def _merge(new: Mapping[str, Any], source: str, values: dict[str, Any], sources:
             # One field at a time, so that an error can name its source.
             values[key] = msgspec.convert(value, kind, strict=False)
         except msgspec.ValidationError as error:
-            raise SettingsError(f"{source}: {key}: {error} (given {value!r})") from error
+            given = "a value that is kept secret" if key in SECRET else repr(value)
+            raise SettingsError(f"{source}: {key}: {error} (given {given})") from error
         sources[key] = source
 
 

@@ -37,6 +37,8 @@ class Intake:
             arrived = {index: interleaved[:, index].tobytes() for index in range(len(self._planes))}
         else:
             arrived = {0 if everything else frame.channel: frame.pcm}
+        for channel in arrived:
+            self._refuse_wild(channel, frame.first_sample)
         events: list[AudioArrived | AudioLost] = []
         for channel, pcm in arrived.items():
             events += self._place(channel, pcm, frame.first_sample)
@@ -44,16 +46,22 @@ class Intake:
         whole = min(len(plane) for plane in self._planes)
         return events + self._emit(self._take(whole)) if whole else events
 
-    def _place(self, channel: int, pcm: bytes, first_sample: int | None) -> list[AudioArrived | AudioLost]:
-        plane = self._planes[channel]
-        expected = self._emitted + len(plane) // 2
-        if first_sample is None:
-            first_sample = expected
-        if first_sample - expected > MAX_HOLE_S * self._rate_hz:
+    def _expected(self, channel: int) -> int:
+        return self._emitted + len(self._planes[channel]) // 2
+
+    def _refuse_wild(self, channel: int, first_sample: int | None) -> None:
+        expected = self._expected(channel)
+        if first_sample is not None and first_sample - expected > MAX_HOLE_S * self._rate_hz:
             raise ProtocolError(
                 "bad_audio",
                 f"first sample index {first_sample}, where {expected} comes next: over {MAX_HOLE_S} s missing",
             )
+
+    def _place(self, channel: int, pcm: bytes, first_sample: int | None) -> list[AudioArrived | AudioLost]:
+        plane = self._planes[channel]
+        expected = self._expected(channel)
+        if first_sample is None:
+            first_sample = expected
         lost: list[AudioArrived | AudioLost] = []
         if first_sample > expected:
             lost.append(AudioLost(channel, expected, first_sample, "network"))

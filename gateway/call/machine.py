@@ -78,7 +78,7 @@ TRANSITIONS: dict[type[Event], dict[State, State]] = {
     Updated: {L: L, P: P},
     Paused: {L: P},
     Continued: {P: L},
-    HungUp: {N: S, L: S, P: S, S: S, J: J, E: E},
+    HungUp: {N: E, L: S, P: S, S: S, J: J, E: E},
     SettlingExpired: {S: S, J: J, E: E},
     QcProgressed: {S: S, J: J, E: E},
     QcJudged: {S: S, J: E, E: E},
@@ -143,7 +143,7 @@ class Call:
             self._send_all(self._alerts.close())
             self.state = State.ENDED if self._verdict or self._wait_over else State.JUDGING
         if self.state is State.ENDED and before is not State.ENDED:
-            self._end()
+            self._end(judged=before is not State.NEW)
         return self._effects
 
     def _handle(self, event: Event, before: State) -> None:
@@ -185,7 +185,8 @@ class Call:
             case HungUp(reason):
                 self._hang_up(reason, before)
             case SettlingExpired():
-                self._give_up_settling()
+                if before is State.SETTLING:
+                    self._give_up_settling()
             case QcProgressed():
                 self._progress(event)
             case QcJudged():
@@ -315,8 +316,9 @@ class Call:
     def _hang_up(self, reason: str, before: State) -> None:
         if before is State.PAUSED:
             self._declare_pause()
-        if before in (State.LIVE, State.PAUSED):
+        if before in (State.NEW, State.LIVE, State.PAUSED):
             self._hangup_reason = reason
+        if before in (State.LIVE, State.PAUSED):
             self._effects.append(UploadRecording(self._terms.categories, self._terms.language))
 
     def _progress(self, event: QcProgressed) -> None:
@@ -340,13 +342,15 @@ class Call:
             self._said(wanted.utterance, nothing_heard(wanted.utterance), final=True, settled_ms=0)
         self._send(messages.Warning(code="analysis_incomplete", message="The last words were not transcribed in time."))
 
-    def _end(self) -> None:
+    def _end(self, *, judged: bool) -> None:
         verdict = self._verdict
         if verdict is not None:
             updates, missed = self._alerts.reconcile(None if verdict.failure else verdict.result)
             self._send_all(updates)
             self._send(messages.QcResult(session_id=verdict.session_id, result=verdict.result, missed=missed))
-        reason = "qc_pending" if verdict is None else "qc_failed" if verdict.failure else self._hangup_reason
+        reason = self._hangup_reason
+        if judged and (verdict is None or verdict.failure):
+            reason = "qc_pending" if verdict is None else "qc_failed"
         duration_ms = self._terms.audio.samples_to_ms(self.samples)
         self._send(messages.Ended(samples=self.samples, duration_ms=duration_ms, reason=reason))
         self._effects.append(EndCall())

@@ -67,7 +67,7 @@ class ChannelVad:
         """Whether the next frame has to wait for an answer that is due."""
         if not self._blocks or self._blocks[0].answered:
             return False
-        return (self._received + 1) * FRAME_MS > self._blocks[0].end_ms + self._settings.confirm_delay_ms
+        return (self._received + 1) * FRAME_MS >= self._blocks[0].end_ms + self._settings.confirm_delay_ms
 
     def push(self, frame: bytes) -> BlockAsked | None:
         """Take the next frame (never while `blocked`); returns a question when a block became complete."""
@@ -102,9 +102,13 @@ class ChannelVad:
         return self._take(self._received * FRAME_MS - self._settings.confirm_delay_ms)
 
     def flush(self) -> list[bool]:
-        """Decide on all that is left: the audio is over, nothing is `waiting`. The gate decides a broken last block."""
+        """Decide on all that is left: the audio is over, nothing is `waiting`.
+
+        The gate decides a broken last block; without a gate it goes on as the block before it ended.
+        """
         left = self._take(self._received * FRAME_MS + BLOCK_MS)
-        left += self._gated
+        alone = self._settings.mode == "silero"
+        left += [self._speaking if alone else gated for gated in self._gated]
         self._gated.clear()
         self._blocks.clear()
         return left
