@@ -1,14 +1,13 @@
 """The core of one call: events in, effects out. It never waits, never logs, never looks at a clock.
 
-Its states and what may happen in each are one table, `TRANSITIONS`. Time is the number of samples received; every
-message is numbered here. `docs/protocol.md` draws the states from the same table.
+What may happen in which state is the table in `states`. Time is the number of samples received; every message is
+numbered here.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import replace
-from enum import Enum
 from typing import Literal
 
 import msgspec
@@ -39,6 +38,7 @@ from gateway.call.events import (
 )
 from gateway.call.labels import Labels
 from gateway.call.settings import CallSettings, CallTerms
+from gateway.call.states import TRANSITIONS, IllegalEvent, State
 from gateway.call.text import Text
 from gateway.call.transcripts import Transcripts, nothing_heard
 from protocol import messages
@@ -47,54 +47,6 @@ from protocol.rules.matcher import RuleSet
 
 ROOM_MS = 10_000
 """Audio that may wait for the disk and for the VAD's model together, before the client has to."""
-
-
-class State(Enum):
-    NEW = "new"
-    LIVE = "live"
-    PAUSED = "paused"
-    SETTLING = "settling"
-    """Hung up; the words and speakers of the last seconds are still being found."""
-    JUDGING = "judging"
-    """Voice QC has the recording."""
-    ENDED = "ended"
-
-
-N, L, P, S, J, E = State
-_ANSWERS: dict[type[Event], tuple[State, ...]] = {
-    # Engines answer late, and storing goes on: legal everywhere; after SETTLING they change nothing any more.
-    AudioStored: (L, P, S, J, E),
-    SpeechConfirmed: (L, P, S, J, E),
-    Identified: (L, P, S, J, E),
-    Transcribed: (L, P, S, J, E),
-    Warned: (L, P, S, J, E),
-}
-TRANSITIONS: dict[type[Event], dict[State, State]] = {
-    **{event: {state: state for state in states} for event, states in _ANSWERS.items()},
-    Accepted: {N: L},
-    AudioArrived: {L: L, P: P},
-    AudioLost: {L: L, P: P},
-    ClientSpoke: {L: L},
-    Updated: {L: L, P: P},
-    Paused: {L: P},
-    Continued: {P: L},
-    HungUp: {N: E, L: S, P: S, S: S, J: J, E: E},
-    SettlingExpired: {S: S, J: J, E: E},
-    QcProgressed: {S: S, J: J, E: E},
-    QcJudged: {S: S, J: E, E: E},
-    QcWaitExpired: {S: S, J: E, E: E},
-}
-"""event -> {state before: state after}. SETTLING becomes JUDGING by itself with the last answer it waits for, and
-ENDED at once if the verdict, or the end of the client's patience, came before that."""
-
-
-class IllegalEvent(Exception):
-    """The call's state does not allow this event; nothing changed."""
-
-    def __init__(self, event: Event, state: State) -> None:
-        self.event_name = type(event).__name__
-        self.state = state
-        super().__init__(f"{self.event_name} cannot happen while the call is {state.value}")
 
 
 class Call:

@@ -9,7 +9,7 @@ from websockets.asyncio.server import ServerConnection
 
 from gateway.call.events import ClientSpoke, Continued, Paused, Updated
 from gateway.call.intake import Intake
-from gateway.call.machine import IllegalEvent
+from gateway.call.states import IllegalEvent
 from gateway.doors.outgoing import Outgoing
 from gateway.session.session import CallSession
 from protocol import messages

@@ -18,7 +18,8 @@ from gateway.call.events import (
     Identified,
     Transcribed,
 )
-from gateway.call.machine import Call, State
+from gateway.call.machine import Call
+from gateway.call.states import State
 from protocol.messages import ServerMessage
 from tests.unit.call.sound import confirmed
 

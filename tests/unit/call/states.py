@@ -21,8 +21,8 @@ from gateway.call.events import (
     Updated,
     Warned,
 )
-from gateway.call.machine import State
 from gateway.call.settings import CallSettings
+from gateway.call.states import State
 from gateway.call.vad import VadSettings
 from protocol.rules.matcher import RuleSet
 from tests.unit.call.shell import ACCEPTED, Shell

@@ -16,7 +16,7 @@ from gateway.call.events import (
     SettlingExpired,
     SpeechConfirmed,
 )
-from gateway.call.machine import TRANSITIONS, State
+from gateway.call.states import TRANSITIONS, State
 from protocol.messages import Ack, AlertUpdate, Ended, QcResult, QcStatus, Speaker, Transcript
 from protocol.messages import Warning as Warn
 from protocol.rules.matcher import RuleSet

@@ -31,8 +31,8 @@ from gateway.call.events import (
     Updated,
     Warned,
 )
-from gateway.call.machine import TRANSITIONS, IllegalEvent, State
 from gateway.call.settings import CallSettings
+from gateway.call.states import TRANSITIONS, IllegalEvent, State
 from gateway.call.vad import VadSettings
 from protocol.messages import Ack, Alert, AlertUpdate, Ended, QcResult, Segment, Transcript
 from protocol.rules.matcher import RuleSet

@@ -16,7 +16,7 @@ from gateway.call.events import (
     Updated,
     Warned,
 )
-from gateway.call.machine import TRANSITIONS, IllegalEvent, State
+from gateway.call.states import TRANSITIONS, IllegalEvent, State
 from protocol.messages import Ack, Gap, Segment, Started, Transcript
 from protocol.messages import Warning as Warn
 from tests.unit.call.shell import Shell

@@ -8,7 +8,7 @@ import pytest
 
 from docs import generate
 from gateway.call.diagram import BY_ITSELF, mermaid, table
-from gateway.call.machine import TRANSITIONS, State
+from gateway.call.states import TRANSITIONS, State
 from gateway.settings import Settings
 from protocol.audio import AudioFormat
 from protocol.codec import MAX_MESSAGE_BYTES, decode_client, decode_framed, decode_server
