@@ -72,7 +72,7 @@ class ChannelVad:
     def push(self, frame: bytes) -> BlockAsked | None:
         """Take the next frame (never while `blocked`); returns a question when a block became complete."""
         mode = self._settings.mode
-        self._gated.append(mode == "silero" or self._gate.is_speech(frame))
+        self._gated.append(self._gate.is_speech(frame))
         self._received += 1
         if mode == "webrtc" or self._received * FRAME_MS < self._block_end_ms:
             return None
@@ -104,11 +104,10 @@ class ChannelVad:
     def flush(self) -> list[bool]:
         """Decide on all that is left: the audio is over, nothing is `waiting`.
 
-        The gate decides a broken last block; without a gate it goes on as the block before it ended.
+        The gate decides a broken last block.
         """
         left = self._take(self._received * FRAME_MS + BLOCK_MS)
-        alone = self._settings.mode == "silero"
-        left += [self._speaking if alone else gated for gated in self._gated]
+        left += self._gated
         self._gated.clear()
         self._blocks.clear()
         return left
@@ -145,7 +144,7 @@ class ChannelVad:
         end_ms, self._block_end_ms = self._block_end_ms, self._block_end_ms + BLOCK_MS
         # Frames straddle block ends; one that passed the gate asks for both blocks it touches.
         first = max(0, len(self._gated) - (BLOCK_MS + FRAME_MS - 1) // FRAME_MS - 1)
-        asked = any(list(self._gated)[first:])
+        asked = self._settings.mode == "silero" or any(list(self._gated)[first:])
         if not asked:
             self._previous_asked = False
             self._blocks.append(_Block(-1, end_ms, asked=False, answered=True))

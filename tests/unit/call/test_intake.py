@@ -141,3 +141,14 @@ def test_every_position_is_what_was_sent_or_declared_lost(channels: int, frames:
             place = at * width + 2 * channel
             value = int.from_bytes(streams[place : place + 2], "little", signed=True)
             assert value == (0 if at in lost[channel] else at * (-1 if channel else 1))
+
+
+def test_a_hole_after_a_pause_is_the_pause_and_may_be_long() -> None:
+    intake = Intake(RATE_HZ, 1)
+    intake.push(one(0, 10))
+    intake.paused()
+    after = 10 + (MAX_HOLE_S + 1) * RATE_HZ
+    lost, arrived = intake.push(one(after, after + 2))
+    assert lost == AudioLost(0, 10, after, "pause")
+    assert isinstance(arrived, AudioArrived)
+    assert intake.push(one(after + 5, after + 6))[0] == AudioLost(0, after + 2, after + 5, "network")

@@ -208,3 +208,9 @@ def test_an_agent_that_is_no_name_is_nobody() -> None:
     one = shell(channels=2, metadata={"agent": 7})
     one.hear(stereo(silence(3000), voice(3000)))
     assert speaker([*one.know(Hit("ann", 80.0))]).state == "known"
+
+
+def test_an_older_answer_that_comes_late_changes_nothing() -> None:
+    rolling = RollingLabel(SpeakerSettings(), 16000, one_party=True)
+    label = rolling.update("s1", 8000, (Hit("ann", 80.0),))
+    assert rolling.update("s1", 3000, (Hit("bob", 90.0),)) == label

@@ -156,9 +156,9 @@ def test_the_gate_decides_a_broken_last_block() -> None:
     assert decisions(run(vad(), "#####" + "#.#", lambda _: NO)) == "....." + "#.#"
 
 
-def test_without_a_gate_a_broken_last_block_goes_on_as_the_one_before() -> None:
-    assert decisions(run(vad("silero"), "." * 8, lambda _: NO)) == "." * 8
-    assert decisions(run(vad("silero"), "." * 8, lambda _: YES)) == "#" * 8
+def test_where_the_model_decides_alone_the_gate_stands_in_for_a_broken_last_block_and_a_dead_model() -> None:
+    assert decisions(run(vad("silero"), "." * 8, lambda _: YES)) == "#" * 5 + "..."
+    assert decisions(run(vad("silero"), "..###", lambda _: None)) == "..###"
 
 
 def test_the_model_alone_is_asked_about_every_block() -> None:
