@@ -235,7 +235,8 @@ class Call:
             case TextWanted() as wanted:
                 ordinal = self._transcripts.ask(wanted)
                 segment_id = wanted.utterance.segment_id
-                return [Transcribe(segment_id, ordinal, wanted.pcm, self._terms.language, wanted.kind)]
+                language = self._terms.language
+                return [Transcribe(segment_id, ordinal, wanted.pcm, language, wanted.kind, wanted.foreseen)]
 
     def _segment(self, utterance: Utterance, state: Literal["opened", "closed"]) -> messages.Segment:
         return messages.Segment(
