@@ -76,7 +76,7 @@ class Settings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Net speech that is first identified."""
     identify_every_ms: Milliseconds = 5000
     """Net speech between identifications of one long segment."""
-    speaker_score: Score = 55.0
+    speaker_score: Score = 50.0
     """A voice is known from this score (100 x cosine) ..."""
     speaker_score_8k: Score = 58.0
     """... and on 8 kHz lines from this."""
