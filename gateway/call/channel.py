@@ -64,11 +64,12 @@ class Ceased:
 
 @dataclass(frozen=True, slots=True)
 class VoiceGathered:
-    """Enough speech to ask whose it is."""
+    """Enough speech to ask whose it is; its last sample lies just before `end_ms` of the media clock."""
 
     utterance: Utterance
     pcm: bytes
     net_speech_ms: int
+    end_ms: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -213,7 +214,7 @@ class Channel:
 
     def _gather(self, utterance: Utterance) -> VoiceGathered:
         utterance.identified_ms = self._voice_ms
-        return VoiceGathered(utterance, bytes(self._voice), self._voice_ms)
+        return VoiceGathered(utterance, bytes(self._voice), self._voice_ms, utterance.end_ms)
 
     def _close(self, closed: Closed) -> list[Happening]:
         utterance, self._open = self._open, None

@@ -230,7 +230,7 @@ class Call:
                 if not utterance.identified_ms:
                     closed.append(self._numbered(self._labels.at_close(utterance, self._terms)))
                 return [*closed]
-            case VoiceGathered(utterance, pcm, net_speech_ms):
+            case VoiceGathered(utterance, pcm, net_speech_ms, _):
                 return [Identify(happened.channel, self._labels.ask(utterance, net_speech_ms), pcm)]
             case TextWanted() as wanted:
                 ordinal = self._transcripts.ask(wanted)
