@@ -63,10 +63,13 @@ CHANNELS = {"stereo": 2, "mono": 1}
     "--apart", multiple=True, default=("magic",), show_default=True, help="Speaker whose text is counted apart."
 )
 @click.option("--json", "json_file", type=click.Path(path_type=Path, dir_okay=False), help="Write the figures here.")
+@click.option(
+    "--markdown", "markdown_file", type=click.Path(path_type=Path, dir_okay=False), help="Write the table here."
+)
 @click.option("--keep", type=click.Path(path_type=Path, file_okay=False), help="Write every call's messages here.")
 def main(
     calls: Path | None, enrolments: tuple[Path, ...], only: str | None, limit: int | None, names: tuple[str, ...],
-    apart: tuple[str, ...], json_file: Path | None, keep: Path | None,
+    apart: tuple[str, ...], json_file: Path | None, markdown_file: Path | None, keep: Path | None,
 ) -> None:  # fmt: skip
     """Play labelled calls in real time and print latency, accuracy and CPU. Takes as long as the calls, and voice QC.
 
@@ -82,6 +85,8 @@ def main(
         raise click.ClickException(str(fault)) from fault
     figures = {name: report.figures_of(scored) for name, scored in variants.items()}
     report.show(figures, console)
+    if markdown_file is not None:
+        markdown_file.write_text(report.markdown(figures))
     if json_file is not None:
         document = {"environment": report.environment(), "load": bench.load, "variants": figures}
         json_file.write_bytes(msgspec.json.format(msgspec.json.encode(document), indent=1))
@@ -125,7 +130,7 @@ class _Bench:
                             played, pcm = await self._play(call, variant, serving, secret, progress)
                             self._save(played, variant)
                             terms = CallTerms.of("offline", start_of(call, played.channels))
-                            traced = await asyncio.to_thread(trace, pcm, terms, self._settings, silero)
+                            traced = await asyncio.to_thread(trace, pcm, terms, self._settings, silero.confirm)
                             enrolled = frozenset(self._material.voices)
                             sums[variant].add(score(played, traced, rules[call.name], enrolled, self._apart))
         self._note_load("after")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib.metadata
 import os
 import platform
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +17,7 @@ from loadtest.figures import LabelledSegment, RuleCounts, Spread, everything, sp
 from loadtest.scoring import Scored
 from loadtest.wording import Edits
 
+LEGEND = "ms: p50 / p95 / most (count); error rates: (length); rules: fired of due, false of silent"
 LEAST_CPU_S = 0.005
 """A minute: what rounds to nothing is not shown."""
 PACKAGES = ("ctranslate2", "faster-whisper", "onnxruntime", "webrtcvad-wheels", "numpy", "websockets", "uvloop")
@@ -89,31 +90,38 @@ def figures_of(scored: Scored) -> dict[str, Any]:
 
 
 def show(variants: Mapping[str, dict[str, Any]], console: Console) -> None:
-    """Print the figures of each variant, side by side."""
-    table = Table(title="Live calls, played in real time (ms: p50 / p95 / max (count))", title_justify="left")
-    table.add_column("figure")
-    table.add_column("aim")
-    for name in variants:
-        table.add_column(name)
+    """Print the figures of each variant, side by side, and what they mean."""
+    table = Table(title=f"Live calls, played in real time ({LEGEND})", title_justify="left")
+    for column in ("figure", "aim", *variants):
+        table.add_column(column)
+    for row in _table(variants):
+        table.add_row(*row)
+    console.print(table)
+    console.print(DEFINITIONS, highlight=False, markup=False, soft_wrap=True)
+
+
+def markdown(variants: Mapping[str, dict[str, Any]]) -> str:
+    """The same table for BENCHMARKS.md."""
+    rows = [("figure", "aim", *variants), ("---",) * (2 + len(variants)), *_table(variants)]
+    return "".join(f"| {' | '.join(cell.replace('|', '&#124;') for cell in row)} |\n" for row in rows)
+
+
+def _table(variants: Mapping[str, dict[str, Any]]) -> Iterator[tuple[str, ...]]:
     for title, aim, cell in _ROWS:
-        table.add_row(title, aim, *(cell(figures) for figures in variants.values()))
+        yield title, aim, *(cell(figures) for figures in variants.values())
     for key, title in (("error_rate_live", "live"), ("error_rate_qc", "voice QC")):
         for side in sorted({side for figures in variants.values() for side in figures[key]}):
             cells = [_error_cell(figures[key].get(side)) for figures in variants.values()]
-            table.add_row(f"{'CER' if side.startswith('zh') else 'WER'} {title}, {side}", "", *cells)
+            yield f"{'CER' if side.startswith('zh') else 'WER'} {title}, {side}", "", *cells
     for key, title in (("rules_live", "live"), ("rules_qc", "voice QC")):
         for kind in sorted({kind for figures in variants.values() for kind in figures[key]}, key=_last("all")):
             cells = [_rule_cell(figures[key].get(kind)) for figures in variants.values()]
-            table.add_row(f"rules {title}, {kind}", "", *cells)
+            yield f"rules {title}, {kind}", "", *cells
     for key, title in (("cpu_s_per_call_minute_live", "live"), ("cpu_s_per_call_minute_qc", "voice QC")):
-        spent = {
-            part for figures in variants.values() for part, spent_s in figures[key].items() if spent_s >= LEAST_CPU_S
-        }
+        spent = {part for figures in variants.values() for part, cpu_s in figures[key].items() if cpu_s >= LEAST_CPU_S}
         for part in sorted(spent, key=_last("all")):
             cells = [f"{figures[key].get(part, 0):.2f}" for figures in variants.values()]
-            table.add_row(f"CPU s a call minute {title}, {part}", "", *cells)
-    console.print(table)
-    console.print(DEFINITIONS, highlight=False, markup=False, soft_wrap=True)
+            yield f"CPU s a call minute {title}, {part}", "", *cells
 
 
 def _last(name: str) -> Any:
@@ -155,7 +163,7 @@ def _error_cell(one: Mapping[str, Any] | None) -> str:
 
 
 def _rule_cell(one: Mapping[str, Any] | None) -> str:
-    return "" if one is None else f"{one['fired']} of {one['due']} due, {one['false']} of {one['silent']} false"
+    return "" if one is None else f"{one['fired']} of {one['due']}, {one['false']} of {one['silent']}"
 
 
 def _spread(values: Iterable[float]) -> dict[str, Any]:

@@ -6,13 +6,16 @@ which no message carries. That the two runs agree is checked on the segments' bo
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 
 from gateway.call.analysis import Analysis, Happened
 from gateway.call.channel import Asked, Ceased, VoiceGathered
 from gateway.call.settings import CallSettings, CallTerms
-from gateway.engines.silero import Silero
+from gateway.ports import SpeechProbabilities
+
+Confirm = Callable[[bytes, int, bytes | None], SpeechProbabilities]
+"""The VAD's model: PCM, its rate and the state so far."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,7 +34,7 @@ class Trace:
     closed: dict[str, tuple[int, int, int]] = field(default_factory=dict)
 
 
-def trace(pcm: bytes, terms: CallTerms, settings: CallSettings, silero: Silero) -> Trace:
+def trace(pcm: bytes, terms: CallTerms, settings: CallSettings, confirm: Confirm) -> Trace:
     """Run the core's analysis over interleaved s16le PCM of the call's format."""
     analysis = Analysis(settings, terms)
     states: dict[int, bytes | None] = {}
@@ -43,7 +46,7 @@ def trace(pcm: bytes, terms: CallTerms, settings: CallSettings, silero: Silero) 
             match happened.what:
                 case Asked(ordinal, block, fresh):
                     state = None if fresh else states.get(happened.channel)
-                    answer = silero.confirm(block, terms.audio.rate_hz, state)
+                    answer = confirm(block, terms.audio.rate_hz, state)
                     states[happened.channel] = answer.state
                     follow(_noted(made, analysis.answer(happened.channel, ordinal, answer.probabilities)))
                 case _:
@@ -60,9 +63,9 @@ def _noted(made: Trace, happenings: Iterable[Happened]) -> list[Happened]:
     noted: list[Happened] = []
     for happened in happenings:
         match happened.what:
-            case VoiceGathered(utterance, _, net_speech_ms):
+            case VoiceGathered(utterance, _, net_speech_ms, end_ms):
                 key = utterance.segment_id, net_speech_ms
-                made.gathered.setdefault(key, Gathered(utterance.end_ms, happened.at_ms))
+                made.gathered.setdefault(key, Gathered(end_ms, happened.at_ms))
             case Ceased(utterance):
                 made.closed[utterance.segment_id] = utterance.begin_ms, utterance.end_ms, happened.at_ms
         noted.append(happened)
