@@ -114,7 +114,7 @@ class Decoder(Protocol):
 
         `rate_hz` and `channels` convert (None keeps what the file has); `name` is a hint only.
         What lies past `max_s` is cut.
-        Raises Rejected: `undecodable` when it is no audio that can be read, `too_large` beyond 1 GiB of PCM; Unavailable.
+        Raises Rejected (`undecodable`: no audio that can be read; `too_large`: over 1 GiB of PCM), Unavailable.
         """
 
 
