@@ -96,7 +96,7 @@ class Whisper:
         if reason is not None:
             return Transcription("", spoken, (), reason)
         spans = group_tokens(tokens, self._tokenizer.decode)
-        if spoken == "zh":
+        if spoken == "zh" and kind != "recording":  # voice QC shows the text as the model wrote it
             spans = simplified(spans)
         words = place_words(spans, self._token_times_s(encoded, prompt, tokens))
         return Transcription("".join(word.text for word in words).strip(), spoken, words)
