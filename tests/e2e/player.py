@@ -1,0 +1,142 @@
+"""Plays a call into a server with the SDK, in real time, and keeps the whole message log."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from typing import TypeVar
+
+import aiohttp
+
+from gateway.clients.quality_http import QualityHttp
+from gateway.clients.voiceprint_http import VoiceprintHttp
+from gateway.ports import StoredCategory
+from gateway.terminal.softphone import Playback
+from protocol.audio import AudioFormat
+from protocol.client import CallClient
+from protocol.messages import Alert, AlertUpdate, Ended, QcResult, ServerMessage, Start, Transcript
+from protocol.voiceprint import signed_headers
+from tests.e2e.script import AGENT, Recital
+
+M = TypeVar("M")
+CALL_TIMEOUT_S = 300
+"""For one call and its verdict, on a machine under load; a test that waits this long has failed."""
+
+
+@dataclass
+class Account:
+    """An app of a server, and its two APIs as any client of theirs uses them."""
+
+    http: str
+    ws: str
+    app_id: str
+    secret: str
+    session: aiohttp.ClientSession
+
+    @property
+    def voices(self) -> VoiceprintHttp:
+        return VoiceprintHttp(
+            self.http, self.session, credentials=lambda _: (self.app_id, self.secret), now=time.time
+        )
+
+    @property
+    def quality(self) -> QualityHttp:
+        return QualityHttp(self.session, self.http, lambda _: (self.app_id, self.secret))
+
+    async def prepare(self, recital: Recital, rules: Iterable[StoredCategory]) -> None:
+        """Enrol the agent and add the rules."""
+        await self.voices.register(
+            self.app_id, self.app_id, "agents", AGENT, recital.enrolment.tobytes(), filename="agent.pcm"
+        )
+        for rule in rules:
+            await self.quality.add_rule(self.app_id, rule)
+
+    async def get(self, path: str) -> tuple[int, bytes]:
+        """Status and body of one of our own routes."""
+        headers = signed_headers(self.app_id, self.secret, time.time())
+        async with self.session.get(self.http + path, headers=headers) as response:
+            return response.status, await response.read()
+
+
+@asynccontextmanager
+async def account(http: str, ws: str, app_id: str, secret: str) -> AsyncIterator[Account]:
+    async with aiohttp.ClientSession() as session:
+        yield Account(http, ws, app_id, secret, session)
+
+
+@dataclass
+class CallLog:
+    """Everything the server said of one call, in order."""
+
+    pcm: bytes
+    """What was sent, before any companding."""
+    messages: list[ServerMessage] = field(default_factory=list)
+    before_hangup: int = 0
+    """How many messages had come by then."""
+
+    def of(self, kind: type[M]) -> list[M]:
+        return [message for message in self.messages if isinstance(message, kind)]
+
+    def one(self, kind: type[M]) -> M:
+        (message,) = self.of(kind)
+        return message
+
+    @property
+    def call_id(self) -> str:
+        return self.messages[0].call_id
+
+    def alerts_of(self, rule: str) -> list[Alert]:
+        return [alert for alert in self.of(Alert) if alert.rule == rule]
+
+    def updates_of(self, alert: Alert) -> list[AlertUpdate]:
+        return [update for update in self.of(AlertUpdate) if update.alert_id == alert.alert_id]
+
+    def statuses_of(self, alert: Alert) -> list[str]:
+        """The stations of an alert's life, each once."""
+        stations = [alert.certainty, *(update.status for update in self.updates_of(alert))]
+        return [now for before, now in zip([None, *stations], stations, strict=False) if now != before]
+
+    def said_by(self, channel: int) -> str:
+        """All that was finally heard of one party."""
+        finals = [one for one in self.of(Transcript) if one.final and one.channel == channel]
+        return " ".join(one.text for one in sorted(finals, key=lambda one: one.begin_ms))
+
+    @property
+    def hits(self) -> set[str]:
+        """The categories that voice QC hit."""
+        return {hit["category"] for hit in self.one(QcResult).result["detection_result"]}
+
+    @property
+    def verdict_text(self) -> str:
+        return " ".join(one["text"] for one in self.one(QcResult).result["asr_text"])
+
+
+async def play(
+    account: Account,
+    start: Start,
+    pcm: bytes,
+    *,
+    speed: float = 1.0,
+    on_message: Callable[[ServerMessage], Awaitable[None]] | None = None,
+) -> CallLog:
+    """One call from `start` to `ended`; `pcm` is interleaved s16le at the call's rate."""
+    log = CallLog(pcm)
+    playback = Playback(pcm, AudioFormat(start.encoding, start.rate, start.channels), speed)
+    client = CallClient(account.ws, start, app_id=account.app_id, secret=account.secret)
+
+    async def speak() -> None:
+        await playback.run(client)
+        log.before_hangup = len(log.messages)
+        await client.hang_up()
+
+    async with asyncio.timeout(CALL_TIMEOUT_S), client, asyncio.TaskGroup() as group:
+        group.create_task(speak())
+        async for message in client:
+            log.messages.append(message)
+            if on_message is not None:
+                await on_message(message)
+    assert isinstance(log.messages[-1], Ended)
+    return log
