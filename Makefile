@@ -36,6 +36,9 @@ test: setup check ## everything CI runs
 unit: $(VENV)/.installed ## the pure core and the adapters, in seconds
 	$(BIN)/pytest tests/unit tests/contract
 
+docs: $(VENV)/.installed ## make the documents anew that are made from the code
+	$(BIN)/python -m docs.generate
+
 lock: ## resolve the dependencies anew (needs uv)
 	uv pip compile --upgrade --universal --python-version 3.11 --generate-hashes --no-header --no-annotate --no-emit-index-url --no-emit-find-links pyproject.toml -o requirements.lock
 	uv pip compile --upgrade --universal --python-version 3.11 --generate-hashes --no-header --no-annotate --no-emit-index-url --no-emit-find-links pyproject.toml --group dev -c requirements.lock -o requirements-dev.lock

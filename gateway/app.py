@@ -96,7 +96,7 @@ class EarshotServer:
         self._on_progress = on_progress
         self._clock = SystemClock()
         data = settings.data_path
-        data.mkdir(parents=True, exist_ok=True)
+        data.mkdir(mode=0o700, parents=True, exist_ok=True)
         self.engines = Engines(
             settings.models_path,
             data / "spool",

@@ -11,7 +11,7 @@ def local_app(data: Path) -> tuple[str, str]:
     """The app of a server that nobody configured: made once, kept in the data folder, good on loopback only."""
     path = data / "local-app"
     if not path.exists():
-        data.mkdir(parents=True, exist_ok=True)
+        data.mkdir(mode=0o700, parents=True, exist_ok=True)
         path.touch(mode=0o600)
         path.write_text(f"local:{secrets.token_hex(16)}\n")
     app_id, _, secret = path.read_text().strip().partition(":")

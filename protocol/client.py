@@ -24,12 +24,26 @@ from websockets.typing import Subprotocol
 
 from protocol.audio import AudioFormat
 from protocol.codec import SUBPROTOCOL, decode_server, encode
-from protocol.messages import Ack, ClientMessage, Ended, Error, Hangup, Resume, Resumed, ServerMessage, Start, Started
+from protocol.messages import (
+    Ack,
+    ClientMessage,
+    Ended,
+    Error,
+    Hangup,
+    Replaced,
+    Resume,
+    Resumed,
+    ServerMessage,
+    Start,
+    Started,
+)
 from protocol.voiceprint import sign
 
 MAX_UNACKED_S = 60
 """Audio kept for sending again; when full, `send_audio` waits for an ack."""
 FIRST_RETRY_S, MOST_RETRY_S = 0.1, 5.0
+ANSWER_TIMEOUT_S = 10.0
+"""`started` and `resumed` come before any slow work; a server that takes longer is as good as gone."""
 
 
 class CallRefused(Exception):
@@ -43,7 +57,7 @@ class CallRefused(Exception):
 
 
 class CallLost(Exception):
-    """The connection was lost and could not be had again within the resume window."""
+    """The connection was lost and could not be had again within the resume window, or another socket took the call."""
 
 
 class CallClient:
@@ -75,9 +89,7 @@ class CallClient:
 
     async def __aenter__(self) -> Self:
         """Connect and start the call. Raises CallRefused, or OSError when nobody answers."""
-        self._socket = await self._connect()
-        await self._socket.send(encode(self.start), text=True)
-        message = await self._first_answer(self._socket)
+        self._socket, message = await self._open(self.start)
         if not isinstance(message, Started):
             raise CallRefused("bad_message", f"expected started, got {message.__struct_config__.tag}")
         self.started = message
@@ -118,7 +130,10 @@ class CallClient:
         await self.send(self._hangup)
 
     async def __aiter__(self) -> AsyncIterator[ServerMessage]:
-        """The server's messages, each once, in order. Raises CallLost or CallRefused when there will be no more."""
+        """The server's messages, each once, in order.
+
+        When there will be no more: raises CallLost, CallRefused, or ProtocolError if the server broke the protocol.
+        """
         while True:
             message = await self._inbox.get()
             if isinstance(message, Exception):
@@ -154,14 +169,22 @@ class CallClient:
         except InvalidStatus as refusal:
             raise _refusal(refusal) from refusal
 
-    async def _first_answer(self, socket: ClientConnection) -> ServerMessage:
+    async def _open(self, first: Start | Resume) -> tuple[ClientConnection, ServerMessage]:
+        """A new socket and what the server answered to our first message on it."""
+        socket = await self._connect()
         try:
-            message = decode_server(await socket.recv())
+            async with asyncio.timeout(ANSWER_TIMEOUT_S):
+                await socket.send(encode(first), text=True)
+                message = decode_server(await socket.recv())
         except ConnectionClosed as closed:
             raise CallRefused("closed", f"the server closed the socket: {closed}", retryable=True) from closed
+        except BaseException:
+            socket.transport.abort()
+            raise
         if isinstance(message, Error):
+            await socket.close()
             raise CallRefused(message.code, message.message, retryable=message.retryable)
-        return message
+        return socket, message
 
     async def _send(self, payload: bytes, *, text: bool = False) -> None:
         socket = self._socket
@@ -169,7 +192,8 @@ class CallClient:
             try:
                 await socket.send(payload, text=text)
             except ConnectionClosed:
-                self._socket = None  # the reader brings a new one, and with it what was not acked
+                if self._socket is socket:
+                    self._socket = None  # the reader brings a new one, and with it what was not acked
 
     async def _read(self) -> None:
         """Hand messages over until `ended`; bring the connection back as often as it takes."""
@@ -185,7 +209,7 @@ class CallClient:
                 except ConnectionClosed:
                     pass
                 self._socket = None
-        except (CallLost, CallRefused) as fault:
+        except Exception as fault:  # whatever it is, who iterates must hear of it: nothing more will come
             self._inbox.put_nowait(fault)
         finally:
             self._room.set()
@@ -197,6 +221,8 @@ class CallClient:
         self._last_seq = message.seq or self._last_seq
         if isinstance(message, Ack):
             self._forget(message.samples)
+        elif isinstance(message, Replaced):
+            raise CallLost("another socket resumed this call")  # to come back would throw that one out in turn
         self._inbox.put_nowait(message)
         return isinstance(message, Ended)
 
@@ -223,10 +249,8 @@ class CallClient:
             retry_s = min(MOST_RETRY_S, retry_s * 2)
 
     async def _resume(self, started: Started) -> ClientConnection:
-        socket = await self._connect()
         resume = Resume(call_id=started.call_id, resume_token=started.resume_token, last_seq=self._last_seq)
-        await socket.send(encode(resume), text=True)
-        answer = await self._first_answer(socket)
+        socket, answer = await self._open(resume)
         if not isinstance(answer, Resumed):
             raise CallRefused("bad_message", f"expected resumed, got {answer.__struct_config__.tag}")
         await self._send_again(socket, answer.samples)

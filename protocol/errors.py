@@ -10,39 +10,117 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True)
 class ErrorCode:
-    """A code of the native socket: what it means and what happens to the socket."""
+    """A code of the native socket: what it means, what happens to the socket, and what a client should do."""
 
     code: str
     close: int | None
     """The WebSocket close code that follows, or None when the call goes on."""
     retryable: bool
     meaning: str
+    remedy: str
 
+
+_FIX = "Correct the client. A call that had started waits for `resume`."
 
 CODES = {
     entry.code: entry
     for entry in (
-        ErrorCode("bad_json", 1007, False, "A text frame is not one JSON object in UTF-8."),
-        ErrorCode("unknown_type", 1008, False, "`type` is missing or names no message that a client may send."),
-        ErrorCode("bad_message", 1008, False, "A field is missing, unknown, of another type or out of range."),
-        ErrorCode("start_expected", 1008, False, "The first message must be `start` or `resume`."),
+        ErrorCode("bad_json", 1007, False, "A text frame is not one JSON object in UTF-8.", _FIX),
+        ErrorCode("unknown_type", 1008, False, "`type` is missing or names no message that a client may send.", _FIX),
+        ErrorCode("bad_message", 1008, False, "A field is missing, unknown, of another type or out of range.", _FIX),
         ErrorCode(
-            "unexpected_message", None, False, "The call's state does not allow this message; it changed nothing."
-        ),
-        ErrorCode("bad_audio", 1007, False, "A binary frame does not hold whole samples, or its header is wrong."),
-        ErrorCode("partial_sample", None, False, "Raw audio ended inside a sample; the bytes over were dropped."),
-        ErrorCode("too_large", 1009, False, "A message is larger than `limits.max_message_bytes`."),
-        ErrorCode("too_fast", 1008, True, "Far more audio than real time, or more messages than a call can mean."),
-        ErrorCode("timeout", 1008, True, "No first message in 10 s, or no audio in 15 s outside a pause."),
-        ErrorCode(
-            "unknown_call", 1008, False, "No such call to resume, or its token is wrong, or its window has passed."
+            "start_expected", 1008, False, "The first message must be `start` or `resume`.", "Correct the client."
         ),
         ErrorCode(
-            "overloaded", 1013, True, "The server takes no new calls right now; try again after `retry_after_ms`."
+            "unexpected_message",
+            None,
+            False,
+            "The call's state does not allow this message; it changed nothing.",
+            "Go on; see the states of a call.",
         ),
-        ErrorCode("shutting_down", 1012, True, "The server is going away; connect again."),
-        ErrorCode("internal", 1011, True, "The server failed; what was recorded is kept and will be judged."),
+        ErrorCode(
+            "bad_audio", 1007, False, "A binary frame does not hold whole samples, or its header is wrong.", _FIX
+        ),
+        ErrorCode(
+            "partial_sample",
+            None,
+            False,
+            "Raw audio ended inside a sample; the bytes over were dropped.",
+            "Nothing; the call ends as asked.",
+        ),
+        ErrorCode(
+            "too_large",
+            1009,
+            False,
+            "A message over `limits.max_message_bytes`. Most often the socket closes without it.",
+            _FIX,
+        ),
+        ErrorCode(
+            "too_fast",
+            1008,
+            True,
+            "Far more audio than real time. Reserved: the server reads more slowly instead.",
+            "Send at the speed of the recording.",
+        ),
+        ErrorCode(
+            "timeout",
+            1008,
+            True,
+            "No first message in 10 s, or no audio in 15 s outside a pause.",
+            "`resume`, then send audio, `pause` or `hangup`.",
+        ),
+        ErrorCode(
+            "unknown_call",
+            1008,
+            False,
+            "No such call to resume, or its token is wrong, or its window has passed.",
+            "Ask `GET /v1/calls/{id}` what became of it; start a new call.",
+        ),
+        ErrorCode(
+            "overloaded",
+            1013,
+            True,
+            "The server takes no new calls, or cannot store audio, right now.",
+            "Try again after `retry_after_ms`.",
+        ),
+        ErrorCode("shutting_down", 1012, True, "The server is going away.", "Connect again, elsewhere if you can."),
+        ErrorCode(
+            "internal",
+            1011,
+            True,
+            "The server failed; what was recorded is kept and will be judged.",
+            "`resume` for the verdict; report it to the operator.",
+        ),
     )
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Refusal:
+    """How an upgrade is refused before there is a socket: an HTTP answer with `{"code", "message"}`."""
+
+    status: int
+    code: str
+    meaning: str
+
+
+REFUSALS = (
+    Refusal(400, "bad_request", "The address is no URL, or a header that may come once comes twice."),
+    Refusal(400, "bad_subprotocol", "`Sec-WebSocket-Protocol` is there and does not offer `earshot.v1`."),
+    Refusal(401, "access_denied", "No credentials, or wrong ones, or a timestamp outside the accepted skew."),
+    Refusal(403, "foreign_origin", "A browser page of another origin asks."),
+    Refusal(404, "not_found", "The path is not `/v1/calls`."),
+)
+
+CLOSE_CODES = {
+    1000: "After `ended` or `replaced`: nothing more comes on this socket.",
+    1007: "`bad_json` or `bad_audio` came before.",
+    1008: "An `error` came before and says what was wrong.",
+    1009: "A message over `limits.max_message_bytes`; most often without an `error` before it.",
+    1011: "`internal`, or a keep-alive ping that nobody answered for 20 s.",
+    1012: "The server is going away; `going_away` or `shutting_down` came before.",
+    1013: "`overloaded`.",
+    1006: "No close frame: the network failed, or the client read too slowly and was cut off. `resume`.",
 }
 
 

@@ -10,6 +10,7 @@ from websockets.asyncio.server import ServerConnection
 from gateway.call.events import ClientSpoke, Continued, Paused, Updated
 from gateway.call.intake import Intake
 from gateway.call.machine import IllegalEvent
+from gateway.doors.outgoing import Outgoing
 from gateway.session.session import CallSession
 from protocol import messages
 from protocol.codec import AudioFrame, RawDecoder, decode_client, decode_framed
@@ -30,9 +31,12 @@ class DoorLimits:
 class Conversation:
     """Reads until the socket closes. A fault that only this message is guilty of is answered and the call goes on."""
 
-    def __init__(self, connection: ServerConnection, session: CallSession, limits: DoorLimits) -> None:
+    def __init__(
+        self, connection: ServerConnection, session: CallSession, outgoing: Outgoing, limits: DoorLimits
+    ) -> None:
         self._connection = connection
         self._session = session
+        self._outgoing = outgoing
         self._limits = limits
         self._audio = session.terms.audio
         self._raw = RawDecoder(self._audio)
@@ -40,9 +44,14 @@ class Conversation:
         self._last_audio_s = asyncio.get_running_loop().time()
 
     async def run(self) -> None:
-        """Return never; raises ConnectionClosed when the socket is gone, ProtocolError for a fault that closes it."""
+        """Return when another socket has taken the call, or the call has failed.
+
+        Raises ConnectionClosed when the socket is gone, ProtocolError for a fault that closes it.
+        """
         while True:
             payload = await self._next()
+            if not self._session.carried_by(self._outgoing):
+                return  # what is still in the buffers of this socket will come again on the other
             try:
                 if isinstance(payload, bytes):
                     await self._hear(payload)
@@ -67,19 +76,15 @@ class Conversation:
     async def _hear(self, payload: bytes) -> None:
         self._last_audio_s = asyncio.get_running_loop().time()
         frame = decode_framed(payload, self._audio) if self._session.framed else self._raw.decode(payload)
+        await self._session.room()
         self._take(frame)
         if self._session.samples > self._limits.max_call_s * self._audio.rate_hz:
             self._session.hang_up("max_duration")
-        await self._session.room()
         self._last_audio_s = asyncio.get_running_loop().time()
 
     def _take(self, frame: AudioFrame) -> None:
-        try:
-            for event in self._intake.push(frame):
-                self._session.receive(event)
-        except OSError as fault:
-            # Not taken, so not acked: the client has it still, and may resume when the disk is well again.
-            raise ProtocolError("overloaded", "audio cannot be stored right now") from fault
+        for event in self._intake.push(frame):
+            self._session.receive(event)
 
     def _obey(self, message: ClientMessage) -> None:
         session = self._session

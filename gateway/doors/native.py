@@ -9,7 +9,7 @@ from http import HTTPStatus
 import msgspec
 import structlog
 from websockets.asyncio.server import Server, ServerConnection, serve
-from websockets.datastructures import Headers
+from websockets.datastructures import Headers, MultipleValuesError
 from websockets.exceptions import ConnectionClosed
 from websockets.http11 import Request, Response
 from websockets.typing import Subprotocol
@@ -38,7 +38,6 @@ class NativeDoor:
         self._credentials = credentials
         self._limits = limits
         self._metrics = metrics
-        self._apps: dict[ServerConnection, str] = {}
 
     async def serve(self, host: str, port: int, tls: ssl.SSLContext | None) -> Server:
         """Listen; the server returned is to be closed by the caller. Raises OSError."""
@@ -61,17 +60,24 @@ class NativeDoor:
     # --- the upgrade ---
 
     def _admit(self, connection: ServerConnection, request: Request) -> Response | None:
-        url = URL(request.path)
+        try:
+            return self._check(connection, request, URL(request.path))
+        except MultipleValuesError as fault:
+            return self._refuse(HTTPStatus.BAD_REQUEST, "bad_request", f"the header {fault} may come only once")
+        except ValueError as fault:
+            return self._refuse(HTTPStatus.BAD_REQUEST, "bad_request", f"not a URL: {fault}")
+
+    def _check(self, connection: ServerConnection, request: Request, url: URL) -> Response | None:
         if url.path != PATH:
             return self._refuse(HTTPStatus.NOT_FOUND, "not_found", f"the native socket is at {PATH}")
         origin = request.headers.get("Origin")
-        if origin is not None and URL(origin).authority != request.headers.get("Host", ""):
+        if origin is not None and _authority(origin) != request.headers.get("Host", ""):
             return self._refuse(HTTPStatus.FORBIDDEN, "foreign_origin", "this origin may not open calls")
         offered = request.headers.get_all("Sec-WebSocket-Protocol")
         if offered and SUBPROTOCOL not in {one.strip() for value in offered for one in value.split(",")}:
             return self._refuse(HTTPStatus.BAD_REQUEST, "bad_subprotocol", f"expected subprotocol {SUBPROTOCOL}")
         try:
-            self._apps[connection] = self._credentials.from_headers(request.headers, url.query)
+            connection.username = self._credentials.from_headers(request.headers, url.query)
         except AccessDenied as denied:
             log.info("access_denied", reason=str(denied))
             text = "signed headers (X-App-Key, X-Timestamp, X-App-Signature) or HTTP Basic are missing or wrong"
@@ -89,12 +95,12 @@ class NativeDoor:
     # --- one socket ---
 
     async def _handle(self, connection: ServerConnection) -> None:
-        app_id = self._apps.pop(connection)
+        app_id = connection.username
         outgoing = Outgoing(connection)
         try:
             session = await self._first_message(connection, app_id, outgoing)
             try:
-                await Conversation(connection, session, self._limits).run()
+                await Conversation(connection, session, outgoing, self._limits).run()
             finally:
                 session.detach(outgoing)
         except ProtocolError as fault:
@@ -130,6 +136,14 @@ class NativeDoor:
         outgoing.send(encode(resumed))
         session.attach(outgoing, message.last_seq)
         return session
+
+
+def _authority(origin: str) -> str:
+    """Host and port of an Origin header; nothing for one that names none, such as `null`."""
+    try:
+        return URL(origin).authority
+    except ValueError:
+        return ""
 
 
 def _decode_first(payload: str | bytes) -> messages.Start | messages.Resume:

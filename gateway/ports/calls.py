@@ -20,6 +20,10 @@ class Journal(Protocol):
     def degraded(self) -> str | None:
         """What keeps the journal from making anything safe, or None."""
 
+    @property
+    def has_room(self) -> bool:
+        """Whether memory is left for audio that waits for the disk; appending none while there is not never raises."""
+
     def open_call(self, call_id: str, header: bytes) -> int: ...
 
     def append_audio(self, call_id: str, first_sample: int, pcm: bytes) -> int:

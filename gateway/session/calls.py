@@ -7,7 +7,7 @@ import base64
 import hashlib
 import hmac
 import secrets
-from collections.abc import Iterable
+from collections.abc import Coroutine, Iterable
 from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
@@ -88,6 +88,9 @@ class Calls:
         self._limits = limits
         self._token_key = token_key
         self._live: dict[str, CallSession] = {}
+        self._lately: dict[str, CallSession] = {}
+        """Ended, and kept for the resume window: a client whose socket broke comes back for the last messages."""
+        self._filing: dict[str, asyncio.Task[None]] = {}
         self._compiled: dict[str, tuple[int, RuleSet]] = {}
         self._closing: set[asyncio.Task[None]] = set()
         self._accepting = True
@@ -129,7 +132,7 @@ class Calls:
 
     def resume(self, app_id: str, message: Resume) -> CallSession:
         """The call a client comes back to. Raises ProtocolError: foreign, forged and gone are all `unknown_call`."""
-        session = self._live.get(message.call_id)
+        session = self._live.get(message.call_id) or self._lately.get(message.call_id)
         genuine = hmac.compare_digest(self._token(message.call_id).encode(), message.resume_token.encode())
         if session is None or not genuine or session.app_id != app_id:
             raise ProtocolError("unknown_call", f"no call {message.call_id} can be resumed with this token")
@@ -198,6 +201,8 @@ class Calls:
             session.receive(QcJudged(session_id, {}, error or "no verdict"))
 
     async def _judge_stored(self, app_id: str, call_id: str, result: dict[str, Any], failure: str) -> None:
+        if call_id in self._filing:  # its document is on its way to the store
+            await asyncio.wait([self._filing[call_id]])
         record = await self._keeping.calls.get(app_id, call_id)
         if record is None or record.state in ("judged", "failed"):
             return
@@ -209,16 +214,21 @@ class Calls:
     def _ended(self, session: CallSession) -> None:
         del self._live[session.call_id]
         self._keeping.metrics.calls_live.set(len(self._live))
-        self._later(self._file(session))
+        self._lately[session.call_id] = session
+        loop = asyncio.get_running_loop()
+        loop.call_later(self._patience.resume_window_s, self._lately.pop, session.call_id, None)
+        filing = self._filing[session.call_id] = self._later(self._file(session))
+        filing.add_done_callback(lambda _: self._filing.pop(session.call_id, None))
 
     async def _file(self, session: CallSession) -> None:
-        await session.uploaded()
+        handed_in = await session.uploaded()
         qc = session.document.content["qc"] or {}
         if "missed" not in qc:
             await session.save("judging")
         else:
             await session.save("failed" if session.document.content["reason"] == "qc_failed" else "judged")
-        await self._keeping.journal.release(session.call_id)
+        if handed_in:  # else the journal has the only copy, and the next start hands it in
+            await self._keeping.journal.release(session.call_id)
 
     # --- starting and stopping ---
 
@@ -246,7 +256,7 @@ class Calls:
         )
         recording = await keeping.journal.seal(call.call_id)
         known = await keeping.calls.get(header.app_id, call.call_id)
-        if known is None or known.state == "live":
+        if known is None or known.state in ("live", "judging"):
             now_ms = round(keeping.clock.wall() * 1000)
             await keeping.calls.save(
                 CallRecord(call.call_id, header.app_id, "judging", header.began_at_ms, now_ms, document.content)
@@ -267,10 +277,11 @@ class Calls:
     def sessions(self) -> list[CallSession]:
         return list(self._live.values())
 
-    def _later(self, work: Any) -> None:
+    def _later(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
         task = asyncio.get_running_loop().create_task(work)
         self._closing.add(task)
         task.add_done_callback(self._kept)
+        return task
 
     def _kept(self, task: asyncio.Task[None]) -> None:
         self._closing.discard(task)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Coroutine
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
@@ -27,6 +28,7 @@ log = structlog.get_logger(__name__)
 LAG_WARNED_MS = 2000
 """Final texts later than this are worth telling the client."""
 STORE_RETRY_S = 1.0
+JOURNAL_RETRY_S = 0.5
 WAIT_QC_MS = 180_000
 FAST_MS = 2000
 """A client this far ahead of real time is sending a file, and may wait for the engines."""
@@ -129,6 +131,9 @@ class CallSession:
     def attached(self) -> bool:
         return self._sink is not None
 
+    def carried_by(self, sink: Sink) -> bool:
+        return self._sink is sink
+
     def attach(self, sink: Sink, last_seq: int) -> None:
         """Carry the call on this socket from here; what came after `last_seq` is sent again. The old one is gone."""
         self._sink = sink
@@ -137,6 +142,8 @@ class CallSession:
             self._window = None
         for payload in self.record.after(last_seq):
             sink.send(payload)
+        if self._core.state is State.ENDED:
+            sink.close(1000, "ended")
 
     def detach(self, sink: Sink) -> None:
         """The socket is gone. The call waits for another; after the window it is hung up all the same."""
@@ -174,9 +181,15 @@ class CallSession:
 
     async def room(self) -> None:
         """Return when more audio may come: a client that keeps real time never waits for engines, only for the disk."""
-        while self.live and not self._core.has_room(ahead_of_time=self._ahead_ms > FAST_MS):
+        while self.live and not self._has_room:
             self._moved.clear()
-            await self._moved.wait()
+            # The journal's memory is freed by other calls too, which this one does not hear of.
+            with suppress(TimeoutError):
+                await asyncio.wait_for(self._moved.wait(), JOURNAL_RETRY_S)
+
+    @property
+    def _has_room(self) -> bool:
+        return self._keeping.journal.has_room and self._core.has_room(ahead_of_time=self._ahead_ms > FAST_MS)
 
     @property
     def _ahead_ms(self) -> float:
@@ -322,10 +335,12 @@ class CallSession:
             task.cancel()
         self._on_end(self)
 
-    async def uploaded(self) -> None:
-        """Return once voice QC's queue has the recording, if the call has hung up."""
-        if self._uploading is not None:
-            await asyncio.wait([self._uploading])
+    async def uploaded(self) -> bool:
+        """Return once voice QC's queue has the recording; False when it could not be handed in."""
+        if self._uploading is None:
+            return False
+        await asyncio.wait([self._uploading])
+        return not self._uploading.cancelled() and self._uploading.exception() is None
 
     async def stop(self) -> None:
         """Let go of the call without ending it: the journal has it, and the next start goes on from there."""

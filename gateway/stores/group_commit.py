@@ -78,6 +78,11 @@ class GroupCommit:
             self._thread.shutdown()
             self._log.close()
 
+    @property
+    def has_room(self) -> bool:
+        """Whether audio may come: the last part of the memory is kept for messages."""
+        return self._unsynced_bytes < self._limits.max_unsynced_bytes * 7 // 8
+
     def reserve(self, data_bytes: int) -> None:
         """Take memory for an append until it is safe. Raises JournalFull, and takes none then."""
         if self._unsynced_bytes + data_bytes > self._limits.max_unsynced_bytes:

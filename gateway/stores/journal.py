@@ -112,6 +112,11 @@ class FileJournal:
         """Why the disk does not take what is appended; None while it does."""
         return self._commits.degraded
 
+    @property
+    def has_room(self) -> bool:
+        """Whether memory is left for audio that waits for the disk."""
+        return self._commits.has_room
+
     # --- appending ---------------------------------------------------------------------------------------------
 
     def open_call(self, call_id: str, header: bytes) -> int:

@@ -134,11 +134,11 @@ class Timeline:
 
     def _qc_result(self, message: messages.QcResult) -> None:
         result = message.result
-        verdict = result.get("pass_detection", "none")
+        verdict = {"failed": "failed: rules were hit", "success": "passed: no rule was hit"}
+        text = verdict.get(result.get("pass_detection", ""), "none")
         took = self._lag(message.at_ms)
-        self._line(
-            message, "voice QC", Text.assemble((f"verdict: {verdict}", "bold cyan"), took, (" after hangup", "dim"))
-        )
+        took = Text.assemble(took, (" after hangup", "dim")) if took else took
+        self._line(message, "voice QC", Text.assemble((f"verdict {text}", "bold cyan"), took))
         for hit in result.get("detection_result", ()):
             words = ", ".join(hit.get("keyword", ())) or "never said"
             self._line(message, "voice QC", Text(f"hit {hit['category']}: {words}", style="cyan"))
