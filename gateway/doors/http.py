@@ -85,6 +85,8 @@ class HttpDoor:
         return web.FileResponse(path, headers={"Content-Type": "audio/wav"})
 
     async def _stored(self, app_id: str, call_id: str) -> CallRecord:
+        # Whoever has just read `ended` finds the whole call here, not what was stored at its hangup.
+        await self._calls.filed(call_id)
         record = await self._store.get(app_id, call_id)
         if record is None:
             raise _error(web.HTTPNotFound, "unknown_call", f"no call {call_id!r}")
