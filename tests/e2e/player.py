@@ -38,26 +38,26 @@ class Account:
 
     @property
     def voices(self) -> VoiceprintHttp:
-        return VoiceprintHttp(
-            self.http, self.session, credentials=lambda _: (self.app_id, self.secret), now=time.time
-        )
+        return VoiceprintHttp(self.http, self.session, credentials=lambda _: (self.app_id, self.secret), now=time.time)
 
     @property
     def quality(self) -> QualityHttp:
         return QualityHttp(self.session, self.http, lambda _: (self.app_id, self.secret))
 
+    @property
+    def headers(self) -> dict[str, str]:
+        """Credentials, signed now."""
+        return signed_headers(self.app_id, self.secret, time.time())
+
     async def prepare(self, recital: Recital, rules: Iterable[StoredCategory]) -> None:
         """Enrol the agent and add the rules."""
-        await self.voices.register(
-            self.app_id, self.app_id, "agents", AGENT, recital.enrolment.tobytes(), filename="agent.pcm"
-        )
+        await self.voices.register(self.app_id, self.app_id, "agents", AGENT, recital.enrolment_wav)
         for rule in rules:
             await self.quality.add_rule(self.app_id, rule)
 
     async def get(self, path: str) -> tuple[int, bytes]:
         """Status and body of one of our own routes."""
-        headers = signed_headers(self.app_id, self.secret, time.time())
-        async with self.session.get(self.http + path, headers=headers) as response:
+        async with self.session.get(self.http + path, headers=self.headers) as response:
             return response.status, await response.read()
 
 
@@ -108,10 +108,6 @@ class CallLog:
     def hits(self) -> set[str]:
         """The categories that voice QC hit."""
         return {hit["category"] for hit in self.one(QcResult).result["detection_result"]}
-
-    @property
-    def verdict_text(self) -> str:
-        return " ".join(one["text"] for one in self.one(QcResult).result["asr_text"])
 
 
 async def play(

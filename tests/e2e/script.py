@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import io
+import wave
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import cache
@@ -61,14 +63,25 @@ class Recital:
     rate_hz: int
     turns: tuple[Turn, ...]
     enrolment: NDArray[np.int16]
-    """Another sentence of the agent's voice, shape (n,), at 16 kHz."""
+    """Another sentence of the agent's voice, shape (n,), at the same rate."""
 
     def at(self, rate_hz: int) -> Recital:
-        """The same call at another rate."""
-        samples = soxr.resample(self.samples.astype(np.float32), self.rate_hz, rate_hz)
-        return Recital(
-            np.clip(samples, -32768, 32767).astype(np.int16), rate_hz, self.turns, self.enrolment
+        """The same call and enrolment at another rate."""
+        samples, enrolment = (
+            np.clip(soxr.resample(one.astype(np.float32), self.rate_hz, rate_hz), -32768, 32767).astype(np.int16)
+            for one in (self.samples, self.enrolment)
         )
+        return Recital(samples, rate_hz, self.turns, enrolment)
+
+    @property
+    def enrolment_wav(self) -> bytes:
+        file = io.BytesIO()
+        with wave.open(file, "wb") as wav:
+            wav.setnchannels(1)
+            wav.setsampwidth(2)
+            wav.setframerate(self.rate_hz)
+            wav.writeframes(self.enrolment.tobytes())
+        return file.getvalue()
 
     @property
     def mono(self) -> NDArray[np.int16]:
@@ -83,11 +96,6 @@ class Recital:
             for turn in self.turns
             if turn.channel == channel and turn.begin_ms - slack_ms <= at_ms <= turn.end_ms + slack_ms
         )
-
-    def turn_with(self, word: str) -> Turn:
-        """The one turn in which a word is said."""
-        (turn,) = (turn for turn in self.turns if word in turn.text)
-        return turn
 
 
 @cache

@@ -50,9 +50,7 @@ def spoken(text: str, voice: Voice) -> NDArray[np.int16]:
 
 def _synthesised(text: str, voice: Voice) -> bytes:
     library = ctypes.CDLL(espeakng_loader.get_library_path())
-    own_rate_hz = library.espeak_Initialize(
-        _SYNCHRONOUS, 0, espeakng_loader.get_data_path().encode(), _DONT_EXIT
-    )
+    own_rate_hz = library.espeak_Initialize(_SYNCHRONOUS, 0, espeakng_loader.get_data_path().encode(), _DONT_EXIT)
     if own_rate_hz <= 0:
         raise SystemExit("the synthesiser found no data")
     heard: list[bytes] = []
