@@ -134,7 +134,8 @@ def _json(content: dict[str, Any], status: int = 200) -> web.Response:
 
 
 def _error(kind: type[web.HTTPException], code: str, message: str) -> web.HTTPException:
-    return kind(body=msgspec.json.encode({"code": code, "message": message}), content_type="application/json")
+    text = msgspec.json.encode({"code": code, "message": message}).decode()
+    return kind(text=text, content_type="application/json")
 
 
 def _number(request: web.Request, name: str, *, default: int, least: int, most: int) -> int:
