@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.e2e.player import Account, account
+from tests.client import Account, account
 from tests.e2e.script import Recital, recital
 from tests.earshot_process import EarshotProcess
 from tests.models_here import models_folder

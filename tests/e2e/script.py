@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import wave
+from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import cache
@@ -13,6 +14,7 @@ import soxr
 from numpy.typing import NDArray
 
 from gateway.ports import StoredCategory
+from tests.client import Account
 from tests.e2e.speech import HIGH_VOICE, LOW_VOICE, RATE_HZ, spoken
 
 AGENT = "Morgan Lee"
@@ -121,3 +123,10 @@ def _trimmed(clip: NDArray[np.int16]) -> NDArray[np.int16]:
     """Without the silence around it, so that a turn's times are those of its sound."""
     loud = np.flatnonzero(np.abs(clip) > 200)
     return clip[loud[0] : loud[-1] + 1]
+
+
+async def prepare(account: Account, recital: Recital, rules: Iterable[StoredCategory]) -> None:
+    """Enrol the agent and add the rules."""
+    await account.voices.register(account.app_id, account.app_id, "agents", AGENT, recital.enrolment_wav)
+    for rule in rules:
+        await account.quality.add_rule(account.app_id, rule)

@@ -12,8 +12,8 @@ from gateway.app import EarshotServer
 from gateway.ports import Recognizer, TranscribeRequest, Transcription, Word
 from gateway.settings import Settings
 from protocol.messages import QcResult, Start, Transcript
-from tests.e2e.player import CallLog, account, play
-from tests.e2e.script import AGENT, ESCALATION, LEAVING, LEGAL, NOTICE, REFUND, RULES, VISIT, Recital
+from tests.client import CallLog, account, play
+from tests.e2e.script import AGENT, ESCALATION, LEAVING, LEGAL, NOTICE, REFUND, RULES, VISIT, Recital, prepare
 
 pytestmark = [pytest.mark.models, pytest.mark.timeout(400)]
 
@@ -56,7 +56,7 @@ async def test_corrupted_live_text_leaves_the_verdict_as_it_is(
         pcm = script.samples[: script.turns[5].begin_ms * script.rate_hz // 1000].tobytes()
         start = Start(rate=16000, channels=2, language="en", metadata={"agent": AGENT})
         async with account(addresses.http, addresses.ws, APP, SECRET) as app:
-            await app.prepare(script, RULES)
+            await prepare(app, script, RULES)
             honest = await play(app, start, pcm, speed=SPEED)
             corrupt.lying = True
             corrupted = await play(app, start, pcm, speed=SPEED)

@@ -17,8 +17,8 @@ from gateway.terminal.softphone import read_audio
 from protocol.audio import AudioFormat, compress
 from protocol.codec import SUBPROTOCOL, decode_server, encode, encode_framed
 from protocol.messages import Ack, Ended, Error, Gap, Hangup, QcResult, Segment, Speaker, Start, Started
-from tests.e2e.player import CALL_TIMEOUT_S, Account, CallLog, play
-from tests.e2e.script import AGENT, ESCALATION, NOTICE, REFUND, RULES, VISIT, Recital
+from tests.client import CALL_TIMEOUT_S, Account, CallLog, play
+from tests.e2e.script import AGENT, ESCALATION, NOTICE, REFUND, RULES, VISIT, Recital, prepare
 from tests.e2e.words import word_error_rate
 
 pytestmark = [pytest.mark.models, pytest.mark.timeout(400)]
@@ -48,7 +48,7 @@ def script_was_heard(log: CallLog, script: Recital) -> None:
 @pytest.mark.parametrize("app", ["line"], indirect=True)
 async def test_a_telephone_line_that_carries_both_parties_is_heard_and_judged(app: Account, script: Recital) -> None:
     line = script.at(8000)
-    await app.prepare(line, RULES)
+    await prepare(app, line, RULES)
     start = Start(encoding="pcmu", rate=8000, channels=1, language="en", metadata={"agent": AGENT})
     log = await play(app, start, line.mono.tobytes(), speed=SPEED)
 
@@ -62,7 +62,7 @@ async def test_a_telephone_line_that_carries_both_parties_is_heard_and_judged(ap
 @pytest.mark.parametrize("app", ["wide"], indirect=True)
 async def test_framed_stereo_at_48_khz_is_heard_and_judged(app: Account, script: Recital) -> None:
     wide = script.at(48000)
-    await app.prepare(wide, RULES)
+    await prepare(app, wide, RULES)
     log = await framed_call(app, wide.samples)
 
     script_was_heard(log, script)

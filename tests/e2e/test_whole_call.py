@@ -23,7 +23,7 @@ from protocol.messages import (
     Started,
     Transcript,
 )
-from tests.e2e.player import Account, CallLog, play
+from tests.client import Account, CallLog, play
 from tests.e2e.script import (
     AGENT,
     COLD,
@@ -36,6 +36,7 @@ from tests.e2e.script import (
     RULES,
     VISIT,
     Recital,
+    prepare,
 )
 from tests.e2e.words import word_error_rate
 
@@ -50,7 +51,7 @@ CATEGORY_OF = {rule: one.category for one in (*RULES, LATE_RULE) for rule in one
 
 @pytest.mark.parametrize("app", ["en"], indirect=True)
 async def test_a_call_goes_from_its_first_word_to_the_verdict_as_the_script_says(app: Account, script: Recital) -> None:
-    await app.prepare(script, RULES)
+    await prepare(app, script, RULES)
     third = script.turns[2]
     added: list[bool] = []
 

@@ -1,10 +1,11 @@
-"""Plays a call into a server with the SDK, in real time, and keeps the whole message log."""
+"""A client of a running server: its two APIs, and calls that are played with the SDK and logged whole."""
 
 from __future__ import annotations
 
 import asyncio
+import ssl
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import TypeVar
@@ -13,13 +14,11 @@ import aiohttp
 
 from gateway.clients.quality_http import QualityHttp
 from gateway.clients.voiceprint_http import VoiceprintHttp
-from gateway.ports import StoredCategory
 from gateway.terminal.softphone import Playback
 from protocol.audio import AudioFormat
 from protocol.client import CallClient
 from protocol.messages import Alert, AlertUpdate, Ended, QcResult, ServerMessage, Start, Transcript
 from protocol.voiceprint import signed_headers
-from tests.e2e.script import AGENT, Recital
 
 M = TypeVar("M")
 CALL_TIMEOUT_S = 300
@@ -48,12 +47,6 @@ class Account:
     def headers(self) -> dict[str, str]:
         """Credentials, signed now."""
         return signed_headers(self.app_id, self.secret, time.time())
-
-    async def prepare(self, recital: Recital, rules: Iterable[StoredCategory]) -> None:
-        """Enrol the agent and add the rules."""
-        await self.voices.register(self.app_id, self.app_id, "agents", AGENT, recital.enrolment_wav)
-        for rule in rules:
-            await self.quality.add_rule(self.app_id, rule)
 
     async def get(self, path: str) -> tuple[int, bytes]:
         """Status and body of one of our own routes."""
@@ -116,17 +109,19 @@ async def play(
     pcm: bytes,
     *,
     speed: float = 1.0,
+    wait_qc_ms: int = 180_000,
+    tls: ssl.SSLContext | None = None,
     on_message: Callable[[ServerMessage], Awaitable[None]] | None = None,
 ) -> CallLog:
-    """One call from `start` to `ended`; `pcm` is interleaved s16le at the call's rate."""
+    """One call from `start` to `ended`; `pcm` is interleaved s16le at the call's rate. Speed 0: all at once."""
     log = CallLog(pcm)
     playback = Playback(pcm, AudioFormat(start.encoding, start.rate, start.channels), speed)
-    client = CallClient(account.ws, start, app_id=account.app_id, secret=account.secret)
+    client = CallClient(account.ws, start, app_id=account.app_id, secret=account.secret, tls=tls)
 
     async def speak() -> None:
         await playback.run(client)
         log.before_hangup = len(log.messages)
-        await client.hang_up()
+        await client.hang_up(wait_qc_ms=wait_qc_ms)
 
     async with asyncio.timeout(CALL_TIMEOUT_S), client, asyncio.TaskGroup() as group:
         group.create_task(speak())
@@ -136,3 +131,12 @@ async def play(
                 await on_message(message)
     assert isinstance(log.messages[-1], Ended)
     return log
+
+
+async def until(client: CallClient, kind: type[M], wanted: Callable[[M], bool] = lambda _: True) -> M:
+    """Read a call's messages up to the first of the kind that is wanted."""
+    async with asyncio.timeout(CALL_TIMEOUT_S):
+        async for message in client:
+            if isinstance(message, kind) and wanted(message):
+                return message
+    raise AssertionError(f"the call ended without such a {kind.__name__}")
