@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import sqlite3
 import ssl
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -61,6 +62,8 @@ log = structlog.get_logger(__name__)
 
 SCHEMAS = (apps.SCHEMA, calls.SCHEMA, outbox.SCHEMA, voiceprints.SCHEMA, quality.SCHEMA)
 MAX_RECORDING_S = 6 * 3600
+APPS_REFRESH_S = 30.0
+"""How often a running server looks for apps that `earshot app create` has added."""
 
 
 class StartFailed(Exception):
@@ -162,6 +165,7 @@ class EarshotServer:
         )
         await self._recover()
         self._dispatcher.start()
+        self._refreshing = asyncio.create_task(self._refresh_apps(), name="apps-refresh")
         door = HttpDoor(self.calls, records, recordings.path, self._credentials, self.metrics, self._not_ready)
         await self._listen([*door.routes(), *voiceprint_routes, *quality_routes])
         return self.addresses
@@ -239,6 +243,14 @@ class EarshotServer:
             f"http{secure}://{in_url(http_host)}:{http_port}", f"ws{secure}://{in_url(ws_host)}:{ws_port}/v1/calls"
         )
 
+    async def _refresh_apps(self) -> None:
+        while True:
+            await asyncio.sleep(APPS_REFRESH_S)
+            try:
+                await self.apps.refresh()
+            except sqlite3.Error as fault:
+                log.warning("apps_not_refreshed", fault=str(fault))
+
     def _public_url(self) -> str:
         return self.settings.public_url or self.addresses.http
 
@@ -264,8 +276,9 @@ class EarshotServer:
         await self._ws.wait_closed()
         await self._http.cleanup()
         await self._dispatcher.stop()
-        self._worker.cancel()
-        await asyncio.gather(self._worker, return_exceptions=True)
+        for task in (self._worker, self._refreshing):
+            task.cancel()
+        await asyncio.gather(self._worker, self._refreshing, return_exceptions=True)
         await self._voices.close()
         await self._http_client.close()
         await self.engines.stop()
