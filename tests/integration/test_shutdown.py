@@ -117,7 +117,8 @@ async def test_a_call_that_waits_for_its_verdict_when_the_server_stops_gets_it_a
                 await until(client, Ack, lambda ack: ack.samples == SAMPLES)
 
                 async def sealed() -> bool:
-                    return (await app.get(f"/v1/calls/{client.call_id}/recording"))[0] == 200
+                    status, _ = await app.get(f"/v1/calls/{client.call_id}/recording")
+                    return status == 200
 
                 await eventually(sealed)
                 server.signal(signal.SIGTERM)
