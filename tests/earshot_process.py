@@ -24,7 +24,14 @@ HUMMED = "tests.integration.hummed_server"
 class EarshotProcess:
     """`earshot serve` on free loopback ports. As a context manager it is gone at the end, whatever happens."""
 
-    def __init__(self, data: Path, environment: Mapping[str, str] | None = None, *, module: str = REAL) -> None:
+    def __init__(
+        self,
+        data: Path,
+        environment: Mapping[str, str] | None = None,
+        *,
+        module: str = REAL,
+        http: str = "127.0.0.1:0",
+    ) -> None:
         """Start it; `environment` holds its `EARSHOT_*` variables. Nothing of ours but the models is inherited."""
         self.data = data
         self._log_path = data.with_name(data.name + ".log")
@@ -34,7 +41,7 @@ class EarshotProcess:
             self.process = subprocess.Popen(
                 [
                     *(sys.executable, "-m", module, "serve", "--data", str(data)),
-                    *("--http", "127.0.0.1:0", "--ws", "127.0.0.1:0"),
+                    *("--http", http, "--ws", "127.0.0.1:0"),
                 ],
                 env={**inherited, **models, "PYTHONUNBUFFERED": "1", **(environment or {})},
                 stdin=subprocess.DEVNULL,

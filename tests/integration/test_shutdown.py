@@ -5,6 +5,7 @@ import io
 import signal
 import wave
 from collections.abc import Awaitable, Callable
+from contextlib import AbstractAsyncContextManager
 from pathlib import Path
 from typing import Any
 
@@ -27,7 +28,7 @@ def server_on(data: Path) -> EarshotProcess:
     return EarshotProcess(data, ENVIRONMENT, module=HUMMED)
 
 
-def client_of(server: EarshotProcess) -> Any:
+def client_of(server: EarshotProcess) -> AbstractAsyncContextManager[Account]:
     return account(server.http, server.ws, "demo", "secret")
 
 
