@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ipaddress
 import os
+import re
 import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -14,12 +15,21 @@ import msgspec
 from msgspec import Meta, Struct
 from platformdirs import user_cache_path
 
+from gateway.call.channel import AnalysisSettings
+from gateway.call.segmenter import SegmenterSettings
+from gateway.call.speaker import SpeakerSettings
+
 PREFIX = "EARSHOT_"
+SECRET = frozenset({"apps", "voiceprint_app", "quality_app"})
+"""Settings that hold secrets: no message shows their values."""
 Milliseconds = Annotated[int, Meta(ge=0)]
-Seconds = Annotated[float, Meta(ge=0)]
+Seconds = Annotated[float, Meta(ge=0, le=31_536_000)]
 Score = Annotated[float, Meta(ge=0, le=100)]
 Share = Annotated[float, Meta(ge=0, le=1)]
 Count = Annotated[int, Meta(ge=0)]
+
+# The core of a call knows its own best values; here they only get names.
+_SEGMENTER, _ANALYSIS, _SPEAKER = SegmenterSettings(), AnalysisSettings(), SpeakerSettings()
 
 
 class Settings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -66,21 +76,21 @@ class Settings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     vad: Literal["webrtc+silero", "webrtc", "silero"] = "webrtc+silero"
     vad_aggressiveness: Annotated[int, Meta(ge=0, le=3)] = 2
     """Mode of the webrtcvad gate: higher lets less through."""
-    segment_open_ms: Milliseconds = 200
-    segment_close_ms: Milliseconds = 600
-    segment_lead_ms: Milliseconds = 300
-    segment_split_ms: Milliseconds = 20_000
+    segment_open_ms: Milliseconds = _SEGMENTER.open_ms
+    segment_close_ms: Milliseconds = _SEGMENTER.close_ms
+    segment_lead_ms: Milliseconds = _SEGMENTER.lead_ms
+    segment_split_ms: Milliseconds = _SEGMENTER.split_ms
 
     # --- speakers ---
-    identify_after_ms: Milliseconds = 3000
+    identify_after_ms: Milliseconds = _ANALYSIS.identify_after_ms
     """Net speech that is first identified."""
-    identify_every_ms: Milliseconds = 5000
+    identify_every_ms: Milliseconds = _ANALYSIS.identify_every_ms
     """Net speech between identifications of one long segment."""
-    speaker_score: Score = 55.0
+    speaker_score: Score = _SPEAKER.known_score
     """A voice is known from this score (100 x cosine) ..."""
-    speaker_score_8k: Score = 58.0
+    speaker_score_8k: Score = _SPEAKER.known_score_8k
     """... and on 8 kHz lines from this."""
-    speaker_margin: Score = 5.0
+    speaker_margin: Score = _SPEAKER.margin
     """A known voice beats the second by this."""
     voiceprint_url: str = ""
     """Base URL of a voiceprint service; empty: our own."""
@@ -91,7 +101,7 @@ class Settings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     recognizer: Literal["whisper-base", "whisper-tiny.en"] = "whisper-base"
     recognizer_processes: Count = 0
     """Engine processes for recognition; 0: one less than the processors."""
-    partial_hop_ms: Milliseconds = 700
+    partial_hop_ms: Milliseconds = _ANALYSIS.partial_hop_ms
     """An open segment's text is renewed this often while capacity allows; 0: final texts only."""
     rule_scope: Literal["recording", "sentence"] = "recording"
     pinyin: bool = True
@@ -125,7 +135,7 @@ class Settings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
 def parse_address(name: str, address: str) -> tuple[str, int]:
     """Host and port of "host:port" or "[v6]:port". Raises ValueError naming the setting."""
     host, colon, port = address.rpartition(":")
-    if not colon or not port.isdigit() or int(port) > 65535:
+    if not colon or not (port.isascii() and port.isdigit()) or int(port) > 65535:
         raise ValueError(f"{name} is {address!r}; expected host:port, such as 127.0.0.1:8080")
     return host.strip("[]"), int(port)
 
@@ -191,7 +201,9 @@ def load(
     try:
         settings = msgspec.convert(values, Settings, strict=False)
     except (msgspec.ValidationError, ValueError) as error:
-        raise SettingsError(f"bad settings: {error}") from error
+        # What settings ask of one another: name where those came from that the text speaks of.
+        concerned = [f"{key} from {sources[key]}" for key in sources if re.search(rf"\b{key}\b", str(error))]
+        raise SettingsError(f"bad settings: {error} ({', '.join(concerned)})") from error
     return LoadedSettings(settings, sources)
 
 
@@ -204,7 +216,8 @@ def _merge(new: Mapping[str, Any], source: str, values: dict[str, Any], sources:
             # One field at a time, so that an error can name its source.
             values[key] = msgspec.convert(value, kind, strict=False)
         except msgspec.ValidationError as error:
-            raise SettingsError(f"{source}: {key}: {error} (given {value!r})") from error
+            given = "a value that is kept secret" if key in SECRET else repr(value)
+            raise SettingsError(f"{source}: {key}: {error} (given {given})") from error
         sources[key] = source
 
 

@@ -59,9 +59,9 @@ def decode_client(text: str | bytes) -> ClientMessage:
 def _explain(text: str | bytes, error: msgspec.ValidationError) -> ProtocolError:
     try:
         tag = _tag.decode(text).get("type")
-    except msgspec.DecodeError:
+    except (msgspec.DecodeError, RecursionError, UnicodeError):
         return ProtocolError("bad_json", "a text frame must hold one JSON object")
-    if ("Invalid value" in str(error) and str(error).endswith("$.type`")) or tag is None:
+    if tag is None or str(error).endswith("`$.type`"):
         given = "no `type`" if tag is None else f"`type` {bytes(tag)[:80].decode('utf-8', 'replace')}"
         return ProtocolError("unknown_type", f"{given}; expected one of {', '.join(CLIENT_TYPES)}")
     return ProtocolError("bad_message", str(error))

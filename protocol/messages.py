@@ -15,7 +15,7 @@ from protocol.audio import Encoding
 
 Language = Literal["zh", "en", "auto"]
 ShortText = Annotated[str, Meta(max_length=256)]
-CallId = Annotated[str, Meta(min_length=1, max_length=64, pattern="^[A-Za-z0-9_-]+$")]
+CallId = Annotated[str, Meta(min_length=1, max_length=64, pattern=r"^[A-Za-z0-9_-]+(?!\n)$")]
 RetryAfterMs = Annotated[int, Meta(ge=0)]
 Score = Annotated[float, Meta(description="100 x cosine, as the voiceprint API gives it")]
 
@@ -89,7 +89,7 @@ class ClientTranscript(_Client, frozen=True, kw_only=True, tag="transcript"):
 class Dtmf(_Client, frozen=True, kw_only=True, tag="dtmf"):
     """A key pressed on the phone; stored with its `at_ms`."""
 
-    digit: Annotated[str, Meta(pattern="^[0-9A-D*#]$")]
+    digit: Annotated[str, Meta(pattern=r"^[0-9A-D*#](?!\n)$")]
     """One key: a digit, `A` to `D`, `*` or `#`."""
 
 

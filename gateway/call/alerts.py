@@ -10,11 +10,14 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
+from msgspec.structs import replace
+
 from gateway.call.text import Text
 from protocol.messages import Alert, AlertStatus, AlertUpdate, Evidence, Missed
 from protocol.rules.evaluator import CallEvaluator, Verdict
 from protocol.rules.hearing import Evidence as Heard
 from protocol.rules.matcher import RuleSet
+from protocol.rules.text import fold
 
 REFRACTORY_MS = 3000
 """The same keyword of the same segment within this time is the same evidence: a later decode moved it."""
@@ -49,30 +52,39 @@ class AlertLedger:
             rules, wanted, scope, pinyin=pinyin
         )
         self._evaluator = self._evaluator_for(categories)
+        by_sound = pinyin or rules.has_pinyin_rules
+        self._keywords_in: Callable[[str], set[str]] = lambda text: {
+            fold(hit.keyword).text for hit in rules.find(text, pinyin=by_sound)
+        }
         self._texts: dict[str, tuple[int, Text]] = {}
         self._settled: dict[str, str] = {}
+        self._growing: dict[str, list[str]] = {}
         self._standing: dict[tuple[str, str], LiveAlert] = {}
         self._all: list[LiveAlert] = []
 
     def partial(self, segment_id: str, channel: int, text: Text, settled: str) -> list[Alert | AlertUpdate]:
         """Take an open segment's text so far, of which `settled` may be matched."""
         self._texts[segment_id] = channel, text
+        self._growing.setdefault(segment_id, []).append(settled)
         return self._apply(self._evaluator.partial(segment_id, settled), segment_id)
 
     def final(self, segment_id: str, channel: int, text: Text) -> list[Alert | AlertUpdate]:
         """Take a segment's final text."""
         self._texts[segment_id] = channel, text
         self._settled[segment_id] = text.text
+        self._growing.pop(segment_id, None)
         return self._apply(self._evaluator.final(segment_id, text.text), segment_id)
 
     def judge_only(self, categories: Sequence[str]) -> list[Alert | AlertUpdate]:
         """Judge these categories from here on, over all that was said; alerts already sent stay."""
-        self._evaluator = self._evaluator_for(categories)
-        return [
-            message
-            for segment_id, text in self._settled.items()
-            for message in self._apply(self._evaluator.final(segment_id, text), segment_id)
-        ]
+        evaluator = self._evaluator = self._evaluator_for(categories)
+        # What it would have said on the way was said, or undone by what followed: only where it stands now counts.
+        for segment_id, text in self._settled.items():
+            evaluator.final(segment_id, text)
+        for segment_id, texts in self._growing.items():
+            for text in texts:
+                evaluator.partial(segment_id, text)
+        return self._apply((replace(one, added=one.hits) for one in evaluator.verdicts()), "")
 
     def close(self) -> list[Alert | AlertUpdate]:
         """The call is over: negations settle."""
@@ -138,7 +150,10 @@ class AlertLedger:
         return [AlertUpdate(alert_id=alert.alert_id, status=status, reason=reason, evidence=added)]
 
     def _retract(self, alert: LiveAlert, segment_id: str) -> AlertUpdate:
-        unheard = alert.partial and any(evidence.segment_id == segment_id for evidence in alert.evidence)
+        kept = self._keywords_in(self._settled.get(segment_id, ""))
+        unheard = alert.partial and any(
+            evidence.segment_id == segment_id and fold(evidence.keyword).text not in kept for evidence in alert.evidence
+        )
         del self._standing[alert.category, alert.rule]
         alert.status = "retracted"
         reason = "not_in_final_text" if unheard else "forbidden_keyword"

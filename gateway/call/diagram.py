@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from gateway.call.machine import TRANSITIONS, State
+from gateway.call.states import TRANSITIONS, State
 
 BY_ITSELF = {
     State.SETTLING: {State.JUDGING: "all is said", State.ENDED: "all is said, the verdict is in"},

@@ -103,6 +103,8 @@ class CallDocument:
         if alert is not None:
             alert["status"], alert["reason"] = message.status, message.reason
             alert["evidence"] += msgspec.to_builtins(message.evidence)
+            added = (evidence.keyword for evidence in message.evidence)
+            alert["keywords"] = list(dict.fromkeys([*alert["keywords"], *added]))
 
     def _qc(self) -> dict[str, Any]:
         if self.content["qc"] is None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 import numpy as np
 
 from gateway.call.events import AudioArrived, AudioLost
@@ -10,6 +12,8 @@ from protocol.errors import ProtocolError
 
 MAX_HOLE_S = 120
 """A hole longer than this is no loss on the way but a client that lost count."""
+MAX_PAUSE_S = 600
+"""What a client that sends nothing while paused may leave out."""
 MAX_LEAD_S = 2
 """A channel that lags this far behind the other is given up for that stretch."""
 
@@ -21,11 +25,16 @@ class Intake:
         self._rate_hz = rate_hz
         self._planes = [bytearray() for _ in range(channels)]
         self._emitted = first_sample
+        self._cause: Literal["network", "pause"] = "network"
 
     @property
     def next_sample(self) -> int:
         """The first instant that is not whole on every channel yet."""
         return self._emitted
+
+    def paused(self) -> None:
+        """The client may leave out what follows: a hole before the next frame is no loss."""
+        self._cause = "pause"
 
     def push(self, frame: AudioFrame) -> list[AudioArrived | AudioLost]:
         """Take one frame. Raises ProtocolError (`bad_audio`) when its index cannot be true; nothing changes then."""
@@ -33,30 +42,43 @@ class Intake:
         if everything and len(self._planes) > 1:
             interleaved = np.frombuffer(frame.pcm, dtype="<i2").reshape(-1, len(self._planes))
             if frame.first_sample in (None, self._emitted) and not any(self._planes):
+                self._cause = "network"
                 return self._emit(frame.pcm)
             arrived = {index: interleaved[:, index].tobytes() for index in range(len(self._planes))}
         else:
             arrived = {0 if everything else frame.channel: frame.pcm}
+        for channel in arrived:
+            self._refuse_wild(channel, frame.first_sample)
+        cause, self._cause = self._cause, "network"
         events: list[AudioArrived | AudioLost] = []
         for channel, pcm in arrived.items():
-            events += self._place(channel, pcm, frame.first_sample)
+            events += self._place(channel, pcm, frame.first_sample, cause)
         events += self._give_up_laggards()
         whole = min(len(plane) for plane in self._planes)
         return events + self._emit(self._take(whole)) if whole else events
 
-    def _place(self, channel: int, pcm: bytes, first_sample: int | None) -> list[AudioArrived | AudioLost]:
-        plane = self._planes[channel]
-        expected = self._emitted + len(plane) // 2
-        if first_sample is None:
-            first_sample = expected
-        if first_sample - expected > MAX_HOLE_S * self._rate_hz:
+    def _expected(self, channel: int) -> int:
+        return self._emitted + len(self._planes[channel]) // 2
+
+    def _refuse_wild(self, channel: int, first_sample: int | None) -> None:
+        expected = self._expected(channel)
+        most_s = MAX_HOLE_S if self._cause == "network" else MAX_PAUSE_S
+        if first_sample is not None and first_sample - expected > most_s * self._rate_hz:
             raise ProtocolError(
                 "bad_audio",
-                f"first sample index {first_sample}, where {expected} comes next: over {MAX_HOLE_S} s missing",
+                f"first sample index {first_sample}, where {expected} comes next: over {most_s} s missing",
             )
+
+    def _place(
+        self, channel: int, pcm: bytes, first_sample: int | None, cause: Literal["network", "pause"]
+    ) -> list[AudioArrived | AudioLost]:
+        plane = self._planes[channel]
+        expected = self._expected(channel)
+        if first_sample is None:
+            first_sample = expected
         lost: list[AudioArrived | AudioLost] = []
         if first_sample > expected:
-            lost.append(AudioLost(channel, expected, first_sample, "network"))
+            lost.append(AudioLost(channel, expected, first_sample, cause))
             plane += bytes(2 * (first_sample - expected))
         plane += pcm[2 * max(0, expected - first_sample) :]
         return lost

@@ -1,14 +1,13 @@
 """The core of one call: events in, effects out. It never waits, never logs, never looks at a clock.
 
-Its states and what may happen in each are one table, `TRANSITIONS`. Time is the number of samples received; every
-message is numbered here. `docs/protocol.md` draws the states from the same table.
+What may happen in which state is the table in `states`. Time is the number of samples received; every message is
+numbered here.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import replace
-from enum import Enum
 from typing import Literal
 
 import msgspec
@@ -39,6 +38,7 @@ from gateway.call.events import (
 )
 from gateway.call.labels import Labels
 from gateway.call.settings import CallSettings, CallTerms
+from gateway.call.states import TRANSITIONS, IllegalEvent, State
 from gateway.call.text import Text
 from gateway.call.transcripts import Transcripts, nothing_heard
 from protocol import messages
@@ -47,54 +47,6 @@ from protocol.rules.matcher import RuleSet
 
 ROOM_MS = 10_000
 """Audio that may wait for the disk and for the VAD's model together, before the client has to."""
-
-
-class State(Enum):
-    NEW = "new"
-    LIVE = "live"
-    PAUSED = "paused"
-    SETTLING = "settling"
-    """Hung up; the words and speakers of the last seconds are still being found."""
-    JUDGING = "judging"
-    """Voice QC has the recording."""
-    ENDED = "ended"
-
-
-N, L, P, S, J, E = State
-_ANSWERS: dict[type[Event], tuple[State, ...]] = {
-    # Engines answer late, and storing goes on: legal everywhere; after SETTLING they change nothing any more.
-    AudioStored: (L, P, S, J, E),
-    SpeechConfirmed: (L, P, S, J, E),
-    Identified: (L, P, S, J, E),
-    Transcribed: (L, P, S, J, E),
-    Warned: (L, P, S, J, E),
-}
-TRANSITIONS: dict[type[Event], dict[State, State]] = {
-    **{event: {state: state for state in states} for event, states in _ANSWERS.items()},
-    Accepted: {N: L},
-    AudioArrived: {L: L, P: P},
-    AudioLost: {L: L, P: P},
-    ClientSpoke: {L: L},
-    Updated: {L: L, P: P},
-    Paused: {L: P},
-    Continued: {P: L},
-    HungUp: {N: S, L: S, P: S, S: S, J: J, E: E},
-    SettlingExpired: {S: S, J: J, E: E},
-    QcProgressed: {S: S, J: J, E: E},
-    QcJudged: {S: S, J: E, E: E},
-    QcWaitExpired: {S: S, J: E, E: E},
-}
-"""event -> {state before: state after}. SETTLING becomes JUDGING by itself with the last answer it waits for, and
-ENDED at once if the verdict, or the end of the client's patience, came before that."""
-
-
-class IllegalEvent(Exception):
-    """The call's state does not allow this event; nothing changed."""
-
-    def __init__(self, event: Event, state: State) -> None:
-        self.event_name = type(event).__name__
-        self.state = state
-        super().__init__(f"{self.event_name} cannot happen while the call is {state.value}")
 
 
 class Call:
@@ -143,7 +95,7 @@ class Call:
             self._send_all(self._alerts.close())
             self.state = State.ENDED if self._verdict or self._wait_over else State.JUDGING
         if self.state is State.ENDED and before is not State.ENDED:
-            self._end()
+            self._end(judged=before is not State.NEW)
         return self._effects
 
     def _handle(self, event: Event, before: State) -> None:
@@ -185,7 +137,8 @@ class Call:
             case HungUp(reason):
                 self._hang_up(reason, before)
             case SettlingExpired():
-                self._give_up_settling()
+                if before is State.SETTLING:
+                    self._give_up_settling()
             case QcProgressed():
                 self._progress(event)
             case QcJudged():
@@ -315,8 +268,9 @@ class Call:
     def _hang_up(self, reason: str, before: State) -> None:
         if before is State.PAUSED:
             self._declare_pause()
-        if before in (State.LIVE, State.PAUSED):
+        if before in (State.NEW, State.LIVE, State.PAUSED):
             self._hangup_reason = reason
+        if before in (State.LIVE, State.PAUSED):
             self._effects.append(UploadRecording(self._terms.categories, self._terms.language))
 
     def _progress(self, event: QcProgressed) -> None:
@@ -340,13 +294,15 @@ class Call:
             self._said(wanted.utterance, nothing_heard(wanted.utterance), final=True, settled_ms=0)
         self._send(messages.Warning(code="analysis_incomplete", message="The last words were not transcribed in time."))
 
-    def _end(self) -> None:
+    def _end(self, *, judged: bool) -> None:
         verdict = self._verdict
         if verdict is not None:
             updates, missed = self._alerts.reconcile(None if verdict.failure else verdict.result)
             self._send_all(updates)
             self._send(messages.QcResult(session_id=verdict.session_id, result=verdict.result, missed=missed))
-        reason = "qc_pending" if verdict is None else "qc_failed" if verdict.failure else self._hangup_reason
+        reason = self._hangup_reason
+        if judged and (verdict is None or verdict.failure):
+            reason = "qc_pending" if verdict is None else "qc_failed"
         duration_ms = self._terms.audio.samples_to_ms(self.samples)
         self._send(messages.Ended(samples=self.samples, duration_ms=duration_ms, reason=reason))
         self._effects.append(EndCall())

@@ -123,6 +123,6 @@ class Segmenter:
         first = max(self._begin + 1, index + 1 - self._settings.split_search_ms // FRAME_MS)
         cut = min(range(first, index + 1), key=lambda frame: (self._loudness(frame), -frame))
         self._begin = self._last_end = cut
-        # Some speech before `index` belongs to the new segment; the cut itself may be the last of it.
-        self._spoken = [at for at in self._spoken if at >= cut] or [index]
+        # Speech from the cut on belongs to the new segment: at least `index`, which is speech.
+        self._spoken = [at for at in self._spoken if at >= cut]
         return [Closed(cut, split=True), Opened(cut), *(Spoke(at) for at in self._spoken)]

@@ -59,8 +59,10 @@ class RollingLabel:
         self.label = Label()
 
     def update(self, segment_id: str, net_speech_ms: int, candidates: tuple[Hit, ...]) -> Label:
-        """Take one identification (a later one of the same segment replaces the earlier); return the new label."""
+        """Take one identification; of one segment, that of the most speech counts. Return the new label."""
         if self._evidence and self._evidence[-1].segment_id == segment_id:
+            if self._evidence[-1].net_speech_ms > net_speech_ms:
+                return self.label  # answers may overtake one another
             self._evidence.pop()
         self._evidence.append(_Evidence(segment_id, net_speech_ms, {hit.name: hit.score for hit in candidates}))
         pooled = self._pooled()

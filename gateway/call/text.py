@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import takewhile
 
 from gateway.call.events import HeardWord
 
@@ -37,8 +38,8 @@ class Text:
         return touched[0].begin_ms, touched[-1].end_ms
 
     def settled(self, until_ms: int) -> str:
-        """The text of the words that ended by `until_ms`: what a keyword in a partial may be matched on."""
-        return "".join(word.text for word in self.words if word.end_ms <= until_ms).strip()
+        """The text up to the first word that had not ended by `until_ms`: what a keyword in a partial may count in."""
+        return "".join(word.text for word in takewhile(lambda word: word.end_ms <= until_ms, self.words)).strip()
 
 
 def on_media_clock(words: tuple[HeardWord, ...], offset_ms: int) -> tuple[HeardWord, ...]:

@@ -67,12 +67,12 @@ class ChannelVad:
         """Whether the next frame has to wait for an answer that is due."""
         if not self._blocks or self._blocks[0].answered:
             return False
-        return (self._received + 1) * FRAME_MS > self._blocks[0].end_ms + self._settings.confirm_delay_ms
+        return (self._received + 1) * FRAME_MS >= self._blocks[0].end_ms + self._settings.confirm_delay_ms
 
     def push(self, frame: bytes) -> BlockAsked | None:
         """Take the next frame (never while `blocked`); returns a question when a block became complete."""
         mode = self._settings.mode
-        self._gated.append(mode == "silero" or self._gate.is_speech(frame))
+        self._gated.append(self._gate.is_speech(frame))
         self._received += 1
         if mode == "webrtc" or self._received * FRAME_MS < self._block_end_ms:
             return None
@@ -102,7 +102,10 @@ class ChannelVad:
         return self._take(self._received * FRAME_MS - self._settings.confirm_delay_ms)
 
     def flush(self) -> list[bool]:
-        """Decide on all that is left: the audio is over, nothing is `waiting`. The gate decides a broken last block."""
+        """Decide on all that is left: the audio is over, nothing is `waiting`.
+
+        The gate decides a broken last block.
+        """
         left = self._take(self._received * FRAME_MS + BLOCK_MS)
         left += self._gated
         self._gated.clear()
@@ -141,7 +144,7 @@ class ChannelVad:
         end_ms, self._block_end_ms = self._block_end_ms, self._block_end_ms + BLOCK_MS
         # Frames straddle block ends; one that passed the gate asks for both blocks it touches.
         first = max(0, len(self._gated) - (BLOCK_MS + FRAME_MS - 1) // FRAME_MS - 1)
-        asked = any(list(self._gated)[first:])
+        asked = self._settings.mode == "silero" or any(list(self._gated)[first:])
         if not asked:
             self._previous_asked = False
             self._blocks.append(_Block(-1, end_ms, asked=False, answered=True))

@@ -6,8 +6,9 @@ from pathlib import Path
 
 import click
 from rich.console import Console
-from rich.progress import BarColumn, DownloadColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
+from rich.progress import BarColumn, DownloadColumn, Progress, Task, TaskID, TextColumn, TimeRemainingColumn
 from rich.table import Table
+from rich.text import Text
 
 from gateway.commands.options import config_option, settings_of
 from gateway.engines.manifest import DEFAULTS, MANIFEST
@@ -49,6 +50,13 @@ def list_command(config: Path | None) -> None:
     Console().print(table)
 
 
+class _Size(DownloadColumn):
+    """How much has come, for steps that count bytes."""
+
+    def render(self, task: Task) -> Text:
+        return super().render(task) if task.fields["counted"] else Text("")
+
+
 class _Bars:
     """A bar for each step of a pull, on standard error."""
 
@@ -74,7 +82,7 @@ class _Bars:
         self._console.print(f"{model}: here already")
 
     def begun(self, step: str, total_bytes: int | None) -> None:
-        self._tasks[step] = self._progress.add_task(step, total=total_bytes)
+        self._tasks[step] = self._progress.add_task(step, total=total_bytes, counted=(total_bytes or 0) > 1)
 
     def advanced(self, step: str, done_bytes: int) -> None:
         self._progress.update(self._tasks[step], completed=done_bytes)

@@ -9,7 +9,7 @@ from websockets.asyncio.server import ServerConnection
 
 from gateway.call.events import ClientSpoke, Continued, Paused, Updated
 from gateway.call.intake import Intake
-from gateway.call.machine import IllegalEvent
+from gateway.call.states import IllegalEvent
 from gateway.doors.outgoing import Outgoing
 from gateway.session.session import CallSession
 from protocol import messages
@@ -90,6 +90,11 @@ class Conversation:
         session = self._session
         match message:
             case messages.Update():
+                if message.roles is not None and len(message.roles) != self._audio.channels:
+                    count = self._audio.channels
+                    raise ProtocolError(
+                        "bad_message", f"{len(message.roles)} roles for {count} channels - at `$.roles`"
+                    )
                 session.receive(
                     Updated(
                         message.language,
@@ -100,6 +105,7 @@ class Conversation:
                 )
             case messages.Pause():
                 session.receive(Paused())
+                self._intake.paused()
             case messages.Continue():
                 session.receive(Continued())
                 self._last_audio_s = asyncio.get_running_loop().time()

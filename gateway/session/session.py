@@ -14,8 +14,9 @@ import structlog
 from gateway.call.document import CallDocument
 from gateway.call.effects import ConfirmSpeech, Effect, EndCall, Identify, Send, StoreAudio, Transcribe, UploadRecording
 from gateway.call.events import AudioStored, Event, HungUp, QcWaitExpired, SettlingExpired, Warned
-from gateway.call.machine import Call, State
+from gateway.call.machine import Call
 from gateway.call.settings import CallTerms
+from gateway.call.states import State
 from gateway.ports import CallRecord, CallState, CallStore, Clock, Journal, QualityTask, TaskQueue
 from gateway.session.engines import CallEngines
 from gateway.session.record import MessageRecord

@@ -52,6 +52,12 @@ def confirmed(effect: ConfirmSpeech) -> SpeechConfirmed:
     return SpeechConfirmed(effect.channel, effect.ordinal, probabilities)
 
 
+def quiet(ms: int, seed: int = 1) -> bytes:
+    """Noise that no gate lets through."""
+    generator = np.random.default_rng(seed)
+    return generator.integers(-100, 100, ms * RATE_HZ // 1000, dtype=np.int16).tobytes()
+
+
 def make_call(rules: RuleSet | None = None, settings: CallSettings | None = None, **start: object) -> Call:
     terms = CallTerms.of("c1", Start(rate=8000, **start))  # type: ignore[arg-type]
     assert terms.audio == AudioFormat("pcm_s16le", RATE_HZ, terms.audio.channels)

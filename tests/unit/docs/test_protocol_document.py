@@ -8,7 +8,7 @@ import pytest
 
 from docs import generate
 from gateway.call.diagram import BY_ITSELF, mermaid, table
-from gateway.call.machine import TRANSITIONS, State
+from gateway.call.states import TRANSITIONS, State
 from gateway.settings import Settings
 from protocol.audio import AudioFormat
 from protocol.codec import MAX_MESSAGE_BYTES, decode_client, decode_framed, decode_server
@@ -85,4 +85,4 @@ def test_the_table_of_transitions_has_a_row_for_each_event_and_a_column_for_each
     assert [cell.strip() for cell in head.strip("|").split("|")] == ["event", *(state.value for state in State)]
     assert len(rows) == len(TRANSITIONS)
     hangup = next(row for row in rows if row.startswith("| HungUp |"))
-    assert hangup == "| HungUp | settling | settling | settling | settling | judging | ended |"
+    assert hangup == "| HungUp | ended | settling | settling | settling | judging | ended |"
