@@ -37,9 +37,9 @@ async def test_every_engine_process_may_die_once_and_the_call_is_judged_all_the_
         assert server.stop() == 0
 
     assert len(killed) >= 4
-    assert not log.of(Error)
+    assert not log.of(Error), server.log
     assert log.of(Ack)[-1].samples == log.one(Ended).samples
-    assert log.one(Ended).reason == "hangup"
+    assert log.one(Ended).reason == "hangup", server.log
     after = [
         one for one in log.of(Transcript) if one.final and one.text and one.begin_ms > script.turns[2].begin_ms - 500
     ]
