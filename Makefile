@@ -33,6 +33,9 @@ check: $(VENV)/.installed ## formatting, lint, types, and the layers of the desi
 test: setup check ## everything CI runs
 	$(BIN)/pytest
 
+bench: setup ## latency, accuracy and CPU of live calls played in real time (BENCH="--limit 1" for a quick look)
+	$(BIN)/python -m loadtest.bench $(BENCH)
+
 unit: $(VENV)/.installed ## the pure core and the adapters, in seconds
 	$(BIN)/pytest tests/unit tests/contract
 

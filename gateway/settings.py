@@ -102,7 +102,7 @@ class Settings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     recognizer_processes: Count = 0
     """Engine processes for recognition; 0: one less than the processors."""
     partial_hop_ms: Milliseconds = _ANALYSIS.partial_hop_ms
-    """An open segment's text is renewed this often while capacity allows; 0: final texts only."""
+    """An open segment's text is renewed this often while capacity allows; 0: only at pauses and at the end."""
     rule_scope: Literal["recording", "sentence"] = "recording"
     pinyin: bool = True
     """Match Chinese keywords on toneless pinyin too, in live text."""

@@ -25,7 +25,9 @@ class AnalysisSettings:
     partial_hop_ms: int = 700
     partial_window_ms: int = 8000
     pause_ms: int = 300
-    """A silence this long in an open segment brings a partial at once."""
+    """A silence this long in an open segment brings a partial at once ..."""
+    foreseen_ms: int = 12_000
+    """... and, in a segment no longer than this, one good enough to be the final text if nothing more is said."""
 
 
 @dataclass(slots=True)
@@ -62,22 +64,27 @@ class Ceased:
 
 @dataclass(frozen=True, slots=True)
 class VoiceGathered:
-    """Enough speech to ask whose it is."""
+    """Enough speech to ask whose it is; its last sample lies just before `end_ms` of the media clock."""
 
     utterance: Utterance
     pcm: bytes
     net_speech_ms: int
+    end_ms: int
 
 
 @dataclass(frozen=True, slots=True)
 class TextWanted:
-    """A stretch to transcribe; `settled_ms`: keywords that ended by then may count in a partial."""
+    """A stretch to transcribe; `settled_ms`: keywords that ended by then may count in a partial.
+
+    `foreseen`: a partial of the very stretch that the final will have if nothing more is said.
+    """
 
     utterance: Utterance
     kind: Literal["partial", "final"]
     pcm: bytes
     begin_ms: int
     settled_ms: int
+    foreseen: bool = False
 
 
 Happening = Asked | Began | Ceased | VoiceGathered | TextWanted
@@ -114,6 +121,7 @@ class Channel:
         self._partial_at_ms = 0
         self._partial_pending = False
         self._spoke_since_partial = False
+        self._foreseen_end_ms = 0
 
     # --- what comes in ---
 
@@ -185,6 +193,7 @@ class Channel:
             self._voice_ms = 0
         self._partial_at_ms = begin * FRAME_MS
         self._partial_pending = self._spoke_since_partial = False
+        self._foreseen_end_ms = 0
         return Began(self._open)
 
     def _hear(self, index: int) -> list[Happening]:
@@ -205,7 +214,7 @@ class Channel:
 
     def _gather(self, utterance: Utterance) -> VoiceGathered:
         utterance.identified_ms = self._voice_ms
-        return VoiceGathered(utterance, bytes(self._voice), self._voice_ms)
+        return VoiceGathered(utterance, bytes(self._voice), self._voice_ms, utterance.end_ms)
 
     def _close(self, closed: Closed) -> list[Happening]:
         utterance, self._open = self._open, None
@@ -221,16 +230,30 @@ class Channel:
 
     def _want_partial(self) -> list[Happening]:
         utterance, settings = self._open, self._analysis
-        if utterance is None or self._partial_pending or not self._spoke_since_partial:
+        if utterance is None:
             return []
         now_ms = self._history.end_sample // self._samples_per_ms
         pausing = self._segmenter.silence_frames * FRAME_MS >= settings.pause_ms
+        end_ms = self._segmenter.end_if_silent * FRAME_MS
+        if pausing and end_ms <= min(now_ms, utterance.begin_ms + settings.foreseen_ms):
+            return self._foresee(utterance, end_ms, now_ms)
+        if self._partial_pending or not self._spoke_since_partial:
+            return []
         if not pausing and now_ms - self._partial_at_ms < settings.partial_hop_ms:
             return []
         self._partial_at_ms, self._partial_pending, self._spoke_since_partial = now_ms, True, False
         begin_ms = max(utterance.begin_ms, now_ms - settings.partial_window_ms)
         settled_ms = now_ms if pausing else now_ms - 100
         return [TextWanted(utterance, "partial", self._pcm(begin_ms, now_ms), begin_ms, settled_ms)]
+
+    def _foresee(self, utterance: Utterance, end_ms: int, now_ms: int) -> list[Happening]:
+        """Once in a pause: the text of all that was said, whatever else is being transcribed."""
+        if self._foreseen_end_ms == end_ms:
+            return []
+        self._foreseen_end_ms = end_ms
+        self._partial_at_ms, self._partial_pending, self._spoke_since_partial = now_ms, True, False
+        pcm = self._pcm(utterance.begin_ms, end_ms)
+        return [TextWanted(utterance, "partial", pcm, utterance.begin_ms, now_ms, foreseen=True)]
 
     # --- the past ---
 

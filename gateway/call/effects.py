@@ -47,13 +47,18 @@ class Identify:
 
 @dataclass(frozen=True, slots=True)
 class Transcribe:
-    """Ask for the words of one stretch of a channel."""
+    """Ask for the words of one stretch of a channel.
+
+    `foreseen`: a partial over the stretch that the segment's final will have if nothing more is said: its answer may
+    then serve as the final's.
+    """
 
     segment_id: str
     ordinal: int
     pcm: bytes
     language: Language
     kind: Literal["partial", "final"]
+    foreseen: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -183,12 +183,13 @@ class Call:
                 if not utterance.identified_ms:
                     closed.append(self._numbered(self._labels.at_close(utterance, self._terms)))
                 return [*closed]
-            case VoiceGathered(utterance, pcm, net_speech_ms):
+            case VoiceGathered(utterance, pcm, net_speech_ms, _):
                 return [Identify(happened.channel, self._labels.ask(utterance, net_speech_ms), pcm)]
             case TextWanted() as wanted:
                 ordinal = self._transcripts.ask(wanted)
                 segment_id = wanted.utterance.segment_id
-                return [Transcribe(segment_id, ordinal, wanted.pcm, self._terms.language, wanted.kind)]
+                language = self._terms.language
+                return [Transcribe(segment_id, ordinal, wanted.pcm, language, wanted.kind, wanted.foreseen)]
 
     def _segment(self, utterance: Utterance, state: Literal["opened", "closed"]) -> messages.Segment:
         return messages.Segment(

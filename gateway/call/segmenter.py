@@ -77,6 +77,11 @@ class Segmenter:
         """Frames since the last speech of the open segment."""
         return self._next - 1 - self._last_speech
 
+    @property
+    def end_if_silent(self) -> int:
+        """Before which frame the open segment will end if nothing more is said; its close may still be to come."""
+        return self._last_speech + 1 + self._tail
+
     def step(self, speech: bool) -> list[Boundary]:
         """Take the decision on the next frame; return what it settles, in order."""
         index, self._next = self._next, self._next + 1

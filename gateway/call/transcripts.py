@@ -14,6 +14,7 @@ class Transcripts:
         self._ordinal = 0
         self._asked: dict[int, TextWanted] = {}
         self._texts: dict[str, Text] = {}
+        self._newest: dict[str, int] = {}
         self._finished: set[str] = set()
 
     @property
@@ -34,10 +35,14 @@ class Transcripts:
         segment_id = wanted.utterance.segment_id
         if segment_id in self._finished or (wanted.kind == "partial" and (event.superseded or event.failed)):
             return wanted, None
+        if event.ordinal < self._newest.get(segment_id, 0):
+            return wanted, None  # a later stretch was quicker
+        self._newest[segment_id] = event.ordinal
         text = self._text(wanted, event)
         if wanted.kind == "final":
             self._finished.add(segment_id)
             self._texts.pop(segment_id, None)
+            self._newest.pop(segment_id, None)
         else:
             self._texts[segment_id] = text
         return wanted, text

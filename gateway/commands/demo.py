@@ -9,7 +9,8 @@ import uvloop
 from rich.console import Console
 
 from gateway.demo.material import LANGUAGES
-from gateway.demo.run import DemoFailed, run_demo
+from gateway.demo.run import run_demo
+from gateway.terminal.serving import NotServing
 
 
 @click.command()
@@ -21,6 +22,6 @@ def demo(languages: tuple[str, ...]) -> None:
     """
     try:
         good = uvloop.run(run_demo(languages or LANGUAGES, Console()))
-    except DemoFailed as fault:
+    except NotServing as fault:
         raise click.ClickException(str(fault)) from fault
     sys.exit(0 if good else 1)

@@ -3,13 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-import os
 import secrets
-import sys
 import tempfile
 import time
-from collections.abc import AsyncIterator, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Final
 
@@ -21,7 +18,8 @@ from gateway.clients.voiceprint_http import VoiceprintHttp
 from gateway.demo.check import stages
 from gateway.demo.material import DemoCall, categories, demo_call
 from gateway.ports import StoredCategory
-from gateway.stores.serving import Serving, served_at
+from gateway.stores.serving import Serving
+from gateway.terminal.serving import served
 from gateway.terminal.softphone import Playback, read_audio
 from gateway.terminal.timeline import Timeline
 from protocol.audio import AudioFormat
@@ -30,63 +28,15 @@ from protocol.messages import ServerMessage, Start
 
 APP_ID = "demo"
 RATE_HZ: Final = 16000
-START_TIMEOUT_S = 120
-
-
-class DemoFailed(Exception):
-    """The demo could not even begin; the text says why."""
 
 
 async def run_demo(languages: Sequence[str], console: Console) -> bool:
     """Play the demo calls of `languages`, one after the other; True when every stage of each really happened."""
     secret = secrets.token_hex(16)
     with tempfile.TemporaryDirectory(prefix="earshot-demo-") as folder:
-        async with _server(Path(folder), secret, console) as serving:
+        async with served(Path(folder), f"{APP_ID}:{secret}", console) as serving:
             outcomes = [await _play(demo_call(language), serving, secret, console) for language in languages]
     return all(outcomes)
-
-
-@asynccontextmanager
-async def _server(folder: Path, secret: str, console: Console) -> AsyncIterator[Serving]:
-    """`earshot serve` on free loopback ports, with all it keeps in `folder`."""
-    began_s = time.monotonic()
-    log_path = folder / "server.log"
-    with log_path.open("wb") as output, console.status("starting the server and loading its engines"):
-        server = await asyncio.create_subprocess_exec(
-            *(sys.executable, "-m", "gateway.cli", "serve", "--data", str(folder / "data")),
-            *("--http", "127.0.0.1:0", "--ws", "127.0.0.1:0"),
-            env={**os.environ, "EARSHOT_APPS": f"{APP_ID}:{secret}"},
-            stdin=asyncio.subprocess.DEVNULL,
-            stdout=output,
-            stderr=output,
-        )
-        serving = await _listening(server, folder / "data")
-    if serving is None:
-        if server.returncode is None:
-            server.kill()
-        await server.wait()
-        raise DemoFailed(f"the server did not start:\n{log_path.read_text()[-2000:]}")
-    console.print(f"server ready after {time.monotonic() - began_s:.1f} s: {serving.http}, {serving.ws}")
-    try:
-        yield serving
-    finally:
-        server.terminate()
-        try:
-            async with asyncio.timeout(30):
-                await server.wait()
-        except TimeoutError:
-            server.kill()
-            await server.wait()
-
-
-async def _listening(server: asyncio.subprocess.Process, data: Path) -> Serving | None:
-    deadline_s = time.monotonic() + START_TIMEOUT_S
-    while server.returncode is None and time.monotonic() < deadline_s:
-        serving = served_at(data)
-        if serving is not None:
-            return serving
-        await asyncio.sleep(0.05)
-    return None
 
 
 async def _play(call: DemoCall, serving: Serving, secret: str, console: Console) -> bool:

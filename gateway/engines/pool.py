@@ -100,7 +100,7 @@ class Pool:
 
     async def start(self) -> None:
         """Start and load all processes at once. Raises what loading raised, or Unavailable; none is left then."""
-        starts = [EngineProcess.start(self._spec, LOAD_TIMEOUT_S) for _ in range(self._processes)]
+        starts = [EngineProcess.start(self._spec, LOAD_TIMEOUT_S, self.name) for _ in range(self._processes)]
         started = await asyncio.gather(*starts, return_exceptions=True)
         processes = [process for process in started if isinstance(process, EngineProcess)]
         failure = next((outcome for outcome in started if isinstance(outcome, BaseException)), None)
@@ -262,7 +262,7 @@ class Pool:
         backoff_s = FIRST_BACKOFF_S
         while True:
             try:
-                process = await EngineProcess.start(self._spec, LOAD_TIMEOUT_S)
+                process = await EngineProcess.start(self._spec, LOAD_TIMEOUT_S, self.name)
             except Exception as error:  # logged, and tried again
                 _log.error("engine_restart_failed", engine=self.name, error=str(error), retry_after_s=backoff_s)
                 if not self.ready:

@@ -29,14 +29,14 @@ class EngineProcess:
         self._child = child
 
     @classmethod
-    async def start(cls, spec: EngineSpec, timeout_s: float) -> EngineProcess:
-        """Start and wait until the engine is loaded.
+    async def start(cls, spec: EngineSpec, timeout_s: float, name: str = "") -> EngineProcess:
+        """Start and wait until the engine is loaded. `name` ends its command line, so that `ps` tells engines apart.
 
         Raises what the engine's constructor raised, ProcessDied, or TimeoutError; the child is gone then.
         """
         environment = os.environ | _ONE_THREAD | {"PYTHONPATH": os.pathsep.join(path for path in sys.path if path)}
         child = await asyncio.create_subprocess_exec(
-            *(sys.executable, "-P", "-m", "gateway.engines.worker"),
+            *(sys.executable, "-P", "-m", "gateway.engines.worker", name),
             stdin=asyncio.subprocess.PIPE,
             stdout=asyncio.subprocess.PIPE,
             env=environment,

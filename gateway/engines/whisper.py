@@ -18,7 +18,7 @@ import tokenizers
 from faster_whisper.feature_extractor import FeatureExtractor
 
 from gateway.engines.pcm import MODEL_RATE_HZ, Samples, model_samples
-from gateway.engines.word_times import group_tokens, place_words
+from gateway.engines.word_times import group_tokens, place_words, simplified
 from gateway.ports import Language, Rejected, Transcription
 
 Kind = Literal["partial", "final", "recording"]
@@ -95,7 +95,10 @@ class Whisper:
                 break
         if reason is not None:
             return Transcription("", spoken, (), reason)
-        words = place_words(group_tokens(tokens, self._tokenizer.decode), self._token_times_s(encoded, prompt, tokens))
+        spans = group_tokens(tokens, self._tokenizer.decode)
+        if spoken == "zh" and kind != "recording":  # voice QC shows the text as the model wrote it
+            spans = simplified(spans)
+        words = place_words(spans, self._token_times_s(encoded, prompt, tokens))
         return Transcription("".join(word.text for word in words).strip(), spoken, words)
 
     def _encode(self, samples: Samples, silence_s: float) -> _Encoded:

@@ -7,9 +7,13 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from statistics import median
 
+import opencc
+
 from gateway.ports import Word
 
 LEAST_FIRST_WORD_MS = 400
+
+_to_simplified = opencc.OpenCC("t2s")
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,6 +38,20 @@ def group_tokens(tokens: Sequence[int], decode: Callable[[list[int]], str]) -> l
         else:
             words.append(piece)
     return words
+
+
+def simplified(words: Sequence[TokenSpan]) -> list[TokenSpan]:
+    """The words in simplified Chinese: the model writes either script, as it pleases, sometimes both in a sentence."""
+    whole = "".join(word.text for word in words)
+    converted = _to_simplified.convert(whole)
+    if len(converted) != len(whole):
+        # Phrases decide between readings of a character (乾, 著); where one changes its length, convert words alone.
+        return [TokenSpan(_to_simplified.convert(word.text), word.begin, word.end) for word in words]
+    at, spans = 0, []
+    for word in words:
+        spans.append(TokenSpan(converted[at : at + len(word.text)], word.begin, word.end))
+        at += len(word.text)
+    return spans
 
 
 def place_words(words: Sequence[TokenSpan], times_s: Sequence[float]) -> tuple[Word, ...]:

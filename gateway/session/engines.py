@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Literal
 
 from gateway.call.effects import ConfirmSpeech, Identify, Transcribe
 from gateway.call.events import HeardWord, Hit, Identified, SpeechConfirmed, Transcribed
@@ -19,6 +20,7 @@ from gateway.ports import (
     VoiceprintApi,
 )
 from gateway.telemetry import Metrics
+from protocol.messages import Language
 
 CONFIRM_TIMEOUT_S = 1.0
 """A question whose answer holds the whole call up; after this the gate decides alone."""
@@ -46,8 +48,18 @@ class Voices:
     tag_id: str | None
 
 
+@dataclass(frozen=True, slots=True)
+class _Foreseen:
+    """A stretch that will be a segment's last, should nothing more be said. The answer is cancelled where none came."""
+
+    pcm: bytes
+    language: Language
+    answer: asyncio.Future[Transcription | None]
+
+
 class CallEngines:
-    """One call's side of the engines: keeps the state of each channel's confirmation, and nothing else."""
+    """One call's side of the engines: keeps the state of each channel's confirmation, and each open segment's text
+    that was made ahead of its close."""
 
     def __init__(
         self, engines: Engines, voices: Voices, call_id: str, rate_hz: int, clock: Clock, metrics: Metrics
@@ -59,6 +71,7 @@ class CallEngines:
         self._clock = clock
         self._metrics = metrics
         self._states: dict[int, bytes | None] = {}
+        self._foreseen: dict[str, _Foreseen] = {}
 
     async def confirm(self, effect: ConfirmSpeech) -> SpeechConfirmed:
         """The model's view of a block; a channel's blocks must be asked about one after the other."""
@@ -93,15 +106,16 @@ class CallEngines:
         return Identified(effect.channel, effect.ordinal, tuple(Hit(one.name, one.score) for one in found))
 
     async def transcribe(self, effect: Transcribe, on_lag: Callable[[int], None]) -> Transcribed:
-        """The words of a stretch. `on_lag` hears, in ms, how much later than wanted a final text came."""
+        """The words of a stretch. `on_lag` hears, in ms, how much later than wanted a final text came.
+
+        A final over the stretch that was foreseen takes the answer to that, here already or still to come.
+        """
         began_s = self._clock.monotonic()
         final = effect.kind == "final"
-        deadline_s = began_s + (FINAL_DEADLINE_S if final else PARTIAL_DEADLINE_S)
-        key = f"{self._call_id}/{effect.segment_id}"
-        request = TranscribeRequest(effect.pcm, self._rate_hz, effect.language, effect.kind, deadline_s, key)
+        deadline_s = began_s + (FINAL_DEADLINE_S if final or effect.foreseen else PARTIAL_DEADLINE_S)
         try:
             async with asyncio.timeout(TRANSCRIBE_TIMEOUT_S):
-                heard = await self._engines.recognizer.transcribe(request)
+                heard = await (self._finally_heard(effect, deadline_s) if final else self._heard(effect, deadline_s))
         except (PortError, TimeoutError) as fault:
             self._metrics.engine_failures.labels("recognizer").inc()
             return Transcribed(effect.segment_id, effect.ordinal, failed=f"recognizer: {fault!r}")
@@ -109,6 +123,34 @@ class CallEngines:
         if final:
             on_lag(max(0, round((self._clock.monotonic() - deadline_s) * 1000)))
         return _transcribed(effect, heard)
+
+    async def _heard(self, effect: Transcribe, deadline_s: float) -> Transcription | None:
+        if not effect.foreseen:
+            return await self._ask_recognizer(effect, effect.kind, deadline_s)
+        foreseen = _Foreseen(effect.pcm, effect.language, asyncio.get_running_loop().create_future())
+        self._foreseen[effect.segment_id] = foreseen
+        try:
+            heard = await self._ask_recognizer(effect, "final", deadline_s)
+            foreseen.answer.set_result(heard)
+        finally:
+            foreseen.answer.cancel()
+        return heard
+
+    async def _finally_heard(self, effect: Transcribe, deadline_s: float) -> Transcription | None:
+        foreseen = self._foreseen.pop(effect.segment_id, None)
+        if foreseen is not None and (foreseen.pcm, foreseen.language) == (effect.pcm, effect.language):
+            await asyncio.wait([foreseen.answer])
+            if not foreseen.answer.cancelled():
+                return foreseen.answer.result()
+        return await self._ask_recognizer(effect, "final", deadline_s)
+
+    async def _ask_recognizer(
+        self, effect: Transcribe, kind: Literal["partial", "final"], deadline_s: float
+    ) -> Transcription | None:
+        key = f"{self._call_id}/{effect.segment_id}"
+        return await self._engines.recognizer.transcribe(
+            TranscribeRequest(effect.pcm, self._rate_hz, effect.language, kind, deadline_s, key)
+        )
 
     def _observe(self, engine: str, began_s: float) -> None:
         self._metrics.engine_s.labels(engine).observe(self._clock.monotonic() - began_s)

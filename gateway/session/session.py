@@ -13,11 +13,12 @@ import structlog
 
 from gateway.call.document import CallDocument
 from gateway.call.effects import ConfirmSpeech, Effect, EndCall, Identify, Send, StoreAudio, Transcribe, UploadRecording
-from gateway.call.events import AudioStored, Event, HungUp, QcWaitExpired, SettlingExpired, Warned
+from gateway.call.events import Event, HungUp, QcWaitExpired, SettlingExpired, Warned
 from gateway.call.machine import Call
 from gateway.call.settings import CallTerms
 from gateway.call.states import State
 from gateway.ports import CallRecord, CallState, CallStore, Clock, Journal, QualityTask, TaskQueue
+from gateway.session.acks import Acknowledgement
 from gateway.session.engines import CallEngines
 from gateway.session.record import MessageRecord
 from gateway.telemetry import Metrics
@@ -28,7 +29,6 @@ log = structlog.get_logger(__name__)
 
 LAG_WARNED_MS = 2000
 """Final texts later than this are worth telling the client."""
-STORE_RETRY_S = 1.0
 JOURNAL_RETRY_S = 0.5
 WAIT_QC_MS = 180_000
 FAST_MS = 2000
@@ -99,14 +99,12 @@ class CallSession:
         self._window: asyncio.TimerHandle | None = None
         self._wait_qc_s = WAIT_QC_MS / 1000
         self.ended_at_ms: int | None = None
-        self._audio_position = 0
-        self._audio_at_s = 0.0
-        self._new_audio = asyncio.Event()
         self._moved = asyncio.Event()
         self._began_s = keeping.clock.monotonic()
         self._saving = asyncio.Lock()
         self._lagging = False
-        self._own(self._acknowledge())
+        self._acks = Acknowledgement(terms.call_id, keeping.journal, keeping.clock, keeping.metrics, self.receive)
+        self._own(self._acks.run())
 
     # --- the socket's side ---
 
@@ -213,10 +211,9 @@ class CallSession:
             case Send(message):
                 self._send(message)
             case StoreAudio(first_sample, pcm):
-                self._audio_position = self._keeping.journal.append_audio(self.call_id, first_sample, pcm)
-                self._audio_at_s = self._audio_at_s or self._keeping.clock.monotonic()
+                position = self._keeping.journal.append_audio(self.call_id, first_sample, pcm)
+                self._acks.note(position, self._core.samples)
                 self._keeping.metrics.audio_seconds.inc(len(pcm) / (2 * self.terms.audio.rate_hz))
-                self._new_audio.set()
             case ConfirmSpeech():
                 self._chain(effect)
             case Identify():
@@ -286,27 +283,6 @@ class CallSession:
     async def _confirm_in_turn(self, queue: asyncio.Queue[ConfirmSpeech]) -> None:
         while True:
             self.receive(await self._engines.confirm(await queue.get()))
-
-    async def _acknowledge(self) -> None:
-        degraded = False
-        while True:
-            await self._new_audio.wait()
-            self._new_audio.clear()
-            position, samples, since_s = self._audio_position, self._core.samples, self._audio_at_s
-            self._audio_at_s = 0.0
-            try:
-                await self._keeping.journal.synced(position)
-            except OSError as fault:
-                if not degraded:
-                    log.warning("recording_not_safe", call_id=self.call_id, fault=str(fault))
-                    self.receive(Warned("degraded", "Audio cannot be stored safely right now; acks pause."))
-                degraded = True
-                self._new_audio.set()
-                await asyncio.sleep(STORE_RETRY_S)
-                continue
-            degraded = False
-            self._keeping.metrics.ack_lag_s.observe(self._keeping.clock.monotonic() - since_s)
-            self.receive(AudioStored(samples))
 
     # --- the end ---
 

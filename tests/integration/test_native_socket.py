@@ -96,12 +96,15 @@ def check_log(log: list[ServerMessage]) -> None:
     assert labels[0].state == "known"
     assert (labels[0].name, labels[0].net_speech_ms) == ("Anna", 3000)
     alerts = [one for one in log if isinstance(one, Alert)]
-    assert [(one.category, one.rule, one.certainty, one.keywords) for one in alerts] == [
-        ("debt", "refund", "final", ["refund"]), ("talk", "weather", "final", ["weather"]),
+    assert [(one.category, one.rule, one.keywords) for one in alerts] == [
+        ("debt", "refund", ["refund"]), ("talk", "weather", ["weather"]),
     ]  # fmt: skip
     assert alerts[0].evidence[0].text[alerts[0].evidence[0].begin : alerts[0].evidence[0].end] == "refund"
-    updates = [(one.alert_id, one.status) for one in log if isinstance(one, AlertUpdate)]
-    assert updates == [("a1", "confirmed"), ("a2", "not_confirmed")]
+    # The text made in the closing silence may come before the segment closes: then the alert is provisional first.
+    updates = [one for one in log if isinstance(one, AlertUpdate)]
+    for alert, verdict in zip(alerts, ("confirmed", "not_confirmed"), strict=True):
+        statuses = [alert.certainty, *(one.status for one in updates if one.alert_id == alert.alert_id)]
+        assert statuses in (["provisional", "final", verdict], ["final", verdict])
     assert [one.state for one in log if isinstance(one, QcStatus)] == [1, 2]
     assert isinstance(log[-2], QcResult)
     ended = log[-1]

@@ -61,10 +61,10 @@ async def test_one_engine_that_cannot_start_stops_the_others(
     engines = Engines(models_dir, tmp_path / "spool", recognizer_processes=1)
     start = EngineProcess.start
 
-    async def failing(spec: EngineSpec, timeout_s: float) -> EngineProcess:
+    async def failing(spec: EngineSpec, timeout_s: float, name: str = "") -> EngineProcess:
         if "Campplus" in spec.factory:
             raise OSError("no such graph")
-        return await start(spec, timeout_s)
+        return await start(spec, timeout_s, name)
 
     monkeypatch.setattr(EngineProcess, "start", failing)
     with pytest.raises(OSError, match="no such graph"):

@@ -5,7 +5,7 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway.engines.word_times import TokenSpan, group_tokens, place_words
+from gateway.engines.word_times import TokenSpan, group_tokens, place_words, simplified
 
 
 def decode(tokens: list[int]) -> str:
@@ -52,3 +52,13 @@ def test_a_word_ends_where_the_next_begins_and_silence_before_the_first_is_not_i
 
 def test_no_words_have_no_times() -> None:
     assert place_words([], [0.0]) == ()
+
+
+def test_chinese_comes_out_simplified_whichever_script_the_model_wrote() -> None:
+    spans = simplified([TokenSpan(char, index, index + 1) for index, char in enumerate("歡迎您,我们")])
+    assert [span.text for span in spans] == list("欢迎您,我们")
+    assert [(span.begin, span.end) for span in spans] == [(index, index + 1) for index in range(6)]
+
+
+def test_a_character_of_two_readings_is_simplified_by_its_phrase() -> None:
+    assert "".join(span.text for span in simplified([TokenSpan(char, 0, 1) for char in "乾隆很乾淨"])) == "乾隆很干净"
