@@ -17,7 +17,7 @@ from gateway.app import EarshotServer
 from gateway.ports import CallRecord, QualityAnswer, QualityTask, Rejected, StoredCategory
 from gateway.stores.calls import CallRecords
 from protocol.client import CallClient
-from protocol.messages import Ended, Segment, Start
+from protocol.messages import Ended, Segment, Start, Update
 from tests.client import Account, CallLog, play, until
 from tests.integration.hummed import DIALOGUE, RATE_HZ, client_of, eventually, humming, serving
 
@@ -197,6 +197,19 @@ async def test_whoever_has_read_ended_finds_the_whole_call_however_slow_the_stor
         log = await call(app)
         told = await answer(app, f"/v1/calls/{log.call_id}")
     assert (told["state"], [alert["status"] for alert in told["alerts"]]) == ("judged", ["confirmed"])
+
+
+async def test_what_the_client_changes_of_a_call_is_told_with_it(app: Account) -> None:
+    start = Start(rate=RATE_HZ, channels=1, language="en", metadata={"desk": 4, "agent": "Ann"})
+    async with CallClient(app.ws, start, app_id=app.app_id, secret=app.secret) as client:
+        await client.send(
+            Update(language="zh", roles=["customer"], metadata={"agent": "Bob"}, categories=["Money back"])
+        )
+        await client.hang_up()
+        await until(client, Ended)
+    told = await answer(app, f"/v1/calls/{client.call_id}")
+    assert told["metadata"] == {"desk": 4, "agent": "Bob"}
+    assert (told["language"], told["roles"], told["categories"]) == ("zh", ["customer"], ["Money back"])
 
 
 async def test_a_verdict_that_comes_after_ended_is_found_at_the_call(app: Account) -> None:
