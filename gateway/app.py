@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import os
+import sqlite3
 import ssl
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine, Iterator
+from contextlib import AsyncExitStack, contextmanager
 from dataclasses import dataclass
 from time import monotonic, time
+from typing import Any
 
 import aiohttp
 import structlog
@@ -61,6 +65,8 @@ log = structlog.get_logger(__name__)
 
 SCHEMAS = (apps.SCHEMA, calls.SCHEMA, outbox.SCHEMA, voiceprints.SCHEMA, quality.SCHEMA)
 MAX_RECORDING_S = 6 * 3600
+APPS_REFRESH_S = 30.0
+"""How often a running server looks for apps that `earshot app create` has added."""
 
 
 class StartFailed(Exception):
@@ -105,6 +111,8 @@ class EarshotServer:
             on_ready=lambda engine: on_progress(f"{engine} ready"),
         )
         self._database = Database(data / "earshot.db", SCHEMAS)
+        self._begun = AsyncExitStack()
+        """What `start` has begun, to be ended in the opposite order."""
         self.uses_local_app = False
         self.apps = Apps(self._database, self._configured_apps())
         self._credentials = Credentials(self.apps, skew_s=settings.clock_skew_s, now=time)
@@ -136,23 +144,37 @@ class EarshotServer:
     # --- starting ---
 
     async def start(self) -> Addresses:
-        """Load the engines, take up what an earlier process left, listen. Raises StartFailed, OSError."""
+        """Load the engines, take up what an earlier process left, listen.
+
+        Raises StartFailed, OSError, or Unavailable for an engine that cannot load; nothing is left running then.
+        """
+        try:
+            await self._start()
+        except BaseException:
+            await self._begun.aclose()
+            raise
+        return self.addresses
+
+    async def _start(self) -> None:
         settings = self.settings
+        self._begun.callback(self._database.close)
         self._on_progress("loading the engines")
         await self.engines.start()
-        self._http_client = aiohttp.ClientSession()
+        self._begun.push_async_callback(self.engines.stop)
+        self._http_client = await self._begun.enter_async_context(aiohttp.ClientSession())
         recordings = Recordings(settings.data_path)
         self._journal = FileJournal(
             settings.data_path, recordings, limits=JournalLimits(commit_interval_ms=settings.commit_interval_ms)
         )
         await self._journal.start()
+        self._begun.push_async_callback(self._journal.stop)
         records = CallRecords(self._database)
         box = Outbox(self._database, self._clock)
         rules = SqliteQualityRules(self._database)
         voiceprint_routes, voices = await self._voiceprint()
         quality_routes, qc = self._quality(rules)
         self.calls = self._calls(voices, rules, records, box)
-        self._dispatcher = Dispatcher(
+        dispatcher = Dispatcher(
             box,
             qc,
             self._clock,
@@ -161,10 +183,17 @@ class EarshotServer:
             poll_s=settings.qc_poll_s,
         )
         await self._recover()
-        self._dispatcher.start()
+        dispatcher.start()
+        self._begun.push_async_callback(dispatcher.stop)
+        self._run("apps-refresh", self._refresh_apps())
         door = HttpDoor(self.calls, records, recordings.path, self._credentials, self.metrics, self._not_ready)
         await self._listen([*door.routes(), *voiceprint_routes, *quality_routes])
-        return self.addresses
+
+    def _run(self, name: str, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
+        """Run `work` until this server stops."""
+        task = asyncio.create_task(work, name=name)
+        self._begun.push_async_callback(_cancelled, task)
+        return task
 
     async def _voiceprint(self) -> tuple[list[web.RouteDef], VoiceprintApi]:
         """Our own service always serves its routes; calls ask it, or the one that a setting names."""
@@ -173,6 +202,7 @@ class EarshotServer:
             store=SqliteVoiceprints(self._database), embedder=self.engines.embedder, speech=self.engines.confirmer
         )
         await self._voices.start()
+        self._begun.push_async_callback(self._voices.close)
         links = SignedLinks(subkey(self._key, "links"), public_url=self._public_url, now=time)
         routes = VoiceprintRoutes(self._voices, ClipReader(self.engines.decoder), self._credentials, links).routes()
         if not settings.voiceprint_url:
@@ -193,7 +223,7 @@ class EarshotServer:
         service = QualityService(tasks, folder, submitted=worker.wake)
         tokens = AccessTokens(subkey(self._key, "tokens"), self._credentials, self.apps, time)
         routes = QualityEndpoints(service, Rulebook(rules), tokens, max_audio_bytes=MAX_AUDIO_BYTES).routes()
-        self._worker = asyncio.create_task(worker.run(), name="quality-worker")
+        self._worker = self._run("quality-worker", worker.run())
         if not settings.quality_url:
             return routes, service
         client_id, _, client_secret = settings.quality_app.partition(":")
@@ -221,23 +251,31 @@ class EarshotServer:
         settings = self.settings
         application = web.Application(client_max_size=1024 * 1024)
         application.add_routes(routes)
-        self._http = web.AppRunner(application, access_log=None, shutdown_timeout=settings.drain_s)
-        await self._http.setup()
+        http = web.AppRunner(application, access_log=None, shutdown_timeout=settings.drain_s)
+        await http.setup()
+        self._begun.push_async_callback(http.cleanup)
         http_host, http_port = parse_address("http", settings.http)
         ws_host, ws_port = parse_address("ws", settings.ws)
         limits = DoorLimits(settings.first_message_timeout_s, settings.audio_timeout_s, settings.max_call_s)
         native = NativeDoor(self.calls, self._credentials, limits, self.metrics)
-        try:
-            await web.TCPSite(self._http, http_host, http_port, ssl_context=self._tls).start()
+        with _listening("http", settings.http):
+            await web.TCPSite(http, http_host, http_port, ssl_context=self._tls).start()
+        with _listening("ws", settings.ws):
             self._ws: Server = await native.serve(ws_host, ws_port, self._tls)
-        except OSError as fault:
-            raise StartFailed(f"cannot listen: {fault.strerror or fault}") from fault
         secure = "s" if self._tls else ""
-        http_port = self._http.addresses[0][1]
+        http_port = http.addresses[0][1]
         ws_port = next(iter(self._ws.sockets)).getsockname()[1]
         self._addresses = Addresses(
             f"http{secure}://{in_url(http_host)}:{http_port}", f"ws{secure}://{in_url(ws_host)}:{ws_port}/v1/calls"
         )
+
+    async def _refresh_apps(self) -> None:
+        while True:
+            await asyncio.sleep(APPS_REFRESH_S)
+            try:
+                await self.apps.refresh()
+            except sqlite3.Error as fault:
+                log.warning("apps_not_refreshed", fault=str(fault))
 
     def _public_url(self) -> str:
         return self.settings.public_url or self.addresses.http
@@ -262,20 +300,27 @@ class EarshotServer:
         await self.calls.stop()
         self._ws.close()
         await self._ws.wait_closed()
-        await self._http.cleanup()
-        await self._dispatcher.stop()
-        self._worker.cancel()
-        await asyncio.gather(self._worker, return_exceptions=True)
-        await self._voices.close()
-        await self._http_client.close()
-        await self.engines.stop()
-        await self._journal.stop()
-        self._database.close()
+        await self._begun.aclose()
 
     def reload_certificate(self) -> None:
         """Read the TLS certificate again; connections from now on get it. Raises OSError, ssl.SSLError."""
         if self._tls is not None:
             self._tls.load_cert_chain(self.settings.tls_cert, self.settings.tls_key)
+
+
+@contextmanager
+def _listening(name: str, address: str) -> Iterator[None]:
+    try:
+        yield
+    except OSError as fault:
+        # asyncio writes a sentence of its own around the system's reason; a failed look-up has no such reason.
+        reason = os.strerror(fault.errno) if fault.errno and fault.errno > 0 else fault.strerror or str(fault)
+        raise StartFailed(f"cannot listen on {name} {address}: {reason}") from fault
+
+
+async def _cancelled(task: asyncio.Task[None]) -> None:
+    task.cancel()
+    await asyncio.gather(task, return_exceptions=True)
 
 
 class SystemClock:

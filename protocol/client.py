@@ -19,7 +19,7 @@ from typing import Self
 
 import msgspec
 from websockets.asyncio.client import ClientConnection, connect
-from websockets.exceptions import ConnectionClosed, InvalidHandshake, InvalidStatus
+from websockets.exceptions import ConnectionClosed, InvalidHandshake, InvalidStatus, InvalidURI
 from websockets.typing import Subprotocol
 
 from protocol.audio import AudioFormat
@@ -168,6 +168,10 @@ class CallClient:
             )
         except InvalidStatus as refusal:
             raise _refusal(refusal) from refusal
+        except InvalidURI as fault:
+            raise CallRefused("bad_url", f"{self._url} is no ws(s)://host:port/v1/calls") from fault
+        except InvalidHandshake as fault:
+            raise CallRefused("bad_handshake", f"what answers at {self._url} is no Earshot: {fault}") from fault
 
     async def _open(self, first: Start | Resume) -> tuple[ClientConnection, ServerMessage]:
         """A new socket and what the server answered to our first message on it."""
@@ -240,7 +244,7 @@ class CallClient:
         while True:
             try:
                 return await self._resume(started)
-            except (OSError, InvalidHandshake, ConnectionClosed, CallRefused) as fault:
+            except (OSError, ConnectionClosed, CallRefused) as fault:
                 if isinstance(fault, CallRefused) and not fault.retryable:
                     raise
                 if time.monotonic() > give_up_at_s:

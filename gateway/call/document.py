@@ -10,6 +10,7 @@ from typing import Any
 import msgspec
 
 from gateway.call.alerts import LiveAlert
+from gateway.call.settings import CallTerms
 from protocol import messages
 from protocol.messages import Evidence, ServerMessage, Start
 
@@ -77,6 +78,15 @@ class CallDocument:
                 self.content.update(samples=message.samples, duration_ms=message.duration_ms, reason=message.reason)
             case _:
                 pass
+
+    def agree(self, terms: CallTerms) -> None:
+        """Take over what the client has changed of the call's terms."""
+        self.content.update(
+            roles=list(terms.roles),
+            language=terms.language,
+            metadata=terms.metadata,
+            categories=list(terms.categories),
+        )
 
     def note(self, kind: str, value: str, at_ms: int) -> None:
         """Keep a key pressed (`dtmf`) or a named point (`mark`)."""

@@ -55,8 +55,8 @@ class Call:
     def __init__(self, terms: CallTerms, settings: CallSettings, rules: RuleSet) -> None:
         self.state = State.NEW
         self.samples = 0
+        self.terms = terms
         self._stored = 0
-        self._terms = terms
         self._now_ms = 0
         self._seq = 0
         self._effects: list[Effect] = []
@@ -76,7 +76,7 @@ class Call:
 
         A client ahead of real time also waits for final texts; one that keeps time never does.
         """
-        waiting_ms = self._terms.audio.samples_to_ms(self.samples - self._stored) + self._analysis.backlog_ms
+        waiting_ms = self.terms.audio.samples_to_ms(self.samples - self._stored) + self._analysis.backlog_ms
         return waiting_ms < ROOM_MS and not (ahead_of_time and self._transcripts.finals_pending > 2)
 
     def receive(self, event: Event) -> list[Effect]:
@@ -88,7 +88,7 @@ class Call:
         if after is None:
             raise IllegalEvent(event, self.state)
         self._effects = []
-        self._now_ms = self._terms.audio.samples_to_ms(self.samples)
+        self._now_ms = self.terms.audio.samples_to_ms(self.samples)
         before, self.state = self.state, after
         self._handle(event, before)
         if self.state is State.SETTLING and self._settled():
@@ -147,7 +147,7 @@ class Call:
                 self._wait_over = True
 
     def _start(self, event: Accepted) -> None:
-        audio = self._terms.audio
+        audio = self.terms.audio
         self._send(
             messages.Started(
                 resume_token=event.resume_token,
@@ -162,7 +162,7 @@ class Call:
 
     def _store(self, pcm: bytes) -> None:
         self._effects.append(StoreAudio(self.samples, pcm))
-        self.samples += len(pcm) // (2 * self._terms.audio.channels)
+        self.samples += len(pcm) // (2 * self.terms.audio.channels)
         self._follow(self._analysis.push(pcm))
 
     def _follow(self, happenings: Iterable[Happened]) -> None:
@@ -170,7 +170,7 @@ class Call:
         for happened in happenings:
             self._now_ms = happened.at_ms
             self._effects += self._consequences(happened)
-        self._now_ms = self._terms.audio.samples_to_ms(self.samples)
+        self._now_ms = self.terms.audio.samples_to_ms(self.samples)
 
     def _consequences(self, happened: Happened) -> list[Effect]:
         match happened.what:
@@ -181,21 +181,21 @@ class Call:
             case Ceased(utterance):
                 closed = [self._numbered(self._segment(utterance, "closed"))]
                 if not utterance.identified_ms:
-                    closed.append(self._numbered(self._labels.at_close(utterance, self._terms)))
+                    closed.append(self._numbered(self._labels.at_close(utterance, self.terms)))
                 return [*closed]
             case VoiceGathered(utterance, pcm, net_speech_ms, _):
                 return [Identify(happened.channel, self._labels.ask(utterance, net_speech_ms), pcm)]
             case TextWanted() as wanted:
                 ordinal = self._transcripts.ask(wanted)
                 segment_id = wanted.utterance.segment_id
-                language = self._terms.language
+                language = self.terms.language
                 return [Transcribe(segment_id, ordinal, wanted.pcm, language, wanted.kind, wanted.foreseen)]
 
     def _segment(self, utterance: Utterance, state: Literal["opened", "closed"]) -> messages.Segment:
         return messages.Segment(
             segment_id=utterance.segment_id,
             channel=utterance.channel,
-            role=self._terms.roles[utterance.channel],
+            role=self.terms.roles[utterance.channel],
             state=state,
             begin_ms=utterance.begin_ms,
             end_ms=utterance.end_ms,
@@ -203,7 +203,7 @@ class Call:
 
     def _declare_pause(self) -> None:
         if self.samples > self._paused_at:
-            for channel in range(self._terms.audio.channels):
+            for channel in range(self.terms.audio.channels):
                 self._send(
                     messages.Gap(channel=channel, from_sample=self._paused_at, to_sample=self.samples, cause="pause")
                 )
@@ -211,7 +211,7 @@ class Call:
     # --- what engines and people say ---
 
     def _identified(self, event: Identified) -> None:
-        message = self._labels.answer(event, self._terms)
+        message = self._labels.answer(event, self.terms)
         if message is not None:
             self._send(message)
 
@@ -227,7 +227,7 @@ class Call:
 
     def _client_spoke(self, event: ClientSpoke) -> None:
         utterance = Utterance(self._analysis.next_segment_id(), event.channel, event.begin_ms, event.end_ms)
-        text = Text(event.text, self._terms.language, (), event.begin_ms, event.end_ms)
+        text = Text(event.text, self.terms.language, (), event.begin_ms, event.end_ms)
         self._said(utterance, text, final=True, settled_ms=event.end_ms)
 
     def _said(self, utterance: Utterance, text: Text, *, final: bool, settled_ms: int) -> None:
@@ -235,7 +235,7 @@ class Call:
             messages.Transcript(
                 segment_id=utterance.segment_id,
                 channel=utterance.channel,
-                role=self._terms.roles[utterance.channel],
+                role=self.terms.roles[utterance.channel],
                 text=text.text,
                 final=final,
                 begin_ms=text.begin_ms,
@@ -253,8 +253,8 @@ class Call:
             self._send_all(self._alerts.partial(segment_id, channel, text, text.settled(settled_ms)))
 
     def _update(self, event: Updated) -> None:
-        terms = self._terms
-        self._terms = replace(
+        terms = self.terms
+        self.terms = replace(
             terms,
             language=event.language or terms.language,
             roles=event.roles if event.roles and len(event.roles) == terms.audio.channels else terms.roles,
@@ -272,7 +272,7 @@ class Call:
         if before in (State.NEW, State.LIVE, State.PAUSED):
             self._hangup_reason = reason
         if before in (State.LIVE, State.PAUSED):
-            self._effects.append(UploadRecording(self._terms.categories, self._terms.language))
+            self._effects.append(UploadRecording(self.terms.categories, self.terms.language))
 
     def _progress(self, event: QcProgressed) -> None:
         if self.state is not State.ENDED and event.state != self._qc_state:
@@ -304,7 +304,7 @@ class Call:
         reason = self._hangup_reason
         if judged and (verdict is None or verdict.failure):
             reason = "qc_pending" if verdict is None else "qc_failed"
-        duration_ms = self._terms.audio.samples_to_ms(self.samples)
+        duration_ms = self.terms.audio.samples_to_ms(self.samples)
         self._send(messages.Ended(samples=self.samples, duration_ms=duration_ms, reason=reason))
         self._effects.append(EndCall())
 
@@ -319,4 +319,4 @@ class Call:
 
     def _numbered(self, draft: ServerMessage) -> Send:
         self._seq += 1
-        return Send(msgspec.structs.replace(draft, call_id=self._terms.call_id, seq=self._seq, at_ms=self._now_ms))
+        return Send(msgspec.structs.replace(draft, call_id=self.terms.call_id, seq=self._seq, at_ms=self._now_ms))

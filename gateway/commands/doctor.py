@@ -13,7 +13,7 @@ from rich.table import Table
 from gateway.commands.options import config_option, data_option, settings_of
 from gateway.engines.manifest import CAMPPLUS, SILERO
 from gateway.engines.models import damaged
-from gateway.settings import Settings, parse_address, parse_apps
+from gateway.settings import Settings, parse_address
 from gateway.stores.serving import served_at
 
 _SECRET = {"apps", "voiceprint_app", "quality_app"}
@@ -43,8 +43,13 @@ def doctor(config: Path | None, data: str | None) -> None:
 def _shown(name: str, value: object) -> str:
     """A setting's value; of secrets only whose they are."""
     if name in _SECRET and value:
-        return ", ".join(f"{app}:***" for app in parse_apps(str(value)))
+        return ", ".join(_without_secret(entry) for entry in str(value).split(","))
     return str(value)
+
+
+def _without_secret(entry: str) -> str:
+    app_id, colon, _ = entry.partition(":")
+    return f"{app_id.strip()}:***" if colon else "***"  # without a colon, it may be the secret that is there
 
 
 def _checks(settings: Settings) -> list[tuple[str, str, str]]:
@@ -79,4 +84,4 @@ def _taken(host: str, port: int) -> str:
         with socket.create_server((host, port), reuse_port=False):
             return ""
     except OSError as fault:
-        return fault.strerror or str(fault)
+        return os.strerror(fault.errno) if fault.errno else str(fault)

@@ -85,6 +85,8 @@ class HttpDoor:
         return web.FileResponse(path, headers={"Content-Type": "audio/wav"})
 
     async def _stored(self, app_id: str, call_id: str) -> CallRecord:
+        # Whoever has just read `ended` finds the whole call here, not what was stored at its hangup.
+        await self._calls.filed(call_id)
         record = await self._store.get(app_id, call_id)
         if record is None:
             raise _error(web.HTTPNotFound, "unknown_call", f"no call {call_id!r}")
@@ -132,7 +134,8 @@ def _json(content: dict[str, Any], status: int = 200) -> web.Response:
 
 
 def _error(kind: type[web.HTTPException], code: str, message: str) -> web.HTTPException:
-    return kind(body=msgspec.json.encode({"code": code, "message": message}), content_type="application/json")
+    text = msgspec.json.encode({"code": code, "message": message}).decode()
+    return kind(text=text, content_type="application/json")
 
 
 def _number(request: web.Request, name: str, *, default: int, least: int, most: int) -> int:

@@ -196,8 +196,14 @@ class Pool:
         try:
             while True:
                 entry = await self._next()
-                healthy = await self._perform(process, entry)
-                jobs += 1
+                healthy = process.alive
+                if healthy:
+                    healthy = await self._perform(process, entry)
+                    jobs += 1
+                else:  # it died with nothing to do: no fault of this job, which any other process may take
+                    _log.warning("engine_process_died", engine=self.name, pid=process.pid, attempt=0)
+                    entry.key = None
+                    self._push(entry)
                 if not healthy or jobs == self._jobs_per_process:
                     self.ready -= 1
                     await process.kill()

@@ -79,7 +79,8 @@ class EngineProcess:
                 await self._child.stdin.drain()
                 header = await self._child.stdout.readexactly(LENGTH.size)
                 payload = await self._child.stdout.readexactly(LENGTH.unpack(header)[0])
-        except (asyncio.IncompleteReadError, ConnectionError) as cause:
+        except (asyncio.IncompleteReadError, ConnectionError, RuntimeError) as cause:
+            # Writing to a child that is gone is a ConnectionError with asyncio, and a RuntimeError with uvloop.
             raise ProcessDied(f"engine process {self.pid} ended") from cause
         answer: Answer = pickle.loads(payload)  # noqa: S301 -- written by our own child
         if answer.error is not None:

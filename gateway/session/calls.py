@@ -146,6 +146,11 @@ class Calls:
         session = self._live.get(call_id)
         return session if session is not None and session.app_id == app_id else None
 
+    async def filed(self, call_id: str) -> None:
+        """Return once the store has all of a call that has just ended."""
+        if call_id in self._filing:
+            await asyncio.wait([self._filing[call_id]])
+
     def __len__(self) -> int:
         return len(self._live)
 
@@ -201,8 +206,7 @@ class Calls:
             session.receive(QcJudged(session_id, {}, error or "no verdict"))
 
     async def _judge_stored(self, app_id: str, call_id: str, result: dict[str, Any], failure: str) -> None:
-        if call_id in self._filing:  # its document is on its way to the store
-            await asyncio.wait([self._filing[call_id]])
+        await self.filed(call_id)
         record = await self._keeping.calls.get(app_id, call_id)
         if record is None or record.state in ("judged", "failed"):
             return

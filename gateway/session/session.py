@@ -13,7 +13,7 @@ import structlog
 
 from gateway.call.document import CallDocument
 from gateway.call.effects import ConfirmSpeech, Effect, EndCall, Identify, Send, StoreAudio, Transcribe, UploadRecording
-from gateway.call.events import Event, HungUp, QcWaitExpired, SettlingExpired, Warned
+from gateway.call.events import Event, HungUp, QcWaitExpired, SettlingExpired, Updated, Warned
 from gateway.call.machine import Call
 from gateway.call.settings import CallTerms
 from gateway.call.states import State
@@ -202,6 +202,8 @@ class CallSession:
         was_live = self.live
         for effect in self._core.receive(event):
             self._carry_out(effect)
+        if isinstance(event, Updated):
+            self.document.agree(self._core.terms)
         self._moved.set()
         if was_live and not self.live:
             self._after_hangup()

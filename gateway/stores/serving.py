@@ -28,8 +28,12 @@ def withdraw_addresses(data: Path) -> None:
 
 
 def served_at(data: Path) -> Serving | None:
-    """Where the server listens; None when none says so. A server that was killed may have left its note."""
+    """Where the server listens; None when none says so, or the one that did is gone: killed, it left its note."""
     try:
-        return msgspec.json.decode((data / _NAME).read_bytes(), type=Serving)
-    except FileNotFoundError:
+        serving = msgspec.json.decode((data / _NAME).read_bytes(), type=Serving)
+        os.kill(serving.pid, 0)
+    except (FileNotFoundError, ProcessLookupError):
         return None
+    except PermissionError:
+        pass  # it runs, as another user
+    return serving

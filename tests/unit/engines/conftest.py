@@ -2,23 +2,16 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 
-import platformdirs
 import pytest
 
-from gateway.engines.manifest import DEFAULTS
-from gateway.engines.models import installed
+from tests.models_here import models_folder
 
 
 @pytest.fixture(scope="session")
 def models_dir() -> Path:
-    default = platformdirs.user_cache_path("earshot") / "models"
-    folder = Path(os.environ.get("EARSHOT_MODELS_DIR", default))
-    if not all(installed(folder, name) for name in DEFAULTS):
-        pytest.skip(f"the default models are not in {folder}: run `make setup`")
-    return folder
+    return models_folder()
 
 
 @pytest.fixture(scope="session")

@@ -10,11 +10,14 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
 import pytest
+import uvloop
 
 from gateway.engines.pool import JobKilled, Pool
-from gateway.engines.worker import EngineSpec
+from gateway.engines.process import EngineProcess, ProcessDied
+from gateway.engines.worker import EngineSpec, Job
 from gateway.ports import Unavailable
 
 TOY = "tests.unit.engines.toys:Toy"
@@ -229,7 +232,8 @@ async def test_the_signals_that_stop_a_server_are_left_to_the_server() -> None:
 PARENT = """
 import asyncio
 from gateway.engines.pool import Pool
-from gateway.engines.worker import EngineSpec
+from gateway.engines.process import EngineProcess, ProcessDied
+from gateway.engines.worker import EngineSpec, Job
 
 async def main():
     pool = Pool("toy", EngineSpec("tests.unit.engines.toys:Toy"), processes=2)
@@ -260,3 +264,34 @@ def _exists(pid: int) -> bool:
         return ") Z " not in Path(f"/proc/{pid}/stat").read_text()
     except (FileNotFoundError, ProcessLookupError):
         return False
+
+
+@pytest.mark.parametrize("run", [asyncio.run, uvloop.run])
+def test_a_process_that_died_with_nothing_to_do_costs_no_job_an_attempt(run: Callable[..., None]) -> None:
+    processes: list[EngineProcess] = []
+    start = EngineProcess.start
+
+    async def noted(spec: EngineSpec, timeout_s: float) -> EngineProcess:
+        processes.append(await start(spec, timeout_s))
+        return processes[-1]
+
+    async def two_jobs_around_a_death() -> None:
+        async with running(retries=0) as pool:
+            os.kill(await pool.run("pid"), signal.SIGKILL)
+            await until(lambda: not processes[0].alive)
+            assert await pool.run("echo", "again") == "again"
+            assert pool.restarts == 1
+
+    with patch.object(EngineProcess, "start", noted):
+        run(two_jobs_around_a_death())
+
+
+@pytest.mark.parametrize("run", [asyncio.run, uvloop.run])
+def test_a_job_handed_to_a_dead_process_is_told_so_on_either_event_loop(run: Callable[..., None]) -> None:
+    async def job_for_the_dead() -> None:
+        process = await EngineProcess.start(EngineSpec(TOY), timeout_s=60)
+        await process.kill()
+        with pytest.raises(ProcessDied):
+            await process.run(Job("echo", ("anyone",)), timeout_s=60)
+
+    run(job_for_the_dead())
