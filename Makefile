@@ -31,7 +31,7 @@ check: $(VENV)/.installed ## formatting, lint, types, and the layers of the desi
 	$(BIN)/lint-imports
 
 test: setup check ## everything CI runs
-	$(BIN)/pytest
+	$(BIN)/pytest -n auto --dist loadfile
 
 bench: setup ## latency, accuracy and CPU of live calls played in real time (BENCH="--limit 1" for a quick look)
 	$(BIN)/python -m loadtest.bench $(BENCH)
