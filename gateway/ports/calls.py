@@ -24,6 +24,10 @@ class Journal(Protocol):
     def has_room(self) -> bool:
         """Whether memory is left for audio that waits for the disk; appending none while there is not never raises."""
 
+    @property
+    def safe_position(self) -> int:
+        """Everything up to here would survive a power cut."""
+
     def open_call(self, call_id: str, header: bytes) -> int: ...
 
     def append_audio(self, call_id: str, first_sample: int, pcm: bytes) -> int:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+from collections import deque
 from collections.abc import Callable
+from dataclasses import dataclass
 
 import structlog
 
@@ -33,36 +35,42 @@ class Acknowledgement:
         self._metrics = metrics
         self._receive = receive
         self._appended = asyncio.Event()
-        self._position = self._samples = 0
-        self._oldest_at_s: float | None = None
+        self._pending: deque[_Appended] = deque()
 
     def note(self, position: int, samples: int) -> None:
         """Audio up to instant `samples` was appended, at the journal's `position`."""
-        self._position, self._samples = position, samples
-        if self._oldest_at_s is None:
-            self._oldest_at_s = self._clock.monotonic()
+        self._pending.append(_Appended(position, samples, self._clock.monotonic()))
         self._appended.set()
 
     async def run(self) -> None:
-        """Wait and tell, until cancelled."""
+        """Wait and tell, until cancelled: one event for each commit that covers audio of this call."""
         degraded = False
         while True:
             await self._appended.wait()
-            self._appended.clear()
-            position, samples, since_s = self._position, self._samples, self._oldest_at_s
-            self._oldest_at_s = None
             try:
-                await self._journal.synced(position)
+                await self._journal.synced(self._pending[0].position)
             except OSError as fault:
                 if not degraded:
                     log.warning("recording_not_safe", call_id=self._call_id, fault=str(fault))
                     self._receive(Warned("degraded", "Audio cannot be stored safely right now; acks pause."))
                 degraded = True
-                self._oldest_at_s = since_s
-                self._appended.set()
                 await asyncio.sleep(STORE_RETRY_S)
                 continue
             degraded = False
-            if since_s is not None:
-                self._metrics.ack_lag_s.observe(self._clock.monotonic() - since_s)
-            self._receive(AudioStored(samples))
+            self._acknowledge()
+
+    def _acknowledge(self) -> None:
+        oldest = newest = self._pending.popleft()
+        while self._pending and self._pending[0].position <= self._journal.safe_position:
+            newest = self._pending.popleft()
+        if not self._pending:
+            self._appended.clear()
+        self._metrics.ack_lag_s.observe(self._clock.monotonic() - oldest.at_s)
+        self._receive(AudioStored(newest.samples))
+
+
+@dataclass(frozen=True, slots=True)
+class _Appended:
+    position: int
+    samples: int
+    at_s: float

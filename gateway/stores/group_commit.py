@@ -51,7 +51,7 @@ class GroupCommit:
         self.degraded: str | None = None
         self.position = 0
         """That of the latest append."""
-        self._safe_position = 0
+        self.safe_position = 0
         self._unsynced_bytes = self._unqueued_bytes = 0
         self._log = log
         self._limits = limits
@@ -103,7 +103,7 @@ class GroupCommit:
 
     async def synced(self, position: int) -> None:
         """Return once everything up to `position` would survive a power cut. Raises OSError and ValueError."""
-        if position <= self._safe_position:
+        if position <= self.safe_position:
             return
         if position > self.position:
             raise ValueError(f"position {position} is past the journal's end, {self.position}")
@@ -146,18 +146,18 @@ class GroupCommit:
             self._dirty.set()
             return False
         for block in blocks:
-            self._safe_position = block.position
+            self.safe_position = block.position
             self._unsynced_bytes -= block.reserved_bytes
         await self._on_safe(blocks)
-        if self._safe_position < self.position:
+        if self.safe_position < self.position:
             self._dirty.set()
         self._note_health(None)
         self._wake_waiters()
         return True
 
     def _wake_waiters(self) -> None:
-        reached = [waiter for position, waiter in self._waiters if position <= self._safe_position]
-        self._waiters = [pair for pair in self._waiters if pair[0] > self._safe_position]
+        reached = [waiter for position, waiter in self._waiters if position <= self.safe_position]
+        self._waiters = [pair for pair in self._waiters if pair[0] > self.safe_position]
         for waiter in reached:
             if not waiter.done():
                 waiter.set_result(None)

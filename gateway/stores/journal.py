@@ -113,6 +113,10 @@ class FileJournal:
         return self._commits.degraded
 
     @property
+    def safe_position(self) -> int:
+        return self._commits.safe_position
+
+    @property
     def has_room(self) -> bool:
         """Whether memory is left for audio that waits for the disk."""
         return self._commits.has_room
