@@ -271,8 +271,8 @@ def test_a_process_that_died_with_nothing_to_do_costs_no_job_an_attempt(run: Cal
     processes: list[EngineProcess] = []
     start = EngineProcess.start
 
-    async def noted(spec: EngineSpec, timeout_s: float) -> EngineProcess:
-        processes.append(await start(spec, timeout_s))
+    async def noted(spec: EngineSpec, timeout_s: float, name: str = "") -> EngineProcess:
+        processes.append(await start(spec, timeout_s, name))
         return processes[-1]
 
     async def two_jobs_around_a_death() -> None:
