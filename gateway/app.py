@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import os
 import sqlite3
-import ssl
 from collections.abc import Callable, Coroutine, Iterator
 from contextlib import AsyncExitStack, contextmanager
 from dataclasses import dataclass
@@ -17,17 +16,13 @@ import structlog
 from aiohttp import web
 from websockets.asyncio.server import Server
 
-from gateway.call.channel import AnalysisSettings
-from gateway.call.segmenter import SegmenterSettings
-from gateway.call.settings import CallSettings
-from gateway.call.speaker import SpeakerSettings
-from gateway.call.vad import VadSettings
 from gateway.clients.quality_http import QualityHttp
 from gateway.clients.voiceprint_http import VoiceprintHttp
 from gateway.credentials import Credentials
 from gateway.doors.conversation import DoorLimits
 from gateway.doors.http import HttpDoor
 from gateway.doors.native import NativeDoor
+from gateway.doors.tls import Tls
 from gateway.engines.engines import Engines
 from gateway.engines.webrtc import WebrtcGate
 from gateway.keys import local_app, server_key, subkey
@@ -42,6 +37,7 @@ from gateway.quality.worker import QualityWorker
 from gateway.session.calls import Calls, Limits
 from gateway.session.engines import Engines as CallEngines
 from gateway.session.session import Keeping, Patience
+from gateway.session.settings import call_settings
 from gateway.settings import Settings, in_url, is_loopback, parse_address, parse_apps
 from gateway.stores import apps, calls, outbox, quality, voiceprints
 from gateway.stores.apps import Apps
@@ -96,7 +92,7 @@ class EarshotServer:
     """Everything one process runs. `start` returns once it is ready for calls; `stop` loses nothing that was acked."""
 
     def __init__(self, settings: Settings, on_progress: Callable[[str], None] = lambda _: None) -> None:
-        """`on_progress` hears, in words, what start-up is doing. Raises StartFailed, ModelMissing."""
+        """`on_progress` hears, in words, what start-up is doing. Raises StartFailed, ModelMissing, BadCertificate."""
         self.metrics = Metrics()
         self.settings = settings
         self._on_progress = on_progress
@@ -116,7 +112,7 @@ class EarshotServer:
         self.uses_local_app = False
         self.apps = Apps(self._database, self._configured_apps())
         self._credentials = Credentials(self.apps, skew_s=settings.clock_skew_s, now=time)
-        self._tls = _tls_context(settings)
+        self._tls = Tls(settings.tls_cert, settings.tls_key) if settings.tls_cert else None
         self._addresses: Addresses | None = None
         self._key = server_key(data)
 
@@ -235,7 +231,7 @@ class EarshotServer:
             CallEngines(self.engines.confirmer, self.engines.recognizer, voices),
             Keeping(self._journal, records, tasks, self._clock, self.metrics),
             rules,
-            call_settings(settings),
+            call_settings(settings, lambda rate_hz: WebrtcGate(rate_hz, settings.vad_aggressiveness)),
             Patience(settings.resume_window_s, settings.settle_timeout_s),
             Limits(settings.max_calls, settings.max_call_s),
             subkey(self._key, "resume"),
@@ -257,11 +253,12 @@ class EarshotServer:
         http_host, http_port = parse_address("http", settings.http)
         ws_host, ws_port = parse_address("ws", settings.ws)
         limits = DoorLimits(settings.first_message_timeout_s, settings.audio_timeout_s, settings.max_call_s)
+        tls = self._tls.context if self._tls else None
         native = NativeDoor(self.calls, self._credentials, limits, self.metrics)
         with _listening("http", settings.http):
-            await web.TCPSite(http, http_host, http_port, ssl_context=self._tls).start()
+            await web.TCPSite(http, http_host, http_port, ssl_context=tls).start()
         with _listening("ws", settings.ws):
-            self._ws: Server = await native.serve(ws_host, ws_port, self._tls)
+            self._ws: Server = await native.serve(ws_host, ws_port, tls)
         secure = "s" if self._tls else ""
         http_port = http.addresses[0][1]
         ws_port = next(iter(self._ws.sockets)).getsockname()[1]
@@ -303,9 +300,9 @@ class EarshotServer:
         await self._begun.aclose()
 
     def reload_certificate(self) -> None:
-        """Read the TLS certificate again; connections from now on get it. Raises OSError, ssl.SSLError."""
+        """Read the TLS certificate again; connections from now on get it. Raises BadCertificate."""
         if self._tls is not None:
-            self._tls.load_cert_chain(self.settings.tls_cert, self.settings.tls_key)
+            self._tls.reload()
 
 
 @contextmanager
@@ -331,42 +328,3 @@ class SystemClock:
 
     def wall(self) -> float:
         return time()
-
-
-def call_settings(settings: Settings) -> CallSettings:
-    """The operator's settings as the core of a call takes them."""
-    # Where no hop is set, a partial would never fall due within a segment: only final texts are made.
-    hop_ms = settings.partial_hop_ms or 1 << 40
-    return CallSettings(
-        gate=lambda rate_hz: WebrtcGate(rate_hz, settings.vad_aggressiveness),
-        vad=VadSettings(mode=settings.vad),
-        segmenter=SegmenterSettings(
-            open_ms=settings.segment_open_ms,
-            close_ms=settings.segment_close_ms,
-            lead_ms=settings.segment_lead_ms,
-            split_ms=settings.segment_split_ms,
-        ),
-        analysis=AnalysisSettings(
-            identify_after_ms=settings.identify_after_ms,
-            identify_every_ms=settings.identify_every_ms,
-            partial_hop_ms=hop_ms,
-        ),
-        speaker=SpeakerSettings(
-            known_score=settings.speaker_score,
-            known_score_8k=settings.speaker_score_8k,
-            margin=settings.speaker_margin,
-        ),
-        rule_scope=settings.rule_scope,
-        pinyin=settings.pinyin,
-    )
-
-
-def _tls_context(settings: Settings) -> ssl.SSLContext | None:
-    if not settings.tls_cert:
-        return None
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    try:
-        context.load_cert_chain(settings.tls_cert, settings.tls_key)
-    except (OSError, ssl.SSLError) as fault:
-        raise StartFailed(f"tls_cert {settings.tls_cert}, tls_key {settings.tls_key}: {fault}") from fault
-    return context

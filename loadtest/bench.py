@@ -23,14 +23,15 @@ import numpy as np
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
 
-from gateway.app import call_settings
 from gateway.call.settings import CallSettings, CallTerms
 from gateway.clients.quality_http import QualityHttp
 from gateway.clients.voiceprint_http import VoiceprintHttp
 from gateway.engines.manifest import SILERO
 from gateway.engines.models import ModelMissing, model_folder
 from gateway.engines.silero import Silero
+from gateway.engines.webrtc import WebrtcGate
 from gateway.ports import StoredCategory
+from gateway.session.settings import call_settings
 from gateway.settings import load
 from gateway.stores.serving import Serving
 from gateway.terminal.serving import NotServing, served
@@ -115,7 +116,7 @@ class _Bench:
     async def run(self, calls: Sequence[LabelledCall], variants: Sequence[str]) -> dict[str, Scored]:
         """Play `calls` in each variant; figures by variant. Raises NotServing, NotAudio, ModelMissing."""
         settings = load(None).settings
-        self._settings = call_settings(settings)
+        self._settings = call_settings(settings, lambda rate_hz: WebrtcGate(rate_hz, settings.vad_aggressiveness))
         silero = Silero(model_folder(settings.models_path, SILERO.name) / SILERO.files[0].name)
         self._note_load("before")
         secret = secrets.token_hex(16)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import signal
-import ssl
 from pathlib import Path
 
 import click
@@ -13,6 +12,7 @@ import uvloop
 
 from gateway.app import Addresses, EarshotServer, StartFailed
 from gateway.commands.options import config_option, data_option, settings_of
+from gateway.doors.tls import BadCertificate
 from gateway.engines.models import ModelMissing
 from gateway.keys import local_app
 from gateway.settings import Settings
@@ -37,7 +37,7 @@ def serve(http: str | None, ws: str | None, data: str | None, config: Path | Non
     configure_logging(settings.log_level, settings.log_format)
     try:
         uvloop.run(_serve(settings))
-    except (StartFailed, ModelMissing) as fault:
+    except (StartFailed, BadCertificate, ModelMissing) as fault:
         raise click.ClickException(str(fault)) from fault
 
 
@@ -57,7 +57,12 @@ async def _serve(settings: Settings) -> None:
         loop.add_signal_handler(signal.SIGINT, _give_up)
     finally:
         withdraw_addresses(settings.data_path)
-        await server.stop()
+        try:
+            async with asyncio.timeout(settings.drain_s):
+                await server.stop()
+        except TimeoutError:
+            # What was acked is in the journal; engine processes end with this one.
+            log.warning("not_stopped_in_time", drain_s=settings.drain_s)
 
 
 def _greet(server: EarshotServer, addresses: Addresses) -> None:
@@ -70,7 +75,7 @@ def _greet(server: EarshotServer, addresses: Addresses) -> None:
 def _reload(server: EarshotServer) -> None:
     try:
         server.reload_certificate()
-    except (OSError, ssl.SSLError) as fault:
+    except BadCertificate as fault:
         log.error("certificate_not_reloaded", fault=str(fault))  # noqa: TRY400 - the text says it all
     else:
         log.info("certificate_reloaded")

@@ -174,7 +174,10 @@ class Calls:
         compiled = self._compiled.get(app_id)
         if compiled is None or compiled[0] != version:
             contents = {category.category: list(category.contents) for category in categories}
-            compiled = version, RuleSet.from_categories(contents, version, pinyin=self._settings.pinyin)
+            # Thousands of rules take a good part of a second to compile.
+            pinyin = self._settings.pinyin
+            ruleset = await asyncio.to_thread(RuleSet.from_categories, contents, version, pinyin=pinyin)
+            compiled = version, ruleset
             self._compiled[app_id] = compiled
         return compiled[1]
 
