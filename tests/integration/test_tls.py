@@ -10,7 +10,8 @@ from pathlib import Path
 import aiohttp
 import pytest
 
-from gateway.app import EarshotServer, StartFailed
+from gateway.app import EarshotServer
+from gateway.doors.tls import BadCertificate
 from gateway.settings import Settings
 from protocol.messages import Ended, Start
 from tests.client import account, play
@@ -91,5 +92,5 @@ def test_a_certificate_that_cannot_be_read_ends_the_start_with_its_name(tmp_path
     settings = Settings(
         data=str(tmp_path / "data"), tls_cert=str(tmp_path / "cert.pem"), tls_key=str(tmp_path / "key.pem")
     )
-    with pytest.raises(StartFailed, match=r"tls_cert .*cert\.pem, tls_key .*key\.pem: "):
+    with pytest.raises(BadCertificate, match=r"tls_cert .*cert\.pem, tls_key .*key\.pem: "):
         EarshotServer(settings)
