@@ -9,7 +9,7 @@ import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, get_args, get_origin
 
 import msgspec
 from msgspec import Meta, Struct
@@ -217,7 +217,8 @@ def _merge(new: Mapping[str, Any], source: str, values: dict[str, Any], sources:
             values[key] = msgspec.convert(value, kind, strict=False)
         except msgspec.ValidationError as error:
             given = "a value that is kept secret" if key in SECRET else repr(value)
-            raise SettingsError(f"{source}: {key}: {error} (given {given})") from error
+            choices = f"; expected one of {', '.join(get_args(kind))}" if get_origin(kind) is Literal else ""
+            raise SettingsError(f"{source}: {key}: {error}{choices} (given {given})") from error
         sources[key] = source
 
 

@@ -183,3 +183,8 @@ def test_any_environment_gives_settings_or_a_settings_error(values: dict[str, st
     except SettingsError:
         return
     assert loaded.sources.keys() == values.keys()
+
+
+def test_a_value_that_is_none_of_the_choices_is_told_them() -> None:
+    with pytest.raises(SettingsError, match=r"environment: vad: .* expected one of webrtc\+silero, webrtc, silero"):
+        load(None, {"EARSHOT_VAD": "foo"})
