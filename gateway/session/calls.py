@@ -99,15 +99,10 @@ class Calls:
 
     async def open(self, app_id: str, start: Start) -> CallSession:
         """A new call of the app. Raises ProtocolError (`bad_message`, `overloaded`, `shutting_down`)."""
-        if not self._accepting:
-            raise ProtocolError("shutting_down", "the server is going away")
-        if len(self._live) >= self._limits.max_calls:
-            raise ProtocolError("overloaded", f"{len(self._live)} calls are going on, as many as are accepted")
-        if self._keeping.journal.degraded:
-            raise ProtocolError("overloaded", "recordings cannot be stored safely right now")
         if start.roles and len(start.roles) != start.channels:
             raise ProtocolError("bad_message", f"{len(start.roles)} roles for {start.channels} channels - at `$.roles`")
         rules = await self._ruleset(app_id)
+        self._refuse_if_full()  # nothing is awaited from here on: a burst cannot pass the limit
         call_id = secrets.token_hex(10)
         session = self._session(app_id, CallTerms.of(call_id, start), start, rules)
         header = CallHeader(
@@ -129,6 +124,14 @@ class Calls:
         session.receive(Accepted(self._token(call_id), self._patience.resume_window_s, limits))
         self._later(session.save("live"))
         return session
+
+    def _refuse_if_full(self) -> None:
+        if not self._accepting:
+            raise ProtocolError("shutting_down", "the server is going away")
+        if len(self._live) >= self._limits.max_calls:
+            raise ProtocolError("overloaded", f"{len(self._live)} calls are going on, as many as are accepted")
+        if self._keeping.journal.degraded:
+            raise ProtocolError("overloaded", "recordings cannot be stored safely right now")
 
     def resume(self, app_id: str, message: Resume) -> CallSession:
         """The call a client comes back to. Raises ProtocolError: foreign, forged and gone are all `unknown_call`."""
@@ -240,12 +243,15 @@ class Calls:
     # --- starting and stopping ---
 
     async def recover(self, found: Iterable[Recovered]) -> int:
-        """Seal and hand in the calls that an earlier process left behind; returns how many."""
+        """Seal and hand in the calls that an earlier process left behind; returns how many.
+
+        One that cannot be is left in the journal for the next start, and keeps nobody else from theirs.
+        """
         count = 0
         for call in found:
             try:
                 await self._recover(call)
-            except (msgspec.DecodeError, ValueError) as fault:
+            except (msgspec.DecodeError, ProtocolError, ValueError, OSError) as fault:
                 log.warning("call_not_recovered", call_id=call.call_id, fault=str(fault))
             else:
                 count += 1

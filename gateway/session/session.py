@@ -326,6 +326,8 @@ class CallSession:
         tasks = list(self._tasks)
         for task in tasks:
             task.cancel()
+        for timer in self._timers:
+            timer.cancel()
         if self._window is not None:
             self._window.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)

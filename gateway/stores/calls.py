@@ -38,21 +38,21 @@ class CallRecords:
         await self._database.run(lambda connection: _save(connection, record, document))
 
     async def get(self, app_id: str, call_id: str) -> CallRecord | None:
-        def work(connection: sqlite3.Connection) -> sqlite3.Row | None:
-            found: sqlite3.Row | None = connection.execute(
+        def work(connection: sqlite3.Connection) -> CallRecord | None:
+            row = connection.execute(
                 "SELECT * FROM calls WHERE call_id = ? AND app_id = ?", (call_id, app_id)
             ).fetchone()
-            return found
+            return None if row is None else _record(row)
 
-        row = await self._database.run(work)
-        return None if row is None else _record(row)
+        return await self._database.run(work)
 
     async def page(self, app_id: str, *, limit: int, before: str | None = None) -> Sequence[CallRecord]:
         """The app's calls, the newest first: the `limit` that began before call `before`, or the newest of all.
 
         Empty when `before` is no call of the app.
         """
-        return [_record(row) for row in await self._database.run(lambda one: _page(one, app_id, limit, before))]
+        # Decoded on the database's thread: a page of long calls is megabytes.
+        return await self._database.run(lambda one: [_record(row) for row in _page(one, app_id, limit, before)])
 
 
 def _save(connection: sqlite3.Connection, record: CallRecord, document: bytes) -> None:

@@ -1,0 +1,48 @@
+"""The registry of calls: limits that hold in a burst, and a recovery that one bad call cannot stop."""
+
+import asyncio
+from dataclasses import dataclass
+from pathlib import Path
+
+import msgspec
+
+from gateway.session.calls import CallHeader
+from protocol.errors import ProtocolError
+from protocol.messages import Start
+from tests.integration.world import Options, World, running
+
+
+@dataclass(frozen=True)
+class LeftBehind:
+    """A call as an earlier process left it."""
+
+    call_id: str
+    messages: tuple[tuple[int, bytes], ...]
+    rate_hz: int = 16000
+    channels: int = 1
+    end_sample: int = 0
+
+    @property
+    def header(self) -> bytes:
+        return msgspec.json.encode(
+            CallHeader(rate_hz=16000, channels=1, app_id="demo", began_at_ms=1, start=Start(rate=16000))
+        )
+
+
+async def test_a_burst_of_calls_does_not_pass_the_limit(tmp_path: Path) -> None:
+    async with running(tmp_path, Options(max_calls=1)) as world:
+        outcomes = await asyncio.gather(*(world.calls.open("demo", Start()) for _ in range(3)), return_exceptions=True)
+        refused = [one.code for one in outcomes if isinstance(one, ProtocolError)]
+        assert refused == ["overloaded", "overloaded"]
+        assert len(world.calls) == 1
+
+
+async def test_a_call_that_cannot_be_recovered_does_not_keep_the_others_from_it(world: World) -> None:
+    unreadable = LeftBehind("of-the-future", ((1, b'{"type":"telepathy"}'),))
+    unsealable = LeftBehind("unsealable", ())
+
+    async def no_room(call_id: str) -> Path:
+        raise OSError(28, f"no space left for {call_id}")
+
+    world.calls._keeping.journal.seal = no_room  # type: ignore[method-assign]
+    assert await world.calls.recover([unreadable, unsealable]) == 0
