@@ -1,15 +1,19 @@
-"""What can happen to a call, as past participles. The shell makes them; `machine.Call.receive` takes them."""
+"""What can happen to a call, as past participles. The shell makes them; `machine.Call.receive` takes them.
+
+They are tagged structs so that a journal can keep them: a call is a fold over its events.
+"""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from typing import Any, Literal
 
+import msgspec
+
 from protocol.messages import Language
 
 
-@dataclass(frozen=True, slots=True)
-class Accepted:
+class Accepted(msgspec.Struct, frozen=True, tag=True):
     """The server takes the call: what the client needs to know to send audio and to come back."""
 
     resume_token: str
@@ -17,15 +21,13 @@ class Accepted:
     limits: dict[str, int]
 
 
-@dataclass(frozen=True, slots=True)
-class AudioArrived:
+class AudioArrived(msgspec.Struct, frozen=True, tag=True):
     """The next samples of all channels: s16le, interleaved, whole instants, contiguous with what came before."""
 
     pcm: bytes
 
 
-@dataclass(frozen=True, slots=True)
-class AudioLost:
+class AudioLost(msgspec.Struct, frozen=True, tag=True):
     """Samples [from, to) of a channel will never come; the next `AudioArrived` holds silence in their place."""
 
     channel: int
@@ -34,15 +36,13 @@ class AudioLost:
     cause: Literal["network", "pause", "node"]
 
 
-@dataclass(frozen=True, slots=True)
-class AudioStored:
+class AudioStored(msgspec.Struct, frozen=True, tag=True):
     """Everything before `samples` (per channel) would survive a power cut."""
 
     samples: int
 
 
-@dataclass(frozen=True, slots=True)
-class SpeechConfirmed:
+class SpeechConfirmed(msgspec.Struct, frozen=True, tag=True):
     """The answer to `ConfirmSpeech`: one probability (0-1) for each 32 ms; None when no engine could answer."""
 
     channel: int
@@ -58,8 +58,7 @@ class Hit:
     score: float
 
 
-@dataclass(frozen=True, slots=True)
-class Identified:
+class Identified(msgspec.Struct, frozen=True, tag=True):
     """The answer to `Identify`: candidates best first, or why none could be looked for."""
 
     channel: int
@@ -77,8 +76,7 @@ class HeardWord:
     end_ms: int
 
 
-@dataclass(frozen=True, slots=True)
-class Transcribed:
+class Transcribed(msgspec.Struct, frozen=True, tag=True):
     """The answer to `Transcribe`. `superseded`: a newer partial took its place. `failed`: why there is no text."""
 
     segment_id: str
@@ -90,8 +88,7 @@ class Transcribed:
     failed: str = ""
 
 
-@dataclass(frozen=True, slots=True)
-class ClientSpoke:
+class ClientSpoke(msgspec.Struct, frozen=True, tag=True):
     """The softphone's own recogniser heard a sentence; times in ms on the media clock."""
 
     channel: int
@@ -100,8 +97,7 @@ class ClientSpoke:
     end_ms: int
 
 
-@dataclass(frozen=True, slots=True)
-class Updated:
+class Updated(msgspec.Struct, frozen=True, tag=True):
     """The client changed the call's terms; None leaves a field as it is."""
 
     language: Language | None = None
@@ -110,16 +106,13 @@ class Updated:
     categories: tuple[str, ...] | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Paused: ...
+class Paused(msgspec.Struct, frozen=True, tag=True): ...
 
 
-@dataclass(frozen=True, slots=True)
-class Continued: ...
+class Continued(msgspec.Struct, frozen=True, tag=True): ...
 
 
-@dataclass(frozen=True, slots=True)
-class Warned:
+class Warned(msgspec.Struct, frozen=True, tag=True):
     """The shell has something to tell the client that is no fault of the client's."""
 
     code: str
@@ -127,27 +120,23 @@ class Warned:
     lag_ms: int = 0
 
 
-@dataclass(frozen=True, slots=True)
-class HungUp:
+class HungUp(msgspec.Struct, frozen=True, tag=True):
     """The call is over: by `hangup`, or because the client stayed away (`reason` says which)."""
 
     reason: str
 
 
-@dataclass(frozen=True, slots=True)
-class SettlingExpired:
+class SettlingExpired(msgspec.Struct, frozen=True, tag=True):
     """The engines took too long over what was said last; go on without it."""
 
 
-@dataclass(frozen=True, slots=True)
-class QcProgressed:
+class QcProgressed(msgspec.Struct, frozen=True, tag=True):
     session_id: str
     state: int
     state_desc: str
 
 
-@dataclass(frozen=True, slots=True)
-class QcJudged:
+class QcJudged(msgspec.Struct, frozen=True, tag=True):
     """Voice QC is done: its `result` object, or why there will be none."""
 
     session_id: str
@@ -155,8 +144,7 @@ class QcJudged:
     failure: str = ""
 
 
-@dataclass(frozen=True, slots=True)
-class QcWaitExpired:
+class QcWaitExpired(msgspec.Struct, frozen=True, tag=True):
     """The client's patience (`wait_qc_ms`) is over, or the server is going away."""
 
 
