@@ -183,9 +183,11 @@ class FaultServer:
     def forget_peak_memory(self) -> None:
         Path(f"/proc/{self.pid}/clear_refs").write_text("5")
 
-    @property
-    def open_files(self) -> int:
-        return len(list(Path(f"/proc/{self.pid}/fd").iterdir()))
+    def holds_socket_to(self, port: int) -> bool:
+        """Whether it has a TCP connection whose other end has that port, however dead the other end is."""
+        lines = Path(f"/proc/{self.pid}/net/tcp").read_text().splitlines()[1:]
+        inodes = {line.split()[9] for line in lines if line.split()[2].endswith(f":{port:04X}")}
+        return bool(inodes - {"0"})  # what the process has let go of has none
 
     def _status(self, field: str) -> int:
         text = Path(f"/proc/{self.pid}/status").read_text()

@@ -57,6 +57,7 @@ async def test_pages_of_other_origins_open_no_call(serve: Serve, ledger: Ledger)
     ledger.add(row=13, fault="Origin: foreign, null, ours with something added", tried=await check_origins(serve))
 
 
+@pytest.mark.full
 @pytest.mark.row(13)
 async def test_the_check_sees_a_server_that_ignores_origins(serve: Serve) -> None:
     with pytest.raises(AssertionError, match=r"http://evil\.example"):
@@ -205,6 +206,7 @@ async def test_all_bad_credentials_get_one_answer_and_none_are_logged(serve: Ser
     ledger.add(row=15, fault="credentials in each place: bad, expired, used again", tried=tried)
 
 
+@pytest.mark.full
 @pytest.mark.row(15)
 @pytest.mark.parametrize(
     ("mutant", "sees"), [("credentials_logged", "is in the log"), ("refusals_explained", "tells what was wrong")]
@@ -242,6 +244,7 @@ async def test_one_call_too_many_is_refused_and_a_slot_is_free_with_its_calls_en
     ledger.add(row=16, fault="one call more than max_calls", tried=await check_one_call_too_many(serve))
 
 
+@pytest.mark.full
 @pytest.mark.row(16)
 @pytest.mark.parametrize("mutant", ["no_call_limit", "slots_kept"])
 async def test_the_check_sees_a_server_that_cannot_count_its_calls(serve: Serve, mutant: str) -> None:

@@ -49,15 +49,15 @@ async def unharmed_call(server: FaultServer) -> AsyncIterator[Account]:
         assert await recording_of(app, call_id) == sent
 
 
-async def recording_of(app: Account, call_id: str) -> bytes:
+async def recording_of(app: Account, call_id: str, patience_s: float = 30) -> bytes:
     """A call's recorded PCM, as soon as it is sealed."""
 
-    async def sealed() -> bytes | None:
+    async def sealed() -> bytes:
         status, body = await app.get(f"/v1/calls/{call_id}/recording")
-        return body if status == 200 else None
+        return body if status == 200 else b""
 
-    with wave.open(io.BytesIO(await eventually(sealed) or b"")) as wav:
-        return wav.readframes(wav.getnframes())
+    with wave.open(io.BytesIO(await eventually(sealed, patience_s))) as wav:
+        return bytes(wav.readframes(wav.getnframes()))
 
 
 async def _speak(wire: RawSocket, over: asyncio.Event) -> bytes:

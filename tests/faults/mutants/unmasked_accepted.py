@@ -9,17 +9,9 @@ _parse = Frame.parse
 
 
 def _parse_any(read_exact: Any, *, mask: bool, **options: Any) -> Generator[None, None, Frame]:
-    taken = b""
+    head = yield from read_exact(2)  # its last byte says whether a mask follows
 
-    def peek(size_bytes: int) -> Generator[None, None, bytes]:
-        """The head comes first, in one piece: it says whether a mask follows."""
-        nonlocal taken
-        taken = yield from read_exact(size_bytes)
-        return taken
-
-    head = yield from peek(2)
-
-    def replay(size_bytes: int) -> Generator[None, None, bytes]:
+    def replay(size_bytes: int) -> Generator[None, None, Any]:
         nonlocal head
         if head:
             again, head = head, b""
