@@ -11,10 +11,11 @@ import aiohttp
 import pytest
 
 from protocol.codec import SUBPROTOCOL
+from protocol.errors import CODES
 from protocol.voiceprint import sign
 from tests.faults.ledger import Ledger
 from tests.faults.raw import OFFER, Answer, Headers, signed, started_call, upgrade
-from tests.faults.servers import APP_ID, Serve
+from tests.faults.servers import APP_ID, NOT_YET, Serve
 from tests.faults.witness import unharmed_call
 
 # --- row 13 ------------------------------------------------------------------------------------------------------
@@ -219,17 +220,19 @@ async def test_the_check_sees_a_server_that_talks_about_credentials(serve: Serve
 # --- row 16 ------------------------------------------------------------------------------------------------------
 
 
-async def check_one_call_too_many(serve: Serve, mutant: str = "") -> int:
-    server = serve(mutant=mutant, environment={"EARSHOT_MAX_CALLS": "3"})
+async def check_one_call_too_many(
+    serve: Serve, mutant: str = "", *, setting: str = "EARSHOT_MAX_CALLS", code: str = "overloaded"
+) -> int:
+    server = serve(mutant=mutant, environment={setting: "3"})
     rounds = 5
     async with unharmed_call(server), started_call(server.ws) as third:
         for _ in range(rounds):
             async with started_call(server.ws) as last:
                 async with await upgrade(server.ws) as refused:
                     await refused.tell(type="start")
-                    assert await refused.ends() == 1013, "one call too many was not refused"
+                    assert await refused.ends() == CODES[code].close, "one call too many was not refused"
                     [error] = refused.texts
-                    assert (error["code"], error["retryable"]) == ("overloaded", True)
+                    assert (error["code"], error["retryable"]) == (code, True)
                     assert error["retry_after_ms"]
                 await last.tell(type="hangup", wait_qc_ms=0)
                 await last.until("ended")
@@ -244,9 +247,18 @@ async def test_one_call_too_many_is_refused_and_a_slot_is_free_with_its_calls_en
     ledger.add(row=16, fault="one call more than max_calls", tried=await check_one_call_too_many(serve))
 
 
+@pytest.mark.row(16)
+@pytest.mark.xfail(strict=True, reason=NOT_YET)
+async def test_an_app_has_its_own_limit_of_calls(serve: Serve, ledger: Ledger) -> None:
+    tried = await check_one_call_too_many(serve, setting="EARSHOT_MAX_CALLS_PER_APP", code="too_many_calls")
+    ledger.add(row=16, fault="one call more than max_calls_per_app (10800)", tried=tried)
+
+
 @pytest.mark.full
 @pytest.mark.row(16)
-@pytest.mark.parametrize("mutant", ["no_call_limit", "slots_kept"])
-async def test_the_check_sees_a_server_that_cannot_count_its_calls(serve: Serve, mutant: str) -> None:
-    with pytest.raises(AssertionError):
+@pytest.mark.parametrize(
+    ("mutant", "sees"), [("no_call_limit", "was not refused"), ("slots_kept", "closed 1013 before started")]
+)
+async def test_the_check_sees_a_server_that_cannot_count_its_calls(serve: Serve, mutant: str, sees: str) -> None:
+    with pytest.raises(AssertionError, match=sees):
         await check_one_call_too_many(serve, mutant)
