@@ -237,5 +237,5 @@ async def test_garbage_is_answered_with_a_code_and_never_with_a_traceback(serve:
 @pytest.mark.full
 @pytest.mark.row(7)
 async def test_the_check_sees_a_parser_that_lets_its_errors_out(serve: Serve) -> None:
-    with pytest.raises(AssertionError, match="b'{': 1000"):
+    with pytest.raises(AssertionError, match=r"b'\{': 1000"):
         await check_garbage(serve, "parser_errors_escape")
