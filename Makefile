@@ -7,7 +7,7 @@ CORPUS ?= ../shared/corpus
 LABELLED = $(if $(wildcard $(CORPUS)/calls),$(CORPUS)/calls $(patsubst %,--enrol $(CORPUS)/%,en zh) --apart magic)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test check unit bench lock docs clean
+.PHONY: help setup demo test faults check unit bench lock docs clean
 
 help: ## list the commands
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -35,6 +35,9 @@ check: $(VENV)/.installed ## formatting, lint, types, and the layers of the desi
 
 test: setup check ## everything CI runs
 	$(BIN)/pytest -n auto --dist loadfile
+
+faults: setup ## kill, starve, cut off and flood real servers, and print what it cost
+	$(BIN)/pytest tests/faults --full -n0
 
 bench: setup ## latency, accuracy and CPU of live calls played in real time (BENCH="--play stereo --limit 1" for a quick look)
 	$(BIN)/earshot eval $(LABELLED) $(or $(BENCH),--play stereo --play mono)
