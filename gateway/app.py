@@ -19,8 +19,9 @@ from websockets.asyncio.server import Server
 from gateway.clients.quality_http import QualityHttp
 from gateway.clients.voiceprint_http import VoiceprintHttp
 from gateway.credentials import Credentials
-from gateway.doors.conversation import DoorLimits
 from gateway.doors.http import HttpDoor
+from gateway.doors.http_guard import GuardedSite, HttpLimits, guard_requests
+from gateway.doors.limits import MIB, door_limits
 from gateway.doors.native import NativeDoor
 from gateway.doors.tls import Tls
 from gateway.engines.engines import Engines
@@ -34,14 +35,17 @@ from gateway.quality.service import QualityService
 from gateway.quality.tokens import AccessTokens
 from gateway.quality.transcribe import Transcriber
 from gateway.quality.worker import QualityWorker
-from gateway.session.calls import Calls, Limits
+from gateway.session.admission import Limits
+from gateway.session.calls import Calls
 from gateway.session.engines import Engines as CallEngines
+from gateway.session.loop_lag import LoopLag
 from gateway.session.session import Keeping, Patience
 from gateway.session.settings import call_settings
 from gateway.settings import Settings, in_url, is_loopback, parse_address, parse_apps
 from gateway.stores import apps, calls, outbox, quality, voiceprints
 from gateway.stores.apps import Apps
 from gateway.stores.calls import CallRecords
+from gateway.stores.disk_space import DiskSpace
 from gateway.stores.dispatch import Dispatcher
 from gateway.stores.journal import FileJournal, JournalLimits
 from gateway.stores.outbox import Outbox
@@ -115,6 +119,13 @@ class EarshotServer:
         self._tls = Tls(settings.tls_cert, settings.tls_key) if settings.tls_cert else None
         self._addresses: Addresses | None = None
         self._key = server_key(data)
+        self.disk_space = DiskSpace(
+            data,
+            low_bytes=settings.disk_low_mb * MIB,
+            warn_bytes=settings.disk_warn_mb * MIB,
+            on_free=self.metrics.disk_free_bytes.set,
+        )
+        self._loop_lag = LoopLag(self._clock, self.metrics, most_ms=settings.max_loop_lag_ms)
 
     def _configured_apps(self) -> dict[str, tuple[str, ...]]:
         configured = parse_apps(self.settings.apps)
@@ -164,6 +175,10 @@ class EarshotServer:
         )
         await self._journal.start()
         self._begun.push_async_callback(self._journal.stop)
+        self.metrics.journal_backlog_bytes.set_function(lambda: self._journal.backlog_bytes)
+        await self.disk_space.look()
+        self._run("disk-space", self.disk_space.run())
+        self._run("loop-lag", self._loop_lag.run())
         records = CallRecords(self._database)
         box = Outbox(self._database, self._clock)
         rules = SqliteQualityRules(self._database)
@@ -195,12 +210,21 @@ class EarshotServer:
         """Our own service always serves its routes; calls ask it, or the one that a setting names."""
         settings = self.settings
         self._voices = VoiceprintService(
-            store=SqliteVoiceprints(self._database), embedder=self.engines.embedder, speech=self.engines.confirmer
+            store=SqliteVoiceprints(self._database),
+            embedder=self.engines.embedder,
+            speech=self.engines.confirmer,
+            no_space=lambda: self.disk_space.refusal,
         )
         await self._voices.start()
         self._begun.push_async_callback(self._voices.close)
         links = SignedLinks(subkey(self._key, "links"), public_url=self._public_url, now=time)
-        routes = VoiceprintRoutes(self._voices, ClipReader(self.engines.decoder), self._credentials, links).routes()
+        routes = VoiceprintRoutes(
+            self._voices,
+            ClipReader(self.engines.decoder),
+            self._credentials,
+            links,
+            max_requests_per_app=settings.max_requests_per_app,
+        ).routes()
         if not settings.voiceprint_url:
             return routes, LocalVoiceprintApi(self._voices)
         app_id, _, secret = settings.voiceprint_app.partition(":")
@@ -216,7 +240,7 @@ class EarshotServer:
         transcriber = Transcriber(self.engines.recognizer, self.engines.confirmer, self._clock)
         reader = RecordingReader(self.engines.decoder, max_audio_s=MAX_RECORDING_S)
         worker = QualityWorker(tasks, rules, folder, reader, transcriber)
-        service = QualityService(tasks, folder, submitted=worker.wake)
+        service = QualityService(tasks, folder, submitted=worker.wake, no_space=lambda: self.disk_space.refusal)
         tokens = AccessTokens(subkey(self._key, "tokens"), self._credentials, self.apps, time)
         routes = QualityEndpoints(service, Rulebook(rules), tokens, max_audio_bytes=MAX_AUDIO_BYTES).routes()
         self._worker = self._run("quality-worker", worker.run())
@@ -233,9 +257,14 @@ class EarshotServer:
             rules,
             call_settings(settings, lambda rate_hz: WebrtcGate(rate_hz, settings.vad_aggressiveness)),
             Patience(settings.resume_window_s, settings.settle_timeout_s),
-            Limits(settings.max_calls, settings.max_call_s),
+            Limits(settings.max_calls, settings.max_call_s, settings.max_calls_per_app),
             subkey(self._key, "resume"),
+            self._pressure,
         )
+
+    def _pressure(self) -> str:
+        """Why no new call should begin, nothing when all is well: running ones must not suffer from it."""
+        return self.disk_space.refusal or self._loop_lag.refusal or self.engines.overload
 
     async def _recover(self) -> None:
         found = await self._journal.recover()
@@ -245,18 +274,23 @@ class EarshotServer:
 
     async def _listen(self, routes: list[web.RouteDef]) -> None:
         settings = self.settings
-        application = web.Application(client_max_size=1024 * 1024)
+        application = web.Application(client_max_size=1024 * 1024, middlewares=[guard_requests])
         application.add_routes(routes)
-        http = web.AppRunner(application, access_log=None, shutdown_timeout=settings.drain_s)
+        bounds = HttpLimits(head_timeout_s=settings.handshake_timeout_s, max_strangers=settings.max_pending_connections)
+        http = web.AppRunner(
+            application,
+            access_log=None,
+            shutdown_timeout=settings.drain_s,
+            keepalive_timeout=bounds.idle_timeout_s,
+        )
         await http.setup()
         self._begun.push_async_callback(http.cleanup)
         http_host, http_port = parse_address("http", settings.http)
         ws_host, ws_port = parse_address("ws", settings.ws)
-        limits = DoorLimits(settings.first_message_timeout_s, settings.audio_timeout_s, settings.max_call_s)
         tls = self._tls.context if self._tls else None
-        native = NativeDoor(self.calls, self._credentials, limits, self.metrics)
+        native = NativeDoor(self.calls, self._credentials, door_limits(settings), self.metrics)
         with _listening("http", settings.http):
-            await web.TCPSite(http, http_host, http_port, ssl_context=tls).start()
+            await GuardedSite(http, http_host, http_port, tls, bounds, self.metrics).start()
         with _listening("ws", settings.ws):
             self._ws: Server = await native.serve(ws_host, ws_port, tls)
         secure = "s" if self._tls else ""
@@ -284,7 +318,7 @@ class EarshotServer:
             return f"the journal is degraded: {self._journal.degraded}"
         if self._worker.done():
             return "the voice QC worker has ended"
-        return ""
+        return self._pressure()
 
     # --- stopping ---
 

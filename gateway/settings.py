@@ -56,6 +56,9 @@ class Settings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
 
     # --- calls ---
     max_calls: Count = 1000
+    """Calls at a time; those that have hung up and wait for their verdict do not count."""
+    max_calls_per_app: Count = 0
+    """Calls at a time of one app; 0: as many as max_calls allows."""
     max_call_s: Seconds = 14_400
     """A call longer than this is hung up (4 hours)."""
     resume_window_s: Seconds = 60
@@ -71,6 +74,28 @@ class Settings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Audio is synced to disk at least this often, then acknowledged."""
     drain_s: Seconds = 10
     """What a shutdown may take."""
+
+    # --- pressure ---
+    disk_low_mb: Count = 512
+    """With less free space (MiB) than this for the data folder, nothing new is taken on; calls go on. 0: never."""
+    disk_warn_mb: Count = 2048
+    """With less than this, the log warns."""
+    max_loop_lag_ms: Milliseconds = 500
+    """When the event loop runs later than this, on average over 2 s, new calls are refused; 0: never."""
+    max_messages_per_s: Count = 500
+    """Control messages, pings and frames with under 10 ms of audio, of one socket; four times as many at once."""
+    catch_up_speed: Annotated[float, Meta(ge=0)] = 20
+    """How many times faster than real time audio is taken, after the first 30 s; 0: as fast as it comes."""
+    max_requests_per_app: Count = 0
+    """Requests at a time of one app to the voiceprint API; 0: any number."""
+    max_pending_connections: Count = 1024
+    """Connections of a listener that have brought no request; beyond, the oldest of them is cut."""
+    handshake_timeout_s: Seconds = 10
+    """From a connection to a whole request head on it, on both listeners."""
+    ping_interval_s: Annotated[float, Meta(gt=0)] = 20
+    """How often a client of the native socket is pinged ..."""
+    ping_timeout_s: Annotated[float, Meta(gt=0)] = 20
+    """... and how long it may take to answer."""
 
     # --- utterances ---
     vad: Literal["webrtc+silero", "webrtc", "silero"] = "webrtc+silero"

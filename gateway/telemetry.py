@@ -37,6 +37,13 @@ class Metrics:
             "earshot_engine_failures", "Questions no engine answered.", ["engine"], registry=registry
         )
         self.alerts = Counter("earshot_alerts", "Alert statuses reached.", ["status"], registry=registry)
+        self.loop_lag_s = Histogram(
+            "earshot_loop_lag_seconds", "How late the event loop ran.", buckets=_LATENCY_S, registry=registry
+        )
+        self.disk_free_bytes = Gauge("earshot_disk_free_bytes", "Free space for the data folder.", registry=registry)
+        self.journal_backlog_bytes = Gauge(
+            "earshot_journal_backlog_bytes", "What waits in memory for the disk.", registry=registry
+        )
         self.refused = Counter("earshot_refused", "Requests and sockets refused.", ["code"], registry=registry)
 
 

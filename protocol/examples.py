@@ -55,7 +55,7 @@ SERVER: tuple[ServerMessage, ...] = (
     m.Replaced(call_id=_CALL),
     m.GoingAway(call_id=_CALL, deadline_ms=10000),
     m.Ack(call_id=_CALL, seq=9, at_ms=20400, samples=163200),
-    m.Flow(call_id=_CALL, seq=10, at_ms=20400, state="xoff", window_samples=16000),
+    m.Flow(call_id=_CALL, state="xoff", window_samples=16000),
     m.Segment(
         call_id=_CALL,
         seq=11,

@@ -141,7 +141,7 @@ class _Server(Struct, frozen=True, kw_only=True, tag_field="type"):
     call_id: str = ""
     """The call; empty only in an `error` that comes before there is one."""
     seq: int = 0
-    """Counts the call's messages from 1; 0 in `pong`, `resumed`, `replaced`, `going_away` and `error`."""
+    """Counts the call's messages from 1; 0 in `pong`, `resumed`, `replaced`, `going_away`, `flow` and `error`."""
     at_ms: int = 0
     """Position on the media clock: how much audio had come, or been looked at, when this happened."""
 
@@ -189,12 +189,12 @@ class Ack(_Server, frozen=True, kw_only=True, tag="ack"):
 
 
 class Flow(_Server, frozen=True, kw_only=True, tag="flow"):
-    """`xoff`: send no more than `window_samples` beyond the last ack; `xon`: carry on."""
+    """`xoff`: audio cannot be taken for now: keep it, and send no more until `xon`. It is about this socket alone."""
 
     state: Literal["xoff", "xon"]
-    """`xoff` holds the client back, `xon` lets it go."""
+    """`xoff` holds the client back, `xon` lets it go; a new socket begins with `xon`."""
     window_samples: int
-    """How far beyond the last ack the client may send."""
+    """How far beyond the last ack the client may send all the same: in `xoff`, no further than the server has taken."""
 
 
 class Segment(_Server, frozen=True, kw_only=True, tag="segment"):

@@ -71,12 +71,17 @@ class Call:
         self._wait_over = False
         self._qc_state: int | None = None
 
+    @property
+    def unstored_samples(self) -> int:
+        """Instants received that are not known to be safe yet."""
+        return self.samples - self._stored
+
     def has_room(self, *, ahead_of_time: bool) -> bool:
         """Whether more audio is welcome: what waits for the disk and the VAD's model is bounded.
 
         A client ahead of real time also waits for final texts; one that keeps time never does.
         """
-        waiting_ms = self.terms.audio.samples_to_ms(self.samples - self._stored) + self._analysis.backlog_ms
+        waiting_ms = self.terms.audio.samples_to_ms(self.unstored_samples) + self._analysis.backlog_ms
         return waiting_ms < ROOM_MS and not (ahead_of_time and self._transcripts.finals_pending > 2)
 
     def receive(self, event: Event) -> list[Effect]:

@@ -11,6 +11,7 @@ import structlog
 import uvloop
 
 from gateway.app import Addresses, EarshotServer, StartFailed
+from gateway.commands.open_files import raise_open_files
 from gateway.commands.options import config_option, data_option, settings_of
 from gateway.doors.tls import BadCertificate
 from gateway.engines.models import ModelMissing
@@ -35,6 +36,7 @@ def serve(http: str | None, ws: str | None, data: str | None, config: Path | Non
     """
     settings = settings_of(config, http=http, ws=ws, data=data).settings
     configure_logging(settings.log_level, settings.log_format)
+    raise_open_files()
     try:
         uvloop.run(_serve(settings))
     except (StartFailed, BadCertificate, ModelMissing) as fault:

@@ -20,6 +20,8 @@ RECORDING_JOB_TIMEOUT_S = 180
 EMBED_JOB_TIMEOUT_S = 30
 CONFIRM_JOB_TIMEOUT_S = 10
 RECORDING_NICENESS = 10
+OVERLOADED_LAG_S = 10.0
+"""Live texts that start this late help nobody in the call; another call would only make it worse."""
 
 
 class Engines:
@@ -85,6 +87,14 @@ class Engines:
     def ready(self) -> bool:
         """Whether every engine has a process that answers."""
         return all(pool.available for pool in self.pools.values())
+
+    @property
+    def overload(self) -> str:
+        """Why no new call should begin; nothing while live texts come in bearable time."""
+        live = self.pools["recognizer"]
+        if live.queued and live.lag_s > OVERLOADED_LAG_S:
+            return f"live text comes {live.lag_s:.0f} s late"
+        return ""
 
     async def start(self) -> None:
         """Load everything at once. Raises what failed first, after the rest was stopped again."""

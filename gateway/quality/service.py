@@ -32,6 +32,8 @@ from protocol.quality import (
 )
 from protocol.quality_result import TaskState, status_object
 
+NO_SPACE_RETRY_S = 60.0
+
 
 class QualityService:
     """Takes tasks and tells where they stand; fills the role `QualityApi`. The work is `QualityWorker`'s.
@@ -47,8 +49,13 @@ class QualityService:
         submitted: Callable[[], None],
         fetcher: Fetcher | None = None,
         max_audio_bytes: int = MAX_AUDIO_BYTES,
+        no_space: Callable[[], str] = lambda: "",
     ) -> None:
-        """`submitted` is called after a task is queued (the worker's `wake`); without `fetcher`, no `speech_url`."""
+        """`submitted` is called after a task is queued (the worker's `wake`); without `fetcher`, no `speech_url`.
+
+        `no_space` says why no recording should be stored now, or nothing.
+        """
+        self._no_space = no_space
         self._tasks = tasks
         self._folder = folder
         self._submitted = submitted
@@ -58,6 +65,8 @@ class QualityService:
     async def submit(self, app_id: str, request: TaskRequest) -> None:
         """Queue what an API caller sent. It is kept for good once this returns. Raises QualityFault."""
         self._refuse_unoffered(request)
+        if full := self._no_space():
+            raise QualityFault(ErrorCode.UNAVAILABLE, full, retry_after_s=NO_SPACE_RETRY_S)
         data = await self._audio(request)
         if len(data) > self._max_audio_bytes:
             raise QualityFault(ErrorCode.AUDIO_TOO_LARGE, f"{len(data)} bytes, at most {self._max_audio_bytes}")
@@ -75,6 +84,8 @@ class QualityService:
         """Queue a call's recording, which stays where it is. Raises Rejected or Unavailable."""
         if not await asyncio.to_thread(task.recording.is_file):
             raise Rejected(f"there is no recording at {task.recording}", code=str(int(ErrorCode.AUDIO_UNUSABLE)))
+        if full := self._no_space():
+            raise Unavailable(full, retry_after_s=NO_SPACE_RETRY_S)
         try:
             name = await self._folder.keep_copy(task.recording)
         except OSError as fault:

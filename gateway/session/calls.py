@@ -7,8 +7,8 @@ import base64
 import hashlib
 import hmac
 import secrets
-from collections.abc import Coroutine, Iterable
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Coroutine, Iterable
+from dataclasses import replace
 from typing import Any, Protocol
 
 import msgspec
@@ -20,6 +20,7 @@ from gateway.call.events import Accepted, QcJudged, QcProgressed
 from gateway.call.machine import Call
 from gateway.call.settings import CallSettings, CallTerms
 from gateway.ports import CallRecord, CallState, QualityAnswer, RuleSource
+from gateway.session.admission import Admission, Limits
 from gateway.session.engines import CallEngines, Engines, Voices
 from gateway.session.session import CallSession, Keeping, Patience, quality_task
 from protocol.codec import MAX_MESSAGE_BYTES, decode_server
@@ -61,12 +62,6 @@ class CallHeader(msgspec.Struct, frozen=True, kw_only=True):
     start: Start
 
 
-@dataclass(frozen=True, slots=True)
-class Limits:
-    max_calls: int
-    max_call_s: float
-
-
 class Calls:
     """The registry of live calls, and what is done about those that are no longer in memory."""
 
@@ -79,7 +74,9 @@ class Calls:
         patience: Patience,
         limits: Limits,
         token_key: bytes,
+        pressure: Callable[[], str] = lambda: "",
     ) -> None:
+        """`pressure` says what weighs on the server so that it had better take no new call, or nothing."""
         self._engines = engines
         self._keeping = keeping
         self._rules = rules
@@ -93,16 +90,19 @@ class Calls:
         self._filing: dict[str, asyncio.Task[None]] = {}
         self._compiled: dict[str, tuple[int, RuleSet]] = {}
         self._closing: set[asyncio.Task[None]] = set()
-        self._accepting = True
+        self._admission = Admission(limits, keeping.journal, pressure)
 
     # --- opening and finding ---
 
     async def open(self, app_id: str, start: Start) -> CallSession:
-        """A new call of the app. Raises ProtocolError (`bad_message`, `overloaded`, `shutting_down`)."""
+        """A new call of the app.
+
+        Raises ProtocolError (`bad_message`, `overloaded`, `too_many_calls`, `shutting_down`).
+        """
         if start.roles and len(start.roles) != start.channels:
             raise ProtocolError("bad_message", f"{len(start.roles)} roles for {start.channels} channels - at `$.roles`")
         rules = await self._ruleset(app_id)
-        self._refuse_if_full()  # nothing is awaited from here on: a burst cannot pass the limit
+        self._refuse_if_full(app_id)  # nothing is awaited from here on: a burst cannot pass the limit
         call_id = secrets.token_hex(10)
         session = self._session(app_id, CallTerms.of(call_id, start), start, rules)
         header = CallHeader(
@@ -125,13 +125,16 @@ class Calls:
         self._later(session.save("live"))
         return session
 
-    def _refuse_if_full(self) -> None:
-        if not self._accepting:
-            raise ProtocolError("shutting_down", "the server is going away")
-        if len(self._live) >= self._limits.max_calls:
-            raise ProtocolError("overloaded", f"{len(self._live)} calls are going on, as many as are accepted")
-        if self._keeping.journal.degraded:
-            raise ProtocolError("overloaded", "recordings cannot be stored safely right now")
+    def _refuse_if_full(self, app_id: str) -> None:
+        refusal = self._admission.refusal(app_id, self._live.values(), len(self._live) + len(self._lately))
+        if refusal is not None:
+            raise refusal
+
+    def refusal_at_the_door(self, app_id: str) -> ProtocolError | None:
+        """Why the app need not even open a socket, None if it may: an app with calls here may want to resume one."""
+        if any(session.app_id == app_id for kept in (self._live, self._lately) for session in kept.values()):
+            return None
+        return self._admission.refusal(app_id, self._live.values(), len(self._live) + len(self._lately))
 
     def resume(self, app_id: str, message: Resume) -> CallSession:
         """The call a client comes back to. Raises ProtocolError: foreign, forged and gone are all `unknown_call`."""
@@ -280,7 +283,7 @@ class Calls:
 
     async def stop(self) -> None:
         """Take no new calls and let go of those in memory; the journal has them. Waits for what is being kept."""
-        self._accepting = False
+        self._admission.closed = True
         sessions = list(self._live.values())
         await asyncio.gather(*(session.stop() for session in sessions))
         if self._closing:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -30,6 +30,7 @@ log = structlog.get_logger(__name__)
 LAG_WARNED_MS = 2000
 """Final texts later than this are worth telling the client."""
 JOURNAL_RETRY_S = 0.5
+HAND_IN_RETRY_S = 1.0
 WAIT_QC_MS = 180_000
 FAST_MS = 2000
 """A client this far ahead of real time is sending a file, and may wait for the engines."""
@@ -40,6 +41,9 @@ class Sink(Protocol):
 
     def send(self, payload: bytes) -> None:
         """Queue a text frame; never waits. A sink whose peer is too slow closes itself."""
+
+    def send_again(self, payloads: Sequence[bytes]) -> None:
+        """Queue what the client has missed, however much that is."""
 
     def close(self, code: int, reason: str) -> None:
         """Send what is queued, then close."""
@@ -86,6 +90,8 @@ class CallSession:
         self.record = MessageRecord()
         self.began_at_ms = round(keeping.clock.wall() * 1000)
         self.framed = framed
+        self.said_bytes = 0
+        """What the client's messages that are kept with the call took so far; the door bounds it."""
         self._core = core
         self._engines = engines
         self._keeping = keeping
@@ -139,8 +145,7 @@ class CallSession:
         if self._window is not None:
             self._window.cancel()
             self._window = None
-        for payload in self.record.after(last_seq):
-            sink.send(payload)
+        sink.send_again(self.record.after(last_seq))
         if self._core.state is State.ENDED:
             sink.close(1000, "ended")
 
@@ -178,16 +183,30 @@ class CallSession:
         if self._sink is not None:
             self._sink.send(encode(message))
 
-    async def room(self) -> None:
-        """Return when more audio may come: a client that keeps real time never waits for engines, only for the disk."""
-        while self.live and not self._has_room:
-            self._moved.clear()
-            # The journal's memory is freed by other calls too, which this one does not hear of.
-            with suppress(TimeoutError):
-                await asyncio.wait_for(self._moved.wait(), JOURNAL_RETRY_S)
+    async def memory(self) -> None:
+        """Return when a message may come that makes the call say something: that is journalled as audio is."""
+        while self.live and not self._keeping.journal.has_room:
+            await self._movement()
 
     @property
-    def _has_room(self) -> bool:
+    def unacked_samples(self) -> int:
+        """Instants received that are not known safe yet."""
+        return self._core.unstored_samples
+
+    async def room(self) -> None:
+        """Return when more audio may come: a client that keeps real time never waits for engines, only for the disk."""
+        while self.live and not self.has_room:
+            await self._movement()
+
+    async def _movement(self) -> None:
+        self._moved.clear()
+        # The journal's memory is freed by other calls too, which this one does not hear of.
+        with suppress(TimeoutError):
+            await asyncio.wait_for(self._moved.wait(), JOURNAL_RETRY_S)
+
+    @property
+    def has_room(self) -> bool:
+        """Whether audio may come right now."""
         return self._keeping.journal.has_room and self._core.has_room(ahead_of_time=self._ahead_ms > FAST_MS)
 
     @property
@@ -300,8 +319,23 @@ class CallSession:
         ]
 
     async def _upload(self, upload: UploadRecording) -> None:
+        self._keeping.journal.close_call(self.call_id)
+        handed_in = await self._handed_in(upload)
+        while not handed_in:
+            await asyncio.sleep(HAND_IN_RETRY_S)
+            handed_in = await self._handed_in(upload)
+
+    async def _handed_in(self, upload: UploadRecording) -> bool:
+        try:
+            await self._hand_in(upload)
+        except OSError as fault:  # the disk is full or failing: what was acked is in the journal, and can wait
+            log.warning("recording_not_handed_in", call_id=self.call_id, fault=str(fault))
+            return False
+        return True
+
+    async def _hand_in(self, upload: UploadRecording) -> None:
+        """Each step can be done again."""
         keeping = self._keeping
-        keeping.journal.close_call(self.call_id)
         recording = await keeping.journal.seal(self.call_id)
         await self.save("judging")
         task = quality_task(self.app_id, self.terms, recording, upload.language, upload.categories)

@@ -6,10 +6,16 @@ import asyncio
 import sqlite3
 from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
+from errno import EIO, ENOSPC
 from pathlib import Path
 from typing import TypeVar
 
 T = TypeVar("T")
+_DISK_FAULTS = {sqlite3.SQLITE_FULL: ENOSPC, sqlite3.SQLITE_IOERR: EIO}
+
+
+class DiskFailed(OSError, sqlite3.OperationalError):
+    """SQLite could not read or write its file; nothing was committed."""
 
 
 class Database:
@@ -26,7 +32,10 @@ class Database:
         self._connection = self._thread.submit(_open, path, tuple(schemas)).result()
 
     async def run(self, work: Callable[[sqlite3.Connection], T]) -> T:
-        """Run `work` inside a transaction: committed when it returns, rolled back when it raises."""
+        """Run `work` inside a transaction: committed when it returns, rolled back when it raises.
+
+        Raises DiskFailed when the disk is full or fails: an OSError, as files raise, and SQLite's own error still.
+        """
         return await asyncio.wrap_future(self._thread.submit(self._transact, work))
 
     def run_blocking(self, work: Callable[[sqlite3.Connection], T]) -> T:
@@ -34,13 +43,18 @@ class Database:
         return self._thread.submit(self._transact, work).result()
 
     def _transact(self, work: Callable[[sqlite3.Connection], T]) -> T:
-        self._connection.execute("BEGIN IMMEDIATE")
+        connection = self._connection
         try:
-            answer = work(self._connection)
-        except BaseException:
-            self._connection.execute("ROLLBACK")
+            connection.execute("BEGIN IMMEDIATE")
+            answer = work(connection)
+            connection.execute("COMMIT")
+        except BaseException as fault:
+            if connection.in_transaction:  # some faults of the disk have rolled it back already
+                connection.execute("ROLLBACK")
+            number = _DISK_FAULTS.get(getattr(fault, "sqlite_errorcode", 0) & 0xFF)
+            if number is not None:
+                raise DiskFailed(number, str(fault)) from fault
             raise
-        self._connection.execute("COMMIT")
         return answer
 
     def close(self) -> None:

@@ -19,7 +19,7 @@ from websockets.typing import Subprotocol
 
 from gateway.call.settings import CallSettings
 from gateway.credentials import Credentials
-from gateway.doors.conversation import DoorLimits
+from gateway.doors.limits import DoorLimits
 from gateway.doors.native import NativeDoor
 from gateway.ports import (
     CallRecord,
@@ -32,9 +32,11 @@ from gateway.ports import (
     Transcription,
     Word,
 )
-from gateway.session.calls import Calls, Limits
+from gateway.session.admission import Limits
+from gateway.session.calls import Calls
 from gateway.session.engines import Engines
 from gateway.session.session import Keeping, Patience
+from gateway.stores.durable_files import Disk
 from gateway.stores.journal import FileJournal, JournalLimits
 from gateway.stores.recordings import Recordings
 from gateway.telemetry import Metrics
@@ -190,6 +192,12 @@ class Options:
     resume_window_s: float = 60
     max_call_s: float = 3600
     max_calls: int = 10
+    max_calls_per_app: int = 0
+    door: dict[str, Any] = field(default_factory=dict)
+    """Further fields of DoorLimits."""
+    journal: JournalLimits = field(default_factory=lambda: JournalLimits(commit_interval_ms=5))
+    disk: Disk | None = None
+    pressure: Callable[[], str] = lambda: ""
 
 
 @dataclass
@@ -291,7 +299,7 @@ async def running(data_dir: Path, options: Options | None = None) -> AsyncIterat
     options = options or Options()
     metrics, clock = Metrics(), WallClock()
     recordings = Recordings(data_dir)
-    journal = FileJournal(data_dir, recordings, limits=JournalLimits(commit_interval_ms=5))
+    journal = FileJournal(data_dir, recordings, limits=options.journal, disk=options.disk)
     await journal.start()
     confirmer, recognizer, voiceprint = LoudnessConfirmer(), ScriptedRecognizer(), ScriptedVoiceprint()
     records, tasks = CallsInMemory(), TasksInMemory(options.qc_result)
@@ -302,11 +310,12 @@ async def running(data_dir: Path, options: Options | None = None) -> AsyncIterat
         FixedRules(stored),
         CallSettings(gate=LoudnessGate),
         Patience(options.resume_window_s, settle_timeout_s=30),
-        Limits(options.max_calls, options.max_call_s),
+        Limits(options.max_calls, options.max_call_s, options.max_calls_per_app),
         token_key=b"a key of these tests",
+        pressure=options.pressure,
     )
     tasks.on_verdict = calls.note_verdict
-    limits = DoorLimits(options.first_message_timeout_s, options.audio_timeout_s, options.max_call_s)
+    limits = DoorLimits(options.first_message_timeout_s, options.audio_timeout_s, options.max_call_s, **options.door)
     door = NativeDoor(calls, Credentials(FixedApps(), skew_s=300, now=time.time), limits, metrics)
     server = await door.serve("127.0.0.1", 0, None)
     port = server.sockets[0].getsockname()[1]
