@@ -15,7 +15,7 @@ from protocol.errors import CODES
 from protocol.voiceprint import sign
 from tests.faults.ledger import Ledger
 from tests.faults.raw import OFFER, Answer, Headers, signed, started_call, upgrade
-from tests.faults.servers import APP_ID, NOT_YET, Serve
+from tests.faults.servers import APP_ID, Serve
 from tests.faults.witness import unharmed_call
 
 # --- row 13 ------------------------------------------------------------------------------------------------------
@@ -248,7 +248,6 @@ async def test_one_call_too_many_is_refused_and_a_slot_is_free_with_its_calls_en
 
 
 @pytest.mark.row(16)
-@pytest.mark.xfail(strict=True, reason=NOT_YET)
 async def test_an_app_has_its_own_limit_of_calls(serve: Serve, ledger: Ledger) -> None:
     tried = await check_one_call_too_many(serve, setting="EARSHOT_MAX_CALLS_PER_APP", code="too_many_calls")
     ledger.add(row=16, fault="one call more than max_calls_per_app (10800)", tried=tried)

@@ -16,7 +16,7 @@ from websockets.asyncio.server import ServerConnection, serve
 from websockets.exceptions import ConnectionClosed
 
 from gateway.credentials import Credentials
-from gateway.doors.conversation import DoorLimits
+from gateway.doors.limits import DoorLimits
 from gateway.doors.native import NativeDoor
 from gateway.session.calls import Calls
 from gateway.telemetry import Metrics

@@ -12,7 +12,7 @@ import pytest
 from tests.faults.ledger import Ledger
 from tests.faults.networks import SERVER, Network, Unavailable, network
 from tests.faults.raw import BINARY, GONE, PING, TEXT, RawSocket, frame, started_call, upgrade
-from tests.faults.servers import NOT_YET, PATIENCE_S, Serve
+from tests.faults.servers import PATIENCE_S, Serve
 from tests.faults.witness import recording_of, unharmed_call
 from tests.integration.hummed import eventually
 
@@ -58,7 +58,6 @@ async def check_drippers(serve: Serve, timeout_s: float, patience_s: float = 60)
 
 
 @pytest.mark.row(8)
-@pytest.mark.xfail(strict=True, reason=NOT_YET)
 @pytest.mark.parametrize("timeout_s", [ENOUGH_S, pytest.param(10, marks=pytest.mark.full)])
 async def test_who_drips_a_request_is_cut_on_both_listeners(serve: Serve, ledger: Ledger, timeout_s: float) -> None:
     tried = await check_drippers(serve, timeout_s)
@@ -69,7 +68,6 @@ async def test_who_drips_a_request_is_cut_on_both_listeners(serve: Serve, ledger
 
 @pytest.mark.full
 @pytest.mark.row(8)
-@pytest.mark.xfail(strict=True, reason=NOT_YET)
 async def test_the_check_sees_a_server_that_waits_for_drippers(serve: Serve) -> None:
     with pytest.raises(TimeoutError):
         await check_drippers(serve, timeout_s=3600, patience_s=SHORT_S)
@@ -142,14 +140,12 @@ async def read_on(wire: RawSocket) -> None:
 
 
 @pytest.mark.row(10)
-@pytest.mark.xfail(strict=True, reason=NOT_YET)
 async def test_a_flood_closes_with_1008_and_costs_no_other_call_anything(serve: Serve, ledger: Ledger) -> None:
     ledger.add(row=10, fault="20,000 pings, tiny messages or empty frames at once", tried=await check_floods(serve))
 
 
 @pytest.mark.full
 @pytest.mark.row(10)
-@pytest.mark.xfail(strict=True, reason=NOT_YET)
 async def test_the_check_sees_a_server_that_takes_any_number(serve: Serve) -> None:
     with pytest.raises(AssertionError, match="1008"):
         await check_floods(serve, {"EARSHOT_MAX_MESSAGES_PER_S": "0"})
@@ -217,14 +213,12 @@ async def test_the_call_of_a_peer_that_is_gone_without_a_word_is_ended_and_seale
 
 
 @pytest.mark.row(11)
-@pytest.mark.xfail(strict=True, reason=NOT_YET)
 async def test_a_peer_that_is_gone_in_a_pause_is_missed_too(serve: Serve, own_network: Network, ledger: Ledger) -> None:
     samples = await check_half_open(serve, own_network, QUICK_PINGS, paused=True)
     ledger.add(row=11, fault="peer gone in a pause", tried=1, acked_samples=samples, lost_samples=0)
 
 
 @pytest.mark.row(11)
-@pytest.mark.xfail(strict=True, reason=NOT_YET)
 async def test_a_client_that_answers_no_ping_is_let_go_in_a_pause(serve: Serve, ledger: Ledger) -> None:
     server = serve(environment=QUICK_PINGS)
     async with unharmed_call(server), started_call(server.ws) as dumb, started_call(server.ws) as paused:
@@ -285,7 +279,6 @@ async def check_slow_reader(serve: Serve) -> int:
 
 
 @pytest.mark.row(12)
-@pytest.mark.xfail(strict=True, reason=NOT_YET)
 async def test_a_slow_reader_is_cut_off_and_finds_everything_when_it_comes_back(serve: Serve, ledger: Ledger) -> None:
     said = await check_slow_reader(serve)
     ledger.add(
