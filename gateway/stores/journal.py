@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import secrets
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass
@@ -21,6 +21,7 @@ from gateway.stores.commit_log import Block, CommitLog
 from gateway.stores.durable_files import Disk, remove_durably
 from gateway.stores.group_commit import GroupCommit, JournalFull, JournalLimits
 from gateway.stores.journal_calls import AudioLayout, JournalledCall, RecordBatch
+from gateway.stores.journal_cleaning import Copied, SegmentLedger, records_to_keep
 from gateway.stores.journal_found import RecoveredCall
 from gateway.stores.journal_records import MARKER_BYTES, MAX_PAYLOAD_BYTES, Kind, Record
 from gateway.stores.journal_segments import create_locked_directory, remove_directory
@@ -69,7 +70,10 @@ class FileJournal:
         self._disk = disk or Disk()
         self._calls: dict[str, JournalledCall] = {}
         self._with_pending_audio: dict[str, JournalledCall] = {}
-        self._calls_in_segment: dict[Path, set[str]] = {}
+        self._segments = SegmentLedger()
+        self._cleaning: asyncio.Task[None] | None = None
+        self.copied_bytes = 0
+        """Written only to free old segments: see `journal_cleaning`."""
         self._adopted: list[AdoptedJournal] = []
         self._batch = RecordBatch(secrets.token_bytes(MARKER_BYTES))
         self._copies = ThreadPoolExecutor(1, thread_name_prefix="journal-copy")
@@ -96,6 +100,9 @@ class FileJournal:
 
         Raises OSError when something could not be made safe, and whatever else ended the commits.
         """
+        if self._cleaning is not None:
+            self._cleaning.cancel()
+            await asyncio.gather(self._cleaning, return_exceptions=True)
         try:
             await self._commits.stop()
         finally:
@@ -259,9 +266,8 @@ class FileJournal:
         """Take note where the safe blocks' audio lies and which calls they release."""
         released = False
         for block in blocks:
-            present = self._calls_in_segment.setdefault(block.segment, set())
             for entry in block.entries:
-                present.add(entry.call_id)
+                self._segments.note(block.segment, entry.call_id, entry.size_bytes)
                 call = self._calls.get(entry.call_id)
                 if call is not None and entry.kind is Kind.AUDIO:
                     call.note_extent(block.segment, block.offset_bytes + entry.begin_bytes, entry.size_bytes)
@@ -269,21 +275,51 @@ class FileJournal:
                     del self._calls[entry.call_id]
                     released = True
         if released:
-            await self._commits.in_commit_thread(partial(_remove_segments, self._segments_done_with()))
+            done_with = self._segments.take_done_with(self._log.current_segment, self._calls)
+            await self._commits.in_commit_thread(partial(_remove_segments, done_with))
+        # Here every block of a finished segment is safe and accounted for; between two commits it need not be.
+        if self._cleaning is None or self._cleaning.done():
+            self._clean_one()
 
-    def _segments_done_with(self) -> list[Path]:
-        """The oldest segments while every call in them is released.
+    # --- cleaning ------------------------------------------------------------------------------------------------
 
-        In order only, so that the note of a release never goes before the records it covers.
+    def _clean_one(self) -> None:
+        path = self._segments.worth_emptying(self._log.current_segment, self._calls)
+        if path is not None:
+            self._cleaning = asyncio.get_running_loop().create_task(self._clean(path), name="journal-cleaning")
+
+    async def _clean(self, path: Path) -> None:
+        """Copy what is live in a segment to the journal's end, and drop the segment once the copies are safe.
+
+        A crash on the way leaves records twice, which recovery counts once. A fault leaves the segment as it is.
         """
-        done_with = []
-        for path, present in self._calls_in_segment.items():
-            if path == self._log.current_segment or any(call_id in self._calls for call_id in present):
-                break
-            done_with.append(path)
-        for path in done_with:
-            del self._calls_in_segment[path]
-        return done_with
+        try:
+            noted = self._segments.calls_elsewhere(path) - self._calls.keys()
+            for portion in await self._copy(partial(records_to_keep, path, frozenset(self._calls), noted)):
+                await self.synced(self._append_copies(portion, noted))
+        except OSError as fault:
+            if path in self._segments:  # else its last call was released meanwhile, and it is gone
+                log.warning("journal_segment_not_cleaned", segment=str(path), fault=str(fault))
+                self._segments.spare(path)
+            return
+        for call in self._calls.values():
+            call.forget_extents(path)
+        self._segments.forget(path)
+        # Behind every seal that still reads the old place: one thread does both.
+        await self._copy(partial(_remove_segments, [path]))
+
+    def _append_copies(self, portion: list[Copied], noted: Collection[str]) -> int:
+        kept = [
+            copied
+            for copied in portion
+            if copied.call_id in noted or (copied.call_id in self._calls and not self._calls[copied.call_id].released)
+        ]
+        size_bytes = sum(len(copied.data) for copied in kept)
+        self._commits.reserve(size_bytes)
+        for copied in kept:
+            self._batch.add_encoded(copied.call_id, copied.kind, copied.data)
+        self.copied_bytes += size_bytes
+        return self._commits.appended()
 
     # --- sealing and recovering ----------------------------------------------------------------------------------
 

@@ -94,6 +94,10 @@ class JournalledCall:
     def note_extent(self, segment: Path, offset_bytes: int, size_bytes: int) -> None:
         self._extents.setdefault(segment, array("Q")).extend((offset_bytes, size_bytes))
 
+    def forget_extents(self, segment: Path) -> None:
+        """The segment goes; what it held of this call stands elsewhere by now."""
+        self._extents.pop(segment, None)
+
     def adopt(self, places: Sequence[AudioPlace]) -> None:
         """Take over audio records of earlier processes, those that count first in front."""
         for place in places:
@@ -115,9 +119,12 @@ class RecordBatch:
         self._size_bytes = 0
 
     def add(self, record: Record) -> None:
-        data = encode(record, self.marker)
+        self.add_encoded(record.call_id, record.kind, encode(record, self.marker))
+
+    def add_encoded(self, call_id: str, kind: Kind, data: bytes) -> None:
+        """A record that carries this journal's marker already."""
         self._parts.append(data)
-        self._entries.append(Entry(record.call_id, record.kind, self._size_bytes, len(data)))
+        self._entries.append(Entry(call_id, kind, self._size_bytes, len(data)))
         self._size_bytes += len(data)
 
     @property
