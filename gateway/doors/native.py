@@ -28,6 +28,7 @@ from protocol.errors import ProtocolError
 log = structlog.get_logger(__name__)
 
 PATH = "/v1/calls"
+RECOVERING_RETRY_MS = 500
 
 
 class NativeDoor:
@@ -106,6 +107,8 @@ class NativeDoor:
         except ProtocolError as fault:
             self._metrics.refused.labels(fault.code).inc()
             retry_ms = self._limits.overloaded_retry_ms if fault.entry.retryable else 0
+            if fault.code == "recovering":
+                retry_ms = RECOVERING_RETRY_MS  # it has waited for its call already
             outgoing.send(encode(error_message(fault, retry_after_ms=retry_ms)))
             outgoing.close(fault.entry.close or 1008, fault.code)
         except ConnectionClosed:

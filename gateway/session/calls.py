@@ -23,7 +23,7 @@ from gateway.call.settings import CallSettings, CallTerms
 from gateway.call.states import State
 from gateway.ports import CallRecord, CallState, QualityAnswer
 from gateway.session.engines import CallEngines, Engines, Voices
-from gateway.session.rebuilding import CallHeader, Interrupted, Rebuilt, Recovered, breather, rebuild
+from gateway.session.rebuilding import CallHeader, Interrupted, Rebuilt, Recovered, breather, rebuild, rules_digest
 from gateway.session.recovery import Recovery
 from gateway.session.rulesets import RuleSets
 from gateway.session.session import CallSession, Keeping, Patience, quality_task
@@ -237,7 +237,13 @@ class Calls:
         Each waits for its client from the moment it is taken up, as if the socket had just broken. One that cannot be
         rebuilt as it was is hung up: its recording is judged. One that cannot be read is left in the journal.
         """
-        self.recovery.start(find)
+
+        async def find_and_tidy() -> list[Recovered]:
+            found = list(await find())
+            await self._rules.keep_only({digest for call in found if (digest := rules_digest(call.header))})
+            return found
+
+        self.recovery.start(find_and_tidy)
 
     async def _take_up(self, found: Recovered) -> None:
         header = msgspec.json.decode(found.header, type=CallHeader)

@@ -61,6 +61,14 @@ class CallHeader(msgspec.Struct, frozen=True, kw_only=True):
         return bool(self.settings.get("pinyin", True))
 
 
+def rules_digest(header: bytes) -> str:
+    """Under which the rules of a call are kept; empty where its header does not say."""
+    try:
+        return msgspec.json.decode(header, type=CallHeader).rules
+    except msgspec.DecodeError:
+        return ""
+
+
 @dataclass(frozen=True, slots=True)
 class Rebuilt:
     """A call as it was when its process ended."""

@@ -41,6 +41,7 @@ class RuleSets:
         self._source = source
         self._books = books
         self._newest: dict[tuple[str, bool], tuple[int, RulesInForce]] = {}
+        self._used: set[str] = set()
         self._compiled: WeakValueDictionary[tuple[str, bool], RuleSet] = WeakValueDictionary()
 
     async def of_app(self, app_id: str, *, pinyin: bool) -> RulesInForce:
@@ -50,6 +51,7 @@ class RuleSets:
         if newest is None or newest[0] != version:
             book = msgspec.json.encode(RuleBook(version, categories))
             digest = hashlib.sha256(book).hexdigest()
+            self._used.add(digest)
             await self._books.keep(digest, book)
             newest = version, RulesInForce(digest, await self._compile(digest, book, pinyin=pinyin))
             self._newest[app_id, pinyin] = newest
@@ -61,8 +63,8 @@ class RuleSets:
         return None if book is None else RulesInForce(digest, await self._compile(digest, book, pinyin=pinyin))
 
     async def keep_only(self, digests: set[str]) -> int:
-        """Forget the books that no call needs any more; those of an app's newest rules stay."""
-        return await self._books.keep_only(digests | {in_force.digest for _, in_force in self._newest.values()})
+        """Forget the books that no call needs: all but `digests` and what this process has kept."""
+        return await self._books.keep_only(digests | self._used)
 
     async def _compile(self, digest: str, book: bytes, *, pinyin: bool) -> RuleSet:
         compiled = self._compiled.get((digest, pinyin))

@@ -147,6 +147,16 @@ class FileJournal:
         self._calls[call_id] = call = JournalledCall(call_id, header, layout, epoch)
         return self._append_now(call.opening())
 
+    def fence(self, call_id: str, epoch: int) -> None:
+        """Write the call under a higher epoch from here on: what others write under lower ones is void.
+
+        Raises ValueError for an unknown call, or an epoch that is not higher.
+        """
+        call = self._call_to_append(call_id)
+        if epoch <= call.epoch:
+            raise ValueError(f"call {call_id} is written under epoch {call.epoch}, which {epoch} is not above")
+        call.epoch, call.must_reopen = epoch, True
+
     def append_audio(self, call_id: str, first_sample: int, pcm: bytes) -> int:
         """Append interleaved s16le PCM that begins at sample `first_sample` of each channel.
 
@@ -284,7 +294,7 @@ class FileJournal:
     # --- cleaning ------------------------------------------------------------------------------------------------
 
     def _clean_one(self) -> None:
-        path = self._segments.worth_emptying(self._log.current_segment, self._calls)
+        path = self._segments.worth_emptying(self._log.current_segment, self._calls, self._limits.few_segments)
         if path is not None:
             self._cleaning = asyncio.get_running_loop().create_task(self._clean(path), name="journal-cleaning")
 

@@ -73,10 +73,10 @@ class SegmentLedger:
             del self._uses[path]
         return done_with
 
-    def worth_emptying(self, current: Path | None, live: Collection[str]) -> Path | None:
-        """The finished segment to empty next; None when none is worth it."""
+    def worth_emptying(self, current: Path | None, live: Collection[str], few: int) -> Path | None:
+        """The finished segment to empty next; None when none is worth it, or there are no more than `few`."""
         finished = {path: use for path, use in self._uses.items() if path != current and path not in self._spoilt}
-        if not finished:
+        if len(finished) <= few:
             return None
         share, path = min((use.live_share(live), path) for path, use in finished.items())
         limit = CLEAN_BELOW_SHARE_OF_MANY if len(finished) > MANY_SEGMENTS else CLEAN_BELOW_SHARE

@@ -36,7 +36,7 @@ from gateway.session.calls import Calls, Limits
 from gateway.session.engines import Engines
 from gateway.session.rulesets import RuleSets
 from gateway.session.session import Keeping, Patience
-from gateway.stores.journal import FileJournal, JournalLimits
+from gateway.stores.journal import FileJournal, JournalLimits, RecoveredCall
 from gateway.stores.recordings import Recordings
 from gateway.telemetry import Metrics
 from protocol.codec import SUBPROTOCOL, decode_server, encode
@@ -210,6 +210,11 @@ class Options:
     resume_window_s: float = 60
     max_call_s: float = 3600
     max_calls: int = 10
+    books: BooksInMemory = field(default_factory=BooksInMemory)
+    """To be handed on, with the records, to the next server on the same folder."""
+    records: CallsInMemory = field(default_factory=CallsInMemory)
+    may_look: asyncio.Event | None = None
+    """Until it is set, nobody looks for the calls that were left behind."""
 
 
 @dataclass
@@ -314,12 +319,12 @@ async def running(data_dir: Path, options: Options | None = None) -> AsyncIterat
     journal = FileJournal(data_dir, recordings, limits=JournalLimits(commit_interval_ms=5))
     await journal.start()
     confirmer, recognizer, voiceprint = LoudnessConfirmer(), ScriptedRecognizer(), ScriptedVoiceprint()
-    records, tasks = CallsInMemory(), TasksInMemory(options.qc_result)
+    records, tasks = options.records, TasksInMemory(options.qc_result)
     stored = tuple(StoredCategory(name, "", tuple(contents)) for name, contents in options.rules.items())
     calls = Calls(
         Engines(confirmer, recognizer, voiceprint),
         Keeping(journal, records, tasks, clock, metrics),
-        RuleSets(FixedRules(stored), BooksInMemory()),
+        RuleSets(FixedRules(stored), options.books),
         CallSettings(gate=LoudnessGate),
         Patience(options.resume_window_s, settle_timeout_s=30),
         Limits(options.max_calls, options.max_call_s),
@@ -328,6 +333,13 @@ async def running(data_dir: Path, options: Options | None = None) -> AsyncIterat
     tasks.on_verdict = calls.note_verdict
     limits = DoorLimits(options.first_message_timeout_s, options.audio_timeout_s, options.max_call_s)
     door = NativeDoor(calls, Credentials(FixedApps(), skew_s=300, now=time.time), limits, metrics)
+
+    async def find() -> Sequence[RecoveredCall]:
+        if options.may_look is not None:
+            await options.may_look.wait()
+        return (await journal.recover()).calls
+
+    calls.take_up(find)
     server = await door.serve("127.0.0.1", 0, None)
     port = server.sockets[0].getsockname()[1]
     url = f"ws://127.0.0.1:{port}/v1/calls"

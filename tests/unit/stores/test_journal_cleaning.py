@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from gateway.stores.journal import FileJournal, JournalLimits
 from tests.unit.stores.test_journal import HEADER, journal_in, pcm, segments, wav_pcm
 
-SMALL = JournalLimits(commit_interval_ms=1, segment_bytes=4000)
+SMALL = JournalLimits(commit_interval_ms=1, segment_bytes=4000, few_segments=0)
 SHARE = 40
 """Samples of the long call beside 1000 of each short one."""
 
@@ -109,7 +109,7 @@ def test_whatever_is_released_when_the_rest_is_whole(
     tmp_path_factory: pytest.TempPathFactory, plan: list[tuple[str, int, bool]]
 ) -> None:
     folder = tmp_path_factory.mktemp("journal")
-    limits = JournalLimits(commit_interval_ms=0, segment_bytes=1500)
+    limits = JournalLimits(commit_interval_ms=0, segment_bytes=1500, few_segments=0)
 
     async def play() -> None:
         whole: dict[str, bytearray] = {}
