@@ -26,6 +26,8 @@ from gateway.call.events import (
     Event,
     HungUp,
     Identified,
+    Noted,
+    NumbersSkipped,
     Paused,
     QcJudged,
     QcProgressed,
@@ -75,6 +77,16 @@ class Call:
     def unstored_samples(self) -> int:
         """Instants received that are not known to be safe yet."""
         return self.samples - self._stored
+
+    @property
+    def stored_samples(self) -> int:
+        """Instants that would survive a power cut."""
+        return self._stored
+
+    @property
+    def last_seq(self) -> int:
+        """The number of the latest message."""
+        return self._seq
 
     def has_room(self, *, ahead_of_time: bool) -> bool:
         """Whether more audio is welcome: what waits for the disk and the VAD's model is bounded.
@@ -132,6 +144,10 @@ class Call:
                 self._client_spoke(event)
             case Updated():
                 self._update(event)
+            case Noted():
+                pass  # the shell keeps it; the core only says when it may happen
+            case NumbersSkipped(through):
+                self._seq = max(self._seq, through)
             case Paused():
                 self._paused_at = self.samples
             case Continued():

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from typing import Literal
 
-from gateway.call.events import ClientSpoke, Continued, Paused, Updated
+from gateway.call.events import ClientSpoke, Continued, Noted, Paused, Updated
 from gateway.call.intake import Intake
 from gateway.call.states import IllegalEvent
 from gateway.doors.connection import NativeConnection
@@ -35,6 +35,8 @@ class Conversation:
         self._audio = session.terms.audio
         self._raw = RawDecoder(self._audio)
         self._intake = Intake(self._audio.rate_hz, self._audio.channels, first_sample=session.samples)
+        if session.paused:
+            self._intake.paused()
         self._loop = asyncio.get_running_loop()
         self._last_audio_s = self._loop.time()
         speed = limits.catch_up_speed
@@ -131,6 +133,8 @@ class Conversation:
 
     def _obey(self, message: ClientMessage) -> None:
         session = self._session
+        if not isinstance(message, messages.Ping | messages.Start | messages.Resume):
+            session.told += 1
         match message:
             case messages.Update():
                 if message.roles is not None and len(message.roles) != self._audio.channels:
@@ -155,9 +159,9 @@ class Conversation:
             case messages.ClientTranscript():
                 self._quote(message)
             case messages.Dtmf(digit=digit):
-                session.note("dtmf", digit)
+                session.receive(Noted("dtmf", digit))
             case messages.Mark(name=name):
-                session.note("mark", name)
+                session.receive(Noted("mark", name))
             case messages.Ping(id=ping_id):
                 session.whisper(messages.Pong(call_id=session.call_id, id=ping_id))
             case messages.Hangup():

@@ -36,6 +36,7 @@ log = structlog.get_logger(__name__)
 PATH = "/v1/calls"
 FLOOD_GRACE_S = 1.0
 """How long a peer that floods may take to read why it is cut off."""
+RECOVERING_RETRY_MS = 500
 
 
 class NativeDoor:
@@ -148,6 +149,8 @@ class NativeDoor:
         """The error that goes before the close, and is counted."""
         self._metrics.refused.labels(fault.code).inc()
         retry_ms = self._limits.overloaded_retry_ms if fault.entry.retryable else 0
+        if fault.code == "recovering":
+            retry_ms = RECOVERING_RETRY_MS  # it has waited for its call already
         return encode(error_message(fault, retry_after_ms=retry_ms))
 
     async def _first_message(self, connection: ServerConnection, app_id: str, outgoing: Outgoing) -> CallSession:
@@ -162,13 +165,16 @@ class NativeDoor:
             session = await self._calls.open(app_id, message)
             session.attach(outgoing, last_seq=0)
             return session
-        session = self._calls.resume(app_id, message)
+        session = await self._calls.resume(app_id, message)
         earlier = session.take_sink()
         if earlier is not None:
             earlier.send(encode(messages.Replaced(call_id=session.call_id)))
             earlier.close(1000, "replaced")
         resumed = messages.Resumed(
-            call_id=session.call_id, samples=session.samples, next_seq=session.record.last_seq + 1
+            call_id=session.call_id,
+            samples=session.samples,
+            next_seq=session.next_seq,
+            controls=session.told,
         )
         outgoing.send(encode(resumed))
         session.attach(outgoing, message.last_seq)

@@ -27,6 +27,8 @@ class JournalLimits:
     """How long to wait after a disk fault before trying a fresh segment again."""
     segment_bytes: int = 64 * 1024 * 1024
     """A segment past this size is closed at the next commit."""
+    few_segments: int = 8
+    """With no more finished segments than these (512 MiB) none is emptied: most go by themselves, with their calls."""
     max_unsynced_bytes: int = 64 * 1024 * 1024
     """What may wait in memory for the disk; when full, appends raise JournalFull."""
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import secrets
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass
@@ -21,10 +21,12 @@ from gateway.stores.commit_log import Block, CommitLog
 from gateway.stores.durable_files import Disk, remove_durably
 from gateway.stores.group_commit import GroupCommit, JournalFull, JournalLimits
 from gateway.stores.journal_calls import AudioLayout, JournalledCall, RecordBatch
+from gateway.stores.journal_cleaning import Copied, SegmentLedger, records_to_keep
+from gateway.stores.journal_found import RecoveredCall
 from gateway.stores.journal_records import MARKER_BYTES, MAX_PAYLOAD_BYTES, Kind, Record
 from gateway.stores.journal_segments import create_locked_directory, remove_directory
 from gateway.stores.recordings import Recordings
-from gateway.stores.recovery import AdoptedJournal, Findings, Quarantined, RecoveredCall, adopt_abandoned
+from gateway.stores.recovery import AdoptedJournal, Findings, Quarantined, adopt_abandoned
 from gateway.stores.sealing import MAX_WAV_DATA_BYTES, SealedRecording, seal_recording, sealed_already
 
 __all__ = ["FileJournal", "JournalFull", "JournalLimits", "Quarantined", "RecoveredCall", "Recovery", "SealedRecording"]
@@ -68,7 +70,10 @@ class FileJournal:
         self._disk = disk or Disk()
         self._calls: dict[str, JournalledCall] = {}
         self._with_pending_audio: dict[str, JournalledCall] = {}
-        self._calls_in_segment: dict[Path, set[str]] = {}
+        self._segments = SegmentLedger()
+        self._cleaning: asyncio.Task[None] | None = None
+        self.copied_bytes = 0
+        """Written only to free old segments: see `journal_cleaning`."""
         self._adopted: list[AdoptedJournal] = []
         self._batch = RecordBatch(secrets.token_bytes(MARKER_BYTES))
         self._copies = ThreadPoolExecutor(1, thread_name_prefix="journal-copy")
@@ -95,6 +100,9 @@ class FileJournal:
 
         Raises OSError when something could not be made safe, and whatever else ended the commits.
         """
+        if self._cleaning is not None:
+            self._cleaning.cancel()
+            await asyncio.gather(self._cleaning, return_exceptions=True)
         try:
             await self._commits.stop()
         finally:
@@ -133,8 +141,10 @@ class FileJournal:
 
     # --- appending ---------------------------------------------------------------------------------------------
 
-    def open_call(self, call_id: str, header: bytes) -> int:
+    def open_call(self, call_id: str, header: bytes, epoch: int = 0) -> int:
         """Begin a call. `header` is a JSON object with at least `rate_hz` and `channels`; the rest is the caller's.
+
+        Of a call that several journals hold, what was written under the highest `epoch` counts.
 
         Raises ValueError for an unsafe or known call id or a bad header, JournalFull.
         """
@@ -144,8 +154,18 @@ class FileJournal:
         if len(header) > MAX_PAYLOAD_BYTES:
             raise ValueError(f"a call's header holds at most {MAX_PAYLOAD_BYTES} bytes, not {len(header)}")
         self._commits.reserve(len(header))
-        self._calls[call_id] = call = JournalledCall(call_id, header, layout)
+        self._calls[call_id] = call = JournalledCall(call_id, header, layout, epoch)
         return self._append_now(call.opening())
+
+    def fence(self, call_id: str, epoch: int) -> None:
+        """Write the call under a higher epoch from here on: what others write under lower ones is void.
+
+        Raises ValueError for an unknown call, or an epoch that is not higher.
+        """
+        call = self._call_to_append(call_id)
+        if epoch <= call.epoch:
+            raise ValueError(f"call {call_id} is written under epoch {call.epoch}, which {epoch} is not above")
+        call.epoch, call.must_reopen = epoch, True
 
     def append_audio(self, call_id: str, first_sample: int, pcm: bytes) -> int:
         """Append interleaved s16le PCM that begins at sample `first_sample` of each channel.
@@ -163,6 +183,11 @@ class FileJournal:
         self._with_pending_audio[call_id] = call
         return self._commits.appended()
 
+    @property
+    def position(self) -> int:
+        """That of the latest append."""
+        return self._commits.position
+
     def append_message(self, call_id: str, seq: int, payload: bytes) -> int:
         """Append a server message, after all audio so far; it survives a killed process as soon as this returns.
 
@@ -174,9 +199,27 @@ class FileJournal:
         self._commits.reserve(len(payload))
         return self._append_now(Record(Kind.MESSAGE, call_id, seq, payload))
 
+    def append_event(self, call_id: str, ordinal: int, payload: bytes, *, at_once: bool) -> int:
+        """Append what happened to the call. It survives a killed process as soon as this returns if `at_once`, else
+        with the next message of any call, and at the latest with the next commit.
+
+        Raises ValueError for an unknown call or more than 4 MiB, and JournalFull.
+        """
+        self._call_to_append(call_id)
+        if len(payload) > MAX_PAYLOAD_BYTES:
+            raise ValueError(f"a journalled event holds at most {MAX_PAYLOAD_BYTES} bytes, not {len(payload)}")
+        self._commits.reserve(len(payload))
+        record = Record(Kind.EVENT, call_id, ordinal, payload)
+        if at_once:
+            return self._append_now(record)
+        self._batch.add(record)
+        return self._commits.appended()
+
     def close_call(self, call_id: str) -> int:
-        """Note that the call has hung up. Raises ValueError for an unknown or closed call."""
-        call = self._call_to_append(call_id, still_open=True)
+        """Note that the call has hung up; again does nothing. Raises ValueError for an unknown call."""
+        call = self._call_to_append(call_id)
+        if call.closed:
+            return self._commits.position
         call.closed = True
         return self._append_now(Record(Kind.CLOSE, call_id))
 
@@ -243,9 +286,8 @@ class FileJournal:
         """Take note where the safe blocks' audio lies and which calls they release."""
         released = False
         for block in blocks:
-            present = self._calls_in_segment.setdefault(block.segment, set())
             for entry in block.entries:
-                present.add(entry.call_id)
+                self._segments.note(block.segment, entry.call_id, entry.size_bytes)
                 call = self._calls.get(entry.call_id)
                 if call is not None and entry.kind is Kind.AUDIO:
                     call.note_extent(block.segment, block.offset_bytes + entry.begin_bytes, entry.size_bytes)
@@ -253,21 +295,51 @@ class FileJournal:
                     del self._calls[entry.call_id]
                     released = True
         if released:
-            await self._commits.in_commit_thread(partial(_remove_segments, self._segments_done_with()))
+            done_with = self._segments.take_done_with(self._log.current_segment, self._calls)
+            await self._commits.in_commit_thread(partial(_remove_segments, done_with))
+        # Here every block of a finished segment is safe and accounted for; between two commits it need not be.
+        if self._cleaning is None or self._cleaning.done():
+            self._clean_one()
 
-    def _segments_done_with(self) -> list[Path]:
-        """The oldest segments while every call in them is released.
+    # --- cleaning ------------------------------------------------------------------------------------------------
 
-        In order only, so that the note of a release never goes before the records it covers.
+    def _clean_one(self) -> None:
+        path = self._segments.worth_emptying(self._log.current_segment, self._calls, self._limits.few_segments)
+        if path is not None:
+            self._cleaning = asyncio.get_running_loop().create_task(self._clean(path), name="journal-cleaning")
+
+    async def _clean(self, path: Path) -> None:
+        """Copy what is live in a segment to the journal's end, and drop the segment once the copies are safe.
+
+        A crash on the way leaves records twice, which recovery counts once. A fault leaves the segment as it is.
         """
-        done_with = []
-        for path, present in self._calls_in_segment.items():
-            if path == self._log.current_segment or any(call_id in self._calls for call_id in present):
-                break
-            done_with.append(path)
-        for path in done_with:
-            del self._calls_in_segment[path]
-        return done_with
+        try:
+            noted = self._segments.calls_elsewhere(path) - self._calls.keys()
+            for portion in await self._copy(partial(records_to_keep, path, frozenset(self._calls), noted)):
+                await self.synced(self._append_copies(portion, noted))
+        except OSError as fault:
+            if path in self._segments:  # else its last call was released meanwhile, and it is gone
+                log.warning("journal_segment_not_cleaned", segment=str(path), fault=str(fault))
+                self._segments.spare(path)
+            return
+        for call in self._calls.values():
+            call.forget_extents(path)
+        self._segments.forget(path)
+        # Behind every seal that still reads the old place: one thread does both.
+        await self._copy(partial(_remove_segments, [path]))
+
+    def _append_copies(self, portion: list[Copied], noted: Collection[str]) -> int:
+        kept = [
+            copied
+            for copied in portion
+            if copied.call_id in noted or (copied.call_id in self._calls and not self._calls[copied.call_id].released)
+        ]
+        size_bytes = sum(len(copied.data) for copied in kept)
+        self._commits.reserve(size_bytes)
+        for copied in kept:
+            self._batch.add_encoded(copied.call_id, copied.kind, copied.data)
+        self.copied_bytes += size_bytes
+        return self._commits.appended()
 
     # --- sealing and recovering ----------------------------------------------------------------------------------
 
@@ -303,6 +375,8 @@ class FileJournal:
     async def recover(self) -> Recovery:
         """Take over the unfinished calls of processes that are gone: they can be sealed, continued and released.
 
+        What they hold would survive a power cut. What is appended to them here is written under a higher epoch.
+
         Raises OSError when the disk cannot be read or the quarantine not written.
         """
         findings: Findings = await self._copy(partial(adopt_abandoned, self._root, self._quarantine))
@@ -311,12 +385,13 @@ class FileJournal:
             call = self._calls.get(found.call_id)
             if call is None:
                 layout = AudioLayout(found.rate_hz, found.channels)
-                call = JournalledCall(found.call_id, found.header, layout, closed=found.closed, must_reopen=True)
+                call = JournalledCall(found.call_id, found.header, layout, found.epoch + 1, closed=found.closed)
+                call.must_reopen = True
                 self._calls[found.call_id] = call
-            call.adopt_extents(found.extents)
+            call.adopt(found.audio)
         for part in findings.quarantined:
             log.error("journal_part_quarantined", journal=part.journal, segment=part.segment, reason=part.reason)
-        return Recovery(tuple(found.recovered() for found in findings.calls), findings.quarantined)
+        return Recovery(findings.calls, findings.quarantined)
 
 
 def _remove_segments(paths: list[Path]) -> None:

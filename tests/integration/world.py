@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 import wave
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -35,9 +35,10 @@ from gateway.ports import (
 from gateway.session.admission import Limits
 from gateway.session.calls import Calls
 from gateway.session.engines import Engines
+from gateway.session.rulesets import RuleSets
 from gateway.session.session import Keeping, Patience
 from gateway.stores.durable_files import Disk
-from gateway.stores.journal import FileJournal, JournalLimits
+from gateway.stores.journal import FileJournal, JournalLimits, RecoveredCall
 from gateway.stores.recordings import Recordings
 from gateway.telemetry import Metrics
 from protocol.codec import SUBPROTOCOL, decode_server, encode
@@ -165,6 +166,25 @@ class FixedRules:
         return 1, self.categories
 
 
+@dataclass
+class BooksInMemory:
+    """The RuleBooks port in a dictionary."""
+
+    books: dict[str, bytes] = field(default_factory=dict)
+
+    async def keep(self, digest: str, book: bytes) -> None:
+        self.books[digest] = book
+
+    async def get(self, digest: str) -> bytes | None:
+        return self.books.get(digest)
+
+    async def keep_only(self, digests: Collection[str]) -> int:
+        gone = self.books.keys() - digests
+        for digest in gone:
+            del self.books[digest]
+        return len(gone)
+
+
 class WallClock:
     def monotonic(self) -> float:
         return time.monotonic()
@@ -198,6 +218,11 @@ class Options:
     journal: JournalLimits = field(default_factory=lambda: JournalLimits(commit_interval_ms=5))
     disk: Disk | None = None
     pressure: Callable[[], str] = lambda: ""
+    books: BooksInMemory = field(default_factory=BooksInMemory)
+    """To be handed on, with the records, to the next server on the same folder."""
+    records: CallsInMemory = field(default_factory=CallsInMemory)
+    may_look: asyncio.Event | None = None
+    """Until it is set, nobody looks for the calls that were left behind."""
 
 
 @dataclass
@@ -302,12 +327,12 @@ async def running(data_dir: Path, options: Options | None = None) -> AsyncIterat
     journal = FileJournal(data_dir, recordings, limits=options.journal, disk=options.disk)
     await journal.start()
     confirmer, recognizer, voiceprint = LoudnessConfirmer(), ScriptedRecognizer(), ScriptedVoiceprint()
-    records, tasks = CallsInMemory(), TasksInMemory(options.qc_result)
+    records, tasks = options.records, TasksInMemory(options.qc_result)
     stored = tuple(StoredCategory(name, "", tuple(contents)) for name, contents in options.rules.items())
     calls = Calls(
         Engines(confirmer, recognizer, voiceprint),
         Keeping(journal, records, tasks, clock, metrics),
-        FixedRules(stored),
+        RuleSets(FixedRules(stored), options.books),
         CallSettings(gate=LoudnessGate),
         Patience(options.resume_window_s, settle_timeout_s=30),
         Limits(options.max_calls, options.max_call_s, options.max_calls_per_app),
@@ -317,6 +342,13 @@ async def running(data_dir: Path, options: Options | None = None) -> AsyncIterat
     tasks.on_verdict = calls.note_verdict
     limits = DoorLimits(options.first_message_timeout_s, options.audio_timeout_s, options.max_call_s, **options.door)
     door = NativeDoor(calls, Credentials(FixedApps(), skew_s=300, now=time.time), limits, metrics)
+
+    async def find() -> Sequence[RecoveredCall]:
+        if options.may_look is not None:
+            await options.may_look.wait()
+        return (await journal.recover()).calls
+
+    calls.take_up(find)
     server = await door.serve("127.0.0.1", 0, None)
     port = server.sockets[0].getsockname()[1]
     url = f"ws://127.0.0.1:{port}/v1/calls"
