@@ -165,7 +165,7 @@ class EarshotServer:
         await self._journal.start()
         self._begun.push_async_callback(self._journal.stop)
         records = CallRecords(self._database)
-        box = Outbox(self._database, self._clock)
+        box = Outbox(self._database, self._clock, data_dir=settings.data_path)
         rules = SqliteQualityRules(self._database)
         voiceprint_routes, voices = await self._voiceprint()
         quality_routes, qc = self._quality(rules)
