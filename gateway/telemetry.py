@@ -37,6 +37,15 @@ class Metrics:
             "earshot_engine_failures", "Questions no engine answered.", ["engine"], registry=registry
         )
         self.alerts = Counter("earshot_alerts", "Alert statuses reached.", ["status"], registry=registry)
+        self.outbox_tasks = Gauge(
+            "earshot_outbox_tasks",
+            "Tasks that voice QC owes a verdict on, or was given up for.",
+            ["state"],
+            registry=registry,
+        )
+        self.outbox_oldest_s = Gauge(
+            "earshot_outbox_oldest_seconds", "Age of the oldest such task.", ["state"], registry=registry
+        )
         self.refused = Counter("earshot_refused", "Requests and sockets refused.", ["code"], registry=registry)
 
 

@@ -38,6 +38,11 @@ class NativeDoor:
         self._credentials = credentials
         self._limits = limits
         self._metrics = metrics
+        self._draining = False
+
+    def drain(self) -> None:
+        """Take no more calls: whoever knocks is sent elsewhere, or back here once a successor listens."""
+        self._draining = True
 
     async def serve(self, host: str, port: int, tls: ssl.SSLContext | None) -> Server:
         """Listen; the server returned is to be closed by the caller. Raises OSError."""
@@ -70,6 +75,8 @@ class NativeDoor:
     def _check(self, connection: ServerConnection, request: Request, url: URL) -> Response | None:
         if url.path != PATH:
             return self._refuse(HTTPStatus.NOT_FOUND, "not_found", f"the native socket is at {PATH}")
+        if self._draining:
+            return self._refuse(HTTPStatus.SERVICE_UNAVAILABLE, "shutting_down", "the server is going away")
         origin = request.headers.get("Origin")
         if origin is not None and _authority(origin) != request.headers.get("Host", ""):
             return self._refuse(HTTPStatus.FORBIDDEN, "foreign_origin", "this origin may not open calls")
@@ -88,6 +95,8 @@ class NativeDoor:
         self._metrics.refused.labels(code).inc()
         body = msgspec.json.encode({"code": code, "message": message})
         headers = Headers({"Content-Type": "application/json", "Content-Length": str(len(body))})
+        if status is HTTPStatus.SERVICE_UNAVAILABLE:
+            headers["Retry-After"] = "1"
         if status is HTTPStatus.UNAUTHORIZED:
             headers["WWW-Authenticate"] = 'Basic realm="earshot"'
         return Response(status.value, status.phrase, headers, body)
@@ -121,6 +130,8 @@ class NativeDoor:
             seconds = self._limits.first_message_timeout_s
             raise ProtocolError("timeout", f"no first message within {seconds:g} s; expected start or resume") from None
         message = _decode_first(payload)
+        if self._draining:
+            raise ProtocolError("shutting_down", "the server is going away")
         if isinstance(message, messages.Start):
             session = await self._calls.open(app_id, message)
             session.attach(outgoing, last_seq=0)
