@@ -395,7 +395,7 @@ class EarshotServer:
     async def stop(self) -> None:
         """Tell clients, let go of calls (the journal has them), finish what is being kept, stop listening.
 
-        New calls are refused from the first moment, and both listeners answer until the calls are let go: whoever asks
+        New calls are refused from the first moment, and both listeners answer until the clients are gone: whoever asks
         hears that the server is going away. A client that does not close its socket is cut off.
         """
         self._draining = True
@@ -404,15 +404,15 @@ class EarshotServer:
         for session in self.calls.sessions:
             session.say_goodbye(deadline_ms)
         await self.calls.stop()
+        if self._ws.handler_tasks:
+            await asyncio.wait(set(self._ws.handler_tasks), timeout=self._goodbye_s)
+        hanging = set(self._ws.all_connections)  # `connections` leaves out those that are closing
+        for connection in hanging:
+            connection.transport.abort()
+        if hanging:
+            log.warning("clients_cut_off", sockets=len(hanging))
         self._ws.close()
-        try:
-            async with asyncio.timeout(self._goodbye_s):
-                await self._ws.wait_closed()
-        except TimeoutError:
-            log.warning("clients_cut_off", sockets=len(self._ws.connections))
-            for connection in list(self._ws.connections):
-                connection.transport.abort()
-            await self._ws.wait_closed()
+        await self._ws.wait_closed()
         await self._begun.aclose()
 
     def reload_certificate(self) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
@@ -63,12 +64,14 @@ class GuardedFetcher:
         """A 2xx answer's head; anything else raises Rejected or Unavailable."""
         url = self._targets.checked_url(text)
         headers = {"Accept-Encoding": "identity"}
+        # A stream, so that a large body is not written in one go on the event loop.
+        data = None if body is None else io.BytesIO(body)
         if body is not None:
             headers["Content-Type"] = "application/json"
         try:
             async with (
                 self._session(timeout_s) as session,
-                session.request(method, url, data=body, headers=headers, allow_redirects=False) as response,
+                session.request(method, url, data=data, headers=headers, allow_redirects=False) as response,
             ):
                 _refuse_failure(response)
                 yield response

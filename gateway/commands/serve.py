@@ -57,7 +57,7 @@ async def _serve(settings: Settings, *, replace: bool) -> None:
     if not starting.done():
         _leave_within(settings.drain_s)
         starting.cancel()
-        await asyncio.wait([starting])
+        await asyncio.gather(starting, return_exceptions=True)
         return
     addresses = starting.result()
     loop.add_signal_handler(signal.SIGHUP, _reload, server)
@@ -69,7 +69,11 @@ async def _serve(settings: Settings, *, replace: bool) -> None:
     notify("STOPPING=1")
     _leave_within(settings.drain_s)
     withdraw_addresses(settings.data_path)
-    await server.stop()
+    try:
+        await server.stop()
+    except Exception:
+        log.exception("not_stopped_cleanly")  # here, because the deadline may come before the error is shown
+        raise
 
 
 def _leave_within(seconds: float) -> None:

@@ -39,10 +39,14 @@ class NativeDoor:
         self._limits = limits
         self._metrics = metrics
         self._draining = False
+        self._unspoken: set[asyncio.Timeout] = set()
+        """Of each socket that has not said yet what it wants, how long it may still take."""
 
     def drain(self) -> None:
         """Take no more calls: whoever knocks is sent elsewhere, or back here once a successor listens."""
         self._draining = True
+        for patience in self._unspoken:
+            patience.reschedule(asyncio.get_running_loop().time())
 
     async def serve(self, host: str, port: int, tls: ssl.SSLContext | None) -> Server:
         """Listen; the server returned is to be closed by the caller. Raises OSError."""
@@ -123,15 +127,21 @@ class NativeDoor:
             await outgoing.finished()
 
     async def _first_message(self, connection: ServerConnection, app_id: str, outgoing: Outgoing) -> CallSession:
+        patience = asyncio.timeout(self._limits.first_message_timeout_s)
         try:
-            async with asyncio.timeout(self._limits.first_message_timeout_s):
+            async with patience:
+                self._unspoken.add(patience)
                 payload = await connection.recv()
         except TimeoutError:
+            if self._draining:
+                raise _leaving() from None
             seconds = self._limits.first_message_timeout_s
             raise ProtocolError("timeout", f"no first message within {seconds:g} s; expected start or resume") from None
+        finally:
+            self._unspoken.discard(patience)
         message = _decode_first(payload)
         if self._draining:
-            raise ProtocolError("shutting_down", "the server is going away")
+            raise _leaving()
         if isinstance(message, messages.Start):
             session = await self._calls.open(app_id, message)
             session.attach(outgoing, last_seq=0)
@@ -147,6 +157,10 @@ class NativeDoor:
         outgoing.send(encode(resumed))
         session.attach(outgoing, message.last_seq)
         return session
+
+
+def _leaving() -> ProtocolError:
+    return ProtocolError("shutting_down", "the server is going away")
 
 
 def _authority(origin: str) -> str:

@@ -38,7 +38,7 @@ class DataFolderLock:
 
     async def wait(self) -> None:
         """Return once it is ours. Raises OSError."""
-        while not self.take():
+        while not self.take():  # noqa: ASYNC110 - nobody announces that a lock was let go
             await asyncio.sleep(_POLL_S)
 
     def holder(self) -> int | None:
