@@ -15,7 +15,7 @@ from pathlib import Path
 import aiohttp
 import pytest
 from websockets.asyncio.client import connect
-from websockets.exceptions import InvalidStatus
+from websockets.exceptions import InvalidMessage, InvalidStatus
 from websockets.typing import Subprotocol
 
 from gateway.stores.serving import served_at
@@ -28,10 +28,10 @@ from tests.earshot_process import HUMMED, EarshotProcess
 from tests.integration.hummed import DIALOGUE, RATE_HZ, eventually, humming
 
 HUNG = "tests.integration.hung_server"
-APP = {"app_id": "demo", "secret": "secret"}
 ENVIRONMENT = {"EARSHOT_APPS": "demo:secret", "EARSHOT_QC_POLL_S": "0.05", "EARSHOT_RESUME_WINDOW_S": "0.2"}
 START = Start(rate=RATE_HZ, channels=1, language="en")
 CALLS = 20
+OURS = [Subprotocol(SUBPROTOCOL)]
 
 
 def free_address() -> str:
@@ -62,7 +62,8 @@ def rows(data: Path) -> dict[str, str]:
 
 def recorded(data: Path, call_id: str) -> bytes:
     with wave.open(str(data / "recordings" / f"{call_id}.wav")) as wav:
-        return wav.readframes(wav.getnframes())
+        pcm: bytes = wav.readframes(wav.getnframes())
+        return pcm
 
 
 class Caller:
@@ -71,7 +72,7 @@ class Caller:
     def __init__(self, number: int, ws: str) -> None:
         # Each says something of its own, and a different length of it.
         self.pcm = humming((0, 100 + 20 * number), (100 + 5 * number, 900 + 40 * number))
-        self.client = CallClient(ws, START, **APP)
+        self.client = CallClient(ws, START, app_id="demo", secret="secret")
 
     async def run(self, begun: asyncio.Barrier) -> None:
         async with self.client as client:
@@ -115,9 +116,7 @@ async def test_twenty_calls_outlive_the_server_and_the_next_one_on_its_ports_has
 async def raw_socket(server: EarshotProcess) -> AsyncIterator[int]:
     """A call whose client reads nothing after its first acks and never closes: a hanging softphone."""
     headers = signed_headers("demo", "secret", time.time())
-    socket_ = await connect(
-        server.ws, additional_headers=headers, subprotocols=[Subprotocol(SUBPROTOCOL)], compression=None, proxy=None
-    )
+    socket_ = await connect(server.ws, additional_headers=headers, subprotocols=OURS, compression=None, proxy=None)
     await socket_.send(encode(START), text=True)
     await socket_.recv()
     await socket_.send(DIALOGUE[:16000])
@@ -145,7 +144,7 @@ def black_hole() -> Iterator[str]:
 
 
 async def hung_up_call(server: EarshotProcess) -> str:
-    async with CallClient(server.ws, START, **APP) as client:
+    async with CallClient(server.ws, START, app_id="demo", secret="secret") as client:
         await client.send_audio(DIALOGUE)
         await until(client, Ack, lambda ack: ack.samples == len(DIALOGUE) // 2)
         await client.hang_up(wait_qc_ms=0)
@@ -170,7 +169,7 @@ async def test_a_vendor_that_hangs_holds_neither_readiness_nor_the_end(data: Pat
 
 async def test_what_hangs_beyond_the_deadline_is_left_behind(data: Path) -> None:
     with server_at(data, module=HUNG, drain_s="2") as server:
-        async with CallClient(server.ws, START, **APP) as client:
+        async with CallClient(server.ws, START, app_id="demo", secret="secret") as client:
             await client.send_audio(DIALOGUE)
             await until(client, Ack, lambda ack: ack.samples == len(DIALOGUE) // 2)
             server.signal(signal.SIGTERM)
@@ -190,7 +189,7 @@ async def test_what_hangs_beyond_the_deadline_is_left_behind(data: Path) -> None
 @pytest.mark.parametrize("second", [signal.SIGTERM, signal.SIGINT])
 async def test_a_second_signal_ends_it_at_once_and_costs_nothing(data: Path, second: signal.Signals) -> None:
     with server_at(data, module=HUNG, drain_s="3600") as server:
-        async with CallClient(server.ws, START, **APP) as client:
+        async with CallClient(server.ws, START, app_id="demo", secret="secret") as client:
             await client.send_audio(DIALOGUE)
             await until(client, Ack, lambda ack: ack.samples == len(DIALOGUE) // 2)
             server.signal(signal.SIGTERM)
@@ -243,7 +242,7 @@ async def test_one_that_is_told_to_go_before_it_is_ready_goes(tmp_path: Path) ->
 async def test_a_successor_takes_over_with_calls_in_progress(data: Path) -> None:
     http, ws = free_address(), free_address()
     with server_at(data, http=http, ws=ws) as first:
-        async with CallClient(first.ws, START, **APP) as client:
+        async with CallClient(first.ws, START, app_id="demo", secret="secret") as client:
             await client.send_audio(DIALOGUE)
             await until(client, Ack, lambda ack: ack.samples == len(DIALOGUE) // 2)
             command = [sys.executable, "-m", HUMMED, "serve", "--replace", "--data", str(data)]
@@ -290,11 +289,13 @@ async def test_new_calls_are_refused_with_a_code_that_says_come_back(data: Path)
             try:
                 while True:  # until it no longer listens
                     try:
-                        async with connect(server.ws, additional_headers=headers, proxy=None):
+                        async with connect(
+                            server.ws, additional_headers=headers, subprotocols=[Subprotocol(SUBPROTOCOL)], proxy=None
+                        ):
                             pass
                     except InvalidStatus as refused:
                         codes.add((refused.response.status_code, b"shutting_down" in refused.response.body))
-            except OSError:
+            except (OSError, InvalidMessage):
                 pass
     assert codes == {(503, True)}
 
@@ -302,7 +303,9 @@ async def test_new_calls_are_refused_with_a_code_that_says_come_back(data: Path)
 async def test_a_socket_that_has_not_spoken_yet_is_sent_away_too(data: Path) -> None:
     headers = signed_headers("demo", "secret", time.time())
     with server_at(data) as server:
-        async with connect(server.ws, additional_headers=headers, proxy=None) as silent:
+        async with connect(
+            server.ws, additional_headers=headers, subprotocols=[Subprotocol(SUBPROTOCOL)], proxy=None
+        ) as silent:
             server.signal(signal.SIGTERM)
             error = decode_server(await silent.recv())
             assert isinstance(error, Error)
