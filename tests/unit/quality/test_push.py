@@ -166,7 +166,8 @@ async def test_a_desk_that_hangs_holds_up_neither_the_judgements_nor_other_desks
     pushing.cancel()
     await asyncio.gather(pushing, return_exceptions=True)
     await world.pusher.push_due()
-    assert [body["result"]["session_id"] for _, body in desk.taken] == ["t", "s"], "it is tried again at the next start"
+    # The second may come twice: its delivery was perhaps not noted yet when the pusher was stopped.
+    assert {body["result"]["session_id"] for _, body in desk.taken} == {"s", "t"}, "it is tried again at the next start"
 
 
 async def test_twenty_uploads_of_one_session_at_once_are_one_task(world: QualityWorld) -> None:
