@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import os
+import shutil
+import signal
 import sqlite3
 from collections.abc import Callable, Coroutine, Iterable, Iterator
-from contextlib import AsyncExitStack, contextmanager
+from contextlib import AsyncExitStack, contextmanager, suppress
 from dataclasses import dataclass
+from pathlib import Path
 from time import monotonic, time
 from typing import Any
 
@@ -16,6 +19,8 @@ import structlog
 from aiohttp import web
 from websockets.asyncio.server import Server
 
+from gateway.clients.fetch_targets import FetchTargets
+from gateway.clients.fetcher import GuardedFetcher
 from gateway.clients.quality_http import QualityHttp
 from gateway.clients.voiceprint_http import VoiceprintHttp
 from gateway.credentials import Credentials
@@ -23,6 +28,7 @@ from gateway.doors.http import HttpDoor
 from gateway.doors.http_guard import GuardedSite, HttpLimits, guard_requests
 from gateway.doors.limits import MIB, door_limits
 from gateway.doors.native import NativeDoor
+from gateway.doors.quality_callback import CallbackAddresses, QualityCallbacks
 from gateway.doors.tls import Tls
 from gateway.engines.engines import Engines
 from gateway.engines.webrtc import WebrtcGate
@@ -30,6 +36,7 @@ from gateway.keys import local_app, server_key, subkey
 from gateway.ports import QualityApi, VoiceprintApi
 from gateway.quality.api import QualityEndpoints
 from gateway.quality.audio import AudioFolder, RecordingReader
+from gateway.quality.push import ResultPusher
 from gateway.quality.rulebook import Rulebook
 from gateway.quality.service import QualityService
 from gateway.quality.tokens import AccessTokens
@@ -42,18 +49,21 @@ from gateway.session.loop_lag import LoopLag
 from gateway.session.rulesets import RuleSets
 from gateway.session.session import Keeping, Patience
 from gateway.session.settings import call_settings
-from gateway.settings import Settings, in_url, is_loopback, parse_address, parse_apps
+from gateway.settings import Settings, in_url, is_loopback, parse_address, parse_apps, parse_fetch_allow
 from gateway.stores import apps, calls, outbox, quality, rule_books, voiceprints
 from gateway.stores.apps import Apps
 from gateway.stores.calls import CallRecords
 from gateway.stores.disk_space import DiskSpace
 from gateway.stores.dispatch import Dispatcher
 from gateway.stores.journal import FileJournal, JournalLimits, RecoveredCall
-from gateway.stores.outbox import Outbox
+from gateway.stores.outbox import Outbox, OutboxState
+from gateway.stores.ownership import DataFolderLock
 from gateway.stores.quality import SqliteQualityRules, SqliteQualityTasks
+from gateway.stores.quality_pushes import SqliteQualityPushes
 from gateway.stores.recordings import Recordings
 from gateway.stores.rule_books import SqliteRuleBooks
-from gateway.stores.sqlite import Database
+from gateway.stores.serving import served_at
+from gateway.stores.sqlite import Database, Schema
 from gateway.stores.voiceprints import SqliteVoiceprints
 from gateway.telemetry import Metrics
 from gateway.voiceprint.api import VoiceprintRoutes
@@ -65,10 +75,18 @@ from protocol.quality import MAX_AUDIO_BYTES
 
 log = structlog.get_logger(__name__)
 
-SCHEMAS = (apps.SCHEMA, calls.SCHEMA, outbox.SCHEMA, rule_books.SCHEMA, voiceprints.SCHEMA, quality.SCHEMA)
+SCHEMAS: tuple[Schema, ...] = (
+    apps.SCHEMA, calls.SCHEMA, outbox.SCHEMA, rule_books.SCHEMA, voiceprints.SCHEMA, quality.SCHEMA
+)  # fmt: skip
 MAX_RECORDING_S = 6 * 3600
 APPS_REFRESH_S = 30.0
 """How often a running server looks for apps that `earshot app create` has added."""
+GAUGES_REFRESH_S = 5.0
+LEAVING_GRACE_S = 5.0
+"""How much longer than a shutdown may take a successor waits for its predecessor."""
+MOST_GOODBYE_S = 2.0
+"""How long a shutdown waits for clients to close their sockets, and again for their HTTP requests."""
+WATCHED_STATES: tuple[OutboxState, ...] = ("pending", "submitted", "dead")
 
 
 class StartFailed(Exception):
@@ -97,21 +115,29 @@ def create_app(settings: Settings, app_id: str | None) -> tuple[str, str]:
 class EarshotServer:
     """Everything one process runs. `start` returns once it is ready for calls; `stop` loses nothing that was acked."""
 
-    def __init__(self, settings: Settings, on_progress: Callable[[str], None] = lambda _: None) -> None:
-        """`on_progress` hears, in words, what start-up is doing. Raises StartFailed, ModelMissing, BadCertificate."""
+    def __init__(
+        self, settings: Settings, on_progress: Callable[[str], None] = lambda _: None, *, replace: bool = False
+    ) -> None:
+        """`on_progress` hears, in words, what start-up is doing; `replace` takes over from a server that runs.
+
+        Raises StartFailed, ModelMissing, BadCertificate.
+        """
         self.metrics = Metrics()
         self.settings = settings
         self._on_progress = on_progress
+        self._replace = replace
+        self._draining = False
         self._clock = SystemClock()
         data = settings.data_path
         data.mkdir(mode=0o700, parents=True, exist_ok=True)
         self.engines = Engines(
             settings.models_path,
-            data / "spool",
+            data / "spool" / str(os.getpid()),
             recognizer_model=settings.recognizer,
             recognizer_processes=settings.recognizer_processes or None,
             on_ready=lambda engine: on_progress(f"{engine} ready"),
         )
+        self._folder = DataFolderLock(data)
         self._database = Database(data / "earshot.db", SCHEMAS)
         self._begun = AsyncExitStack()
         """What `start` has begun, to be ended in the opposite order."""
@@ -166,10 +192,17 @@ class EarshotServer:
 
     async def _start(self) -> None:
         settings = self.settings
+        self._begun.callback(self._folder.release)
         self._begun.callback(self._database.close)
+        alone = self._folder.take()
+        if not alone:
+            self._refuse_to_share()
         self._on_progress("loading the engines")
         await self.engines.start()
         self._begun.push_async_callback(self.engines.stop)
+        if not alone:
+            await self._take_over()
+        await asyncio.to_thread(_sweep_spool, settings.data_path / "spool")
         self._http_client = await self._begun.enter_async_context(aiohttp.ClientSession())
         recordings = Recordings(settings.data_path)
         self._journal = FileJournal(
@@ -182,10 +215,12 @@ class EarshotServer:
         self._run("disk-space", self.disk_space.run())
         self._run("loop-lag", self._loop_lag.run())
         records = CallRecords(self._database)
-        box = Outbox(self._database, self._clock)
+        self._outbox = box = Outbox(self._database, self._clock, data_dir=settings.data_path)
+        self._fetcher = GuardedFetcher(FetchTargets(parse_fetch_allow(settings.fetch_allow)))
+        callbacks = self._callbacks()
         rules = SqliteQualityRules(self._database)
         voiceprint_routes, voices = await self._voiceprint()
-        quality_routes, qc = self._quality(rules)
+        quality_routes, qc = self._quality(rules, callbacks)
         self.calls = self._calls(voices, rules, records, box)
         dispatcher = Dispatcher(
             box,
@@ -199,8 +234,44 @@ class EarshotServer:
         dispatcher.start()
         self._begun.push_async_callback(dispatcher.stop)
         self._run("apps-refresh", self._refresh_apps())
+        self._run("outbox-gauges", self._refresh_gauges())
         door = HttpDoor(self.calls, records, recordings.path, self._credentials, self.metrics, self._not_ready)
-        await self._listen([*door.routes(), *voiceprint_routes, *quality_routes])
+        routes = [*door.routes(), *voiceprint_routes, *quality_routes]
+        if callbacks is not None:
+            routes += QualityCallbacks(callbacks, dispatcher.deliver_callback).routes()
+        await self._listen(routes)
+
+    def _refuse_to_share(self) -> None:
+        """Another process has the data folder. That one is leaving, or told to leave later, or the start ends here."""
+        serving = served_at(self.settings.data_path)
+        if serving is not None and not self._replace:
+            raise StartFailed(
+                f"process {serving.pid} serves the data folder {self.settings.data_path} at {serving.http}: "
+                "stop it, start with --replace to take over from it, or choose another folder with --data"
+            )
+
+    async def _take_over(self) -> None:
+        """Wait, ready to serve, until the predecessor has let go of the data folder; with `replace`, tell it to."""
+        predecessor = self._folder.holder()
+        if self._replace and predecessor is not None and served_at(self.settings.data_path) is not None:
+            with suppress(ProcessLookupError):
+                os.kill(predecessor, signal.SIGTERM)
+        self._on_progress(f"waiting for process {predecessor} to let go of {self.settings.data_path}")
+        patience_s = self.settings.drain_s + LEAVING_GRACE_S
+        try:
+            async with asyncio.timeout(patience_s):
+                await self._folder.wait()
+        except TimeoutError:
+            raise StartFailed(
+                f"process {predecessor} has not let go of the data folder {self.settings.data_path} "
+                f"in {patience_s:g} s: stop it, or choose another folder with --data"
+            ) from None
+
+    def _callbacks(self) -> CallbackAddresses | None:
+        """Where a vendor may deliver verdicts; None when there is no vendor, or it has no way to reach us."""
+        if not (self.settings.quality_url and self.settings.public_url):
+            return None
+        return CallbackAddresses(subkey(self._key, "qc-callback"), self.settings.public_url)
 
     def _run(self, name: str, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
         """Run `work` until this server stops."""
@@ -222,7 +293,7 @@ class EarshotServer:
         links = SignedLinks(subkey(self._key, "links"), public_url=self._public_url, now=time)
         routes = VoiceprintRoutes(
             self._voices,
-            ClipReader(self.engines.decoder),
+            ClipReader(self.engines.decoder, self._fetcher),
             self._credentials,
             links,
             max_requests_per_app=settings.max_requests_per_app,
@@ -234,22 +305,33 @@ class EarshotServer:
             settings.voiceprint_url, self._http_client, credentials=lambda _: (app_id, secret), now=time
         )
 
-    def _quality(self, rules: SqliteQualityRules) -> tuple[list[web.RouteDef], QualityApi]:
+    def _quality(
+        self, rules: SqliteQualityRules, callbacks: CallbackAddresses | None
+    ) -> tuple[list[web.RouteDef], QualityApi]:
         """As with voices: our own service serves, and judges unless a setting names another."""
         settings = self.settings
         tasks = SqliteQualityTasks(self._database)
         folder = AudioFolder(settings.data_path / "quality")
         transcriber = Transcriber(self.engines.recognizer, self.engines.confirmer, self._clock)
         reader = RecordingReader(self.engines.decoder, max_audio_s=MAX_RECORDING_S)
-        worker = QualityWorker(tasks, rules, folder, reader, transcriber)
-        service = QualityService(tasks, folder, submitted=worker.wake, no_space=lambda: self.disk_space.refusal)
+        worker = QualityWorker(tasks, rules, folder, reader, transcriber, finished=lambda: pusher.wake())
+        service = QualityService(
+            tasks, folder, submitted=worker.wake, fetcher=self._fetcher, no_space=lambda: self.disk_space.refusal
+        )
+        pusher = ResultPusher(SqliteQualityPushes(self._database, self._clock), service, self._fetcher, self._clock)
         tokens = AccessTokens(subkey(self._key, "tokens"), self._credentials, self.apps, time)
         routes = QualityEndpoints(service, Rulebook(rules), tokens, max_audio_bytes=MAX_AUDIO_BYTES).routes()
         self._worker = self._run("quality-worker", worker.run())
+        self._run("quality-push", pusher.run())
         if not settings.quality_url:
             return routes, service
         client_id, _, client_secret = settings.quality_app.partition(":")
-        return routes, QualityHttp(self._http_client, settings.quality_url, lambda _: (client_id, client_secret))
+        return routes, QualityHttp(
+            self._http_client,
+            settings.quality_url,
+            lambda _: (client_id, client_secret),
+            callback_url=callbacks.url if callbacks else None,
+        )
 
     def _calls(self, voices: VoiceprintApi, rules: SqliteQualityRules, records: CallRecords, tasks: Outbox) -> Calls:
         settings = self.settings
@@ -279,7 +361,7 @@ class EarshotServer:
         http = web.AppRunner(
             application,
             access_log=None,
-            shutdown_timeout=settings.drain_s,
+            shutdown_timeout=self._goodbye_s,
             keepalive_timeout=bounds.idle_timeout_s,
         )
         await http.setup()
@@ -287,11 +369,11 @@ class EarshotServer:
         http_host, http_port = parse_address("http", settings.http)
         ws_host, ws_port = parse_address("ws", settings.ws)
         tls = self._tls.context if self._tls else None
-        native = NativeDoor(self.calls, self._credentials, door_limits(settings), self.metrics)
+        self._native = NativeDoor(self.calls, self._credentials, door_limits(settings), self.metrics)
         with _listening("http", settings.http):
             await GuardedSite(http, http_host, http_port, tls, bounds, self.metrics).start()
         with _listening("ws", settings.ws):
-            self._ws: Server = await native.serve(ws_host, ws_port, tls)
+            self._ws: Server = await self._native.serve(ws_host, ws_port, tls)
         secure = "s" if self._tls else ""
         http_port = http.addresses[0][1]
         ws_port = next(iter(self._ws.sockets)).getsockname()[1]
@@ -307,10 +389,29 @@ class EarshotServer:
             except sqlite3.Error as fault:
                 log.warning("apps_not_refreshed", fault=str(fault))
 
+    async def _refresh_gauges(self) -> None:
+        while True:
+            try:
+                await self.refresh_gauges()
+            except sqlite3.Error as fault:
+                log.warning("outbox_not_counted", fault=str(fault))
+            await asyncio.sleep(GAUGES_REFRESH_S)
+
+    async def refresh_gauges(self) -> None:
+        """Count what waits in the outbox."""
+        depths = {depth.state: depth for depth in await self._outbox.depths()}
+        now = self._clock.wall()
+        for state in WATCHED_STATES:
+            depth = depths.get(state)
+            self.metrics.outbox_tasks.labels(state).set(depth.tasks if depth else 0)
+            self.metrics.outbox_oldest_s.labels(state).set(max(0.0, now - depth.oldest_at) if depth else 0)
+
     def _public_url(self) -> str:
         return self.settings.public_url or self.addresses.http
 
     def _not_ready(self) -> str:
+        if self._draining:
+            return "the server is shutting down"
         if not self.engines.ready:
             return "an engine is being restarted"
         if self._journal.degraded:
@@ -323,13 +424,30 @@ class EarshotServer:
 
     # --- stopping ---
 
+    @property
+    def _goodbye_s(self) -> float:
+        """The share of a shutdown that others may take their time for; the rest is for keeping what they sent."""
+        return min(MOST_GOODBYE_S, self.settings.drain_s / 4)
+
     async def stop(self) -> None:
-        """Tell clients, let go of calls (the journal has them), finish what is being kept."""
+        """Tell clients, let go of calls (the journal has them), finish what is being kept, stop listening.
+
+        New calls are refused from the first moment, and both listeners answer until the clients are gone: whoever asks
+        hears that the server is going away. A client that does not close its socket is cut off.
+        """
+        self._draining = True
+        self._native.drain()
         deadline_ms = int(self.settings.drain_s * 1000)
-        self._ws.close(close_connections=False)
         for session in self.calls.sessions:
             session.say_goodbye(deadline_ms)
         await self.calls.stop()
+        if self._ws.handler_tasks:
+            await asyncio.wait(set(self._ws.handler_tasks), timeout=self._goodbye_s)
+        hanging = set(self._ws.all_connections)  # `connections` leaves out those that are closing
+        for connection in hanging:
+            connection.transport.abort()
+        if hanging:
+            log.warning("clients_cut_off", sockets=len(hanging))
         self._ws.close()
         await self._ws.wait_closed()
         await self._begun.aclose()
@@ -348,6 +466,17 @@ def _listening(name: str, address: str) -> Iterator[None]:
         # asyncio writes a sentence of its own around the system's reason; a failed look-up has no such reason.
         reason = os.strerror(fault.errno) if fault.errno and fault.errno > 0 else fault.strerror or str(fault)
         raise StartFailed(f"cannot listen on {name} {address}: {reason}") from fault
+
+
+def _sweep_spool(spool: Path) -> None:
+    """Remove what processes that are gone were decoding."""
+    for left in spool.iterdir() if spool.is_dir() else ():
+        if left.name == str(os.getpid()):
+            continue
+        if left.is_dir():
+            shutil.rmtree(left)
+        else:
+            left.unlink()
 
 
 async def _cancelled(task: asyncio.Task[None]) -> None:

@@ -13,6 +13,7 @@ from gateway.commands.demo import demo
 from gateway.commands.doctor import doctor
 from gateway.commands.evaluate import evaluate
 from gateway.commands.models import models
+from gateway.commands.outbox import outbox
 from gateway.commands.serve import serve
 
 
@@ -25,7 +26,7 @@ def cli() -> None:
     """
 
 
-for command in (serve, call, demo, models, doctor, app, evaluate):
+for command in (serve, call, demo, models, doctor, app, outbox, evaluate):
     cli.add_command(command)
 
 

@@ -49,6 +49,8 @@ class Settings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     tls_cert: str = ""
     """PEM certificate chain; with `tls_key`, both listeners speak TLS. Read again on SIGHUP."""
     tls_key: str = ""
+    fetch_allow: str = ""
+    """Addresses beside public ones that a request may make this server call, "CIDR:port" by commas; port *: any."""
     apps: str = ""
     """Apps beside those of `earshot app create`: "appid:secret,appid:secret"."""
     log_level: Literal["debug", "info", "warning", "error"] = "info"
@@ -147,6 +149,7 @@ class Settings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
             if getattr(self, f"{name}_url") and ":" not in getattr(self, f"{name}_app"):
                 raise ValueError(f"{name}_url needs {name}_app, as appid:secret")
         parse_apps(self.apps)
+        parse_fetch_allow(self.fetch_allow)
 
     @property
     def models_path(self) -> Path:
@@ -189,6 +192,33 @@ def parse_apps(apps: str) -> dict[str, tuple[str, ...]]:
             raise ValueError("apps must look like appid:secret,appid:secret")
         parsed[app_id] = (*parsed.get(app_id, ()), secret)
     return parsed
+
+
+@dataclass(frozen=True, slots=True)
+class FetchAllowed:
+    """Addresses inside our own network that a request may name."""
+
+    network: ipaddress.IPv4Network | ipaddress.IPv6Network
+    port: int | None
+    """None: any."""
+
+    def covers(self, address: ipaddress.IPv4Address | ipaddress.IPv6Address, port: int) -> bool:
+        return address in self.network and self.port in (None, port)
+
+
+def parse_fetch_allow(text: str) -> tuple[FetchAllowed, ...]:
+    """The entries of "10.1.0.0/16:8443,fd00::/8:*". Raises ValueError naming the one at fault."""
+    parsed = []
+    for entry in filter(None, (part.strip() for part in text.split(","))):
+        network, _, port = entry.rpartition(":")
+        try:
+            known_port = port == "*" or (port.isascii() and port.isdigit() and 0 < int(port) < 65536)
+            if not known_port or "/" not in network:
+                raise ValueError("wrong form")  # noqa: TRY301 - told together with what ip_network refuses
+            parsed.append(FetchAllowed(ipaddress.ip_network(network), None if port == "*" else int(port)))
+        except ValueError as fault:
+            raise ValueError(f"fetch_allow has {entry!r}; expected CIDR:port, such as 10.1.0.0/16:8443") from fault
+    return tuple(parsed)
 
 
 class SettingsError(Exception):

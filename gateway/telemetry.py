@@ -44,6 +44,15 @@ class Metrics:
         self.journal_backlog_bytes = Gauge(
             "earshot_journal_backlog_bytes", "What waits in memory for the disk.", registry=registry
         )
+        self.outbox_tasks = Gauge(
+            "earshot_outbox_tasks",
+            "Tasks that voice QC owes a verdict on, or was given up for.",
+            ["state"],
+            registry=registry,
+        )
+        self.outbox_oldest_s = Gauge(
+            "earshot_outbox_oldest_seconds", "Age of the oldest such task.", ["state"], registry=registry
+        )
         self.refused = Counter("earshot_refused", "Requests and sockets refused.", ["code"], registry=registry)
 
 

@@ -190,7 +190,8 @@ def reconcile(alerts: Sequence[LiveAlert], result: dict[str, Any] | None) -> tup
     An alert matches a hit of its category that names its expression; where a hit names none, a shared keyword (or no
     keyword on either side) will do. `result` None: voice QC gave no verdict, so every alert is `indeterminate`.
     """
-    standing = [alert for alert in alerts if alert.status in ("provisional", "final")]
+    # One that is indeterminate still waits for a verdict, should there be one after all.
+    standing = [alert for alert in alerts if alert.status in ("provisional", "final", "indeterminate")]
     if result is None:
         return [_update(alert, "indeterminate", "no_verdict") for alert in standing], []
     hits = _hits(result)

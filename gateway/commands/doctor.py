@@ -2,19 +2,25 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import socket
 from pathlib import Path
+from time import time
 
 import click
 from rich.console import Console
 from rich.table import Table
 
+from gateway.app import SystemClock
 from gateway.commands.options import config_option, data_option, settings_of
+from gateway.commands.outbox import duration
 from gateway.engines.manifest import CAMPPLUS, SILERO
 from gateway.engines.models import damaged
 from gateway.settings import Settings, parse_address
+from gateway.stores.outbox import SCHEMA, Outbox
 from gateway.stores.serving import served_at
+from gateway.stores.sqlite import Database
 
 _SECRET = {"apps", "voiceprint_app", "quality_app"}
 
@@ -60,6 +66,7 @@ def _checks(settings: Settings) -> list[tuple[str, str, str]]:
         fault = f"{', '.join(bad)} missing or damaged: run `earshot models pull {name}`" if bad else ""
         checks.append((f"model {name}", fault, f"whole, in {settings.models_path}"))
     checks.append(_check_data(settings.data_path))
+    checks.append(("outbox", "", _outbox(settings.data_path)))
     serving = served_at(settings.data_path)
     for name in ("http", "ws"):
         address = getattr(settings, name)
@@ -77,6 +84,21 @@ def _check_data(data: Path) -> tuple[str, str, str]:
         "" if writable else f"{nearest} cannot be written to: choose another with --data",
         "writable",
     )
+
+
+def _outbox(data: Path) -> str:
+    """What waits for voice QC, in words. Nothing of it keeps a server from running."""
+    path = data / "earshot.db"
+    if not path.is_file():
+        return "empty"
+    database = Database(path, [SCHEMA])
+    try:
+        depths = asyncio.run(Outbox(database, SystemClock(), data_dir=data).depths())
+    finally:
+        database.close()
+    told = [f"{one.tasks} {one.state}, the oldest for {duration(time() - one.oldest_at)}" for one in depths]
+    more = "; see `earshot outbox list`" if any(one.state == "dead" for one in depths) else ""
+    return ("; ".join(told) or "empty") + more
 
 
 def _taken(host: str, port: int) -> str:

@@ -47,6 +47,15 @@ class NativeDoor:
         self._credentials = credentials
         self._limits = limits
         self._metrics = metrics
+        self._draining = False
+        self._unspoken: set[asyncio.Timeout] = set()
+        """Of each socket that has not said yet what it wants, how long it may still take."""
+
+    def drain(self) -> None:
+        """Take no more calls: whoever knocks is sent elsewhere, or back here once a successor listens."""
+        self._draining = True
+        for patience in self._unspoken:
+            patience.reschedule(asyncio.get_running_loop().time())
 
     async def serve(self, host: str, port: int, tls: ssl.SSLContext | None) -> Server:
         """Listen; the server returned is to be closed by the caller. Raises OSError."""
@@ -82,6 +91,8 @@ class NativeDoor:
     def _check(self, connection: ServerConnection, request: Request, url: URL) -> Response | None:
         if url.path != PATH:
             return self._refuse(HTTPStatus.NOT_FOUND, "not_found", f"the native socket is at {PATH}")
+        if self._draining:
+            return self._refuse(HTTPStatus.SERVICE_UNAVAILABLE, "shutting_down", "the server is going away")
         origin = request.headers.get("Origin")
         if origin is not None and _authority(origin) != request.headers.get("Host", ""):
             return self._refuse(HTTPStatus.FORBIDDEN, "foreign_origin", "this origin may not open calls")
@@ -101,6 +112,8 @@ class NativeDoor:
         self._metrics.refused.labels(code).inc()
         body = msgspec.json.encode({"code": code, "message": message})
         headers = Headers({"Content-Type": "application/json", "Content-Length": str(len(body))})
+        if status is HTTPStatus.SERVICE_UNAVAILABLE:
+            headers["Retry-After"] = "1"
         if status is HTTPStatus.UNAUTHORIZED:
             headers["WWW-Authenticate"] = 'Basic realm="earshot"'
         if status is HTTPStatus.SERVICE_UNAVAILABLE:
@@ -154,13 +167,21 @@ class NativeDoor:
         return encode(error_message(fault, retry_after_ms=retry_ms))
 
     async def _first_message(self, connection: ServerConnection, app_id: str, outgoing: Outgoing) -> CallSession:
+        patience = asyncio.timeout(self._limits.first_message_timeout_s)
         try:
-            async with asyncio.timeout(self._limits.first_message_timeout_s):
+            async with patience:
+                self._unspoken.add(patience)
                 payload = await connection.recv()
         except TimeoutError:
+            if self._draining:
+                raise _leaving() from None
             seconds = self._limits.first_message_timeout_s
             raise ProtocolError("timeout", f"no first message within {seconds:g} s; expected start or resume") from None
+        finally:
+            self._unspoken.discard(patience)
         message = _decode_first(payload)
+        if self._draining:
+            raise _leaving()
         if isinstance(message, messages.Start):
             session = await self._calls.open(app_id, message)
             session.attach(outgoing, last_seq=0)
@@ -179,6 +200,10 @@ class NativeDoor:
         outgoing.send(encode(resumed))
         session.attach(outgoing, message.last_seq)
         return session
+
+
+def _leaving() -> ProtocolError:
+    return ProtocolError("shutting_down", "the server is going away")
 
 
 def _authority(origin: str) -> str:

@@ -9,9 +9,12 @@ from gateway.ports.calls import CallRecord, CallState, CallStore, Journal, TaskQ
 from gateway.ports.errors import PortError, Rejected, Unavailable
 from gateway.ports.outside import Clock, FetchedFile, Fetcher
 from gateway.ports.quality import (
+    PushState,
     QualityAnswer,
     QualityApi,
     QualityJob,
+    QualityPush,
+    QualityPushes,
     QualityRecord,
     QualityRules,
     QualityTask,
@@ -52,9 +55,12 @@ __all__ = [
     "Journal",
     "Language",
     "PortError",
+    "PushState",
     "QualityAnswer",
     "QualityApi",
     "QualityJob",
+    "QualityPush",
+    "QualityPushes",
     "QualityRecord",
     "QualityRules",
     "QualityTask",

@@ -13,6 +13,7 @@ import msgspec
 
 from gateway.ports import (
     Fetcher,
+    PushState,
     QualityAnswer,
     QualityJob,
     QualityTask,
@@ -21,7 +22,7 @@ from gateway.ports import (
     Unavailable,
 )
 from gateway.quality.audio import AudioFolder
-from gateway.quality.order import Order, decoded, of_request, of_task
+from gateway.quality.order import Order, of_request, of_task
 from gateway.quality.sniff import NotAudio, kind_of
 from protocol.quality import (
     MAX_AUDIO_BYTES,
@@ -30,7 +31,14 @@ from protocol.quality import (
     QualityFault,
     TaskRequest,
 )
-from protocol.quality_result import TaskState, status_object
+from protocol.quality_result import PushStatus, TaskState, status_object
+
+PUSH_STATUSES: dict[PushState, PushStatus] = {
+    "none": "未设置回调",
+    "waiting": "等待推送",
+    "delivered": "推送成功",
+    "dead": "推送失败",
+}
 
 NO_SPACE_RETRY_S = 60.0
 
@@ -105,14 +113,15 @@ class QualityService:
         record = await self._tasks.find(app_id, session_id)
         if record is None:
             raise QualityFault(ErrorCode.TASK_UNKNOWN, f"session_id {session_id!r}")
+        push = PUSH_STATUSES[record.push]
         if record.result is not None:
             whole: dict[str, Any] = msgspec.json.decode(record.result)
-            return whole
+            return {**whole, "push_status_desc": push}
         return status_object(
             session_id,
             TaskState(record.state),
             reason=record.reason,
-            push=decoded(record.request).push_status,
+            push=push,
             progress_percent=record.progress_percent,
         )
 
@@ -146,7 +155,7 @@ class QualityService:
             ) from fault
 
     async def _queue(self, app_id: str, session_id: str, audio_name: str, order: Order) -> None:
-        job = QualityJob(uuid.uuid4().hex, app_id, session_id, audio_name, order.encoded(), attempts=0)
+        job = QualityJob(uuid.uuid4().hex, app_id, session_id, audio_name, order.encoded(), 0, order.callback_url)
         try:
             replaced = await self._tasks.submit(job)
         except BaseException:

@@ -208,7 +208,8 @@ class Calls:
     async def _judge_stored(self, app_id: str, call_id: str, result: dict[str, Any], failure: str) -> None:
         await self.filed(call_id)
         record = await self._keeping.calls.get(app_id, call_id)
-        if record is None or record.state in ("judged", "failed"):
+        # A task that was given up and tried again may still bring its verdict; one that is there stands.
+        if record is None or record.state == "judged" or (record.state == "failed" and failure):
             return
         updates, missed = reconcile(alerts_of(record.document), None if failure else result)
         document = judged(record.document, updates, missed, result, failure)

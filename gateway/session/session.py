@@ -440,8 +440,11 @@ class CallSession:
         return not self._uploading.cancelled() and self._uploading.exception() is None
 
     async def stop(self) -> None:
-        """Let go of the call without ending it: the journal has it, and the next start goes on from there."""
-        tasks = list(self._tasks)
+        """Let go of the call without ending it: the journal has it, and the next start goes on from there.
+
+        A recording that is on its way to voice QC's queue still gets there.
+        """
+        tasks = [task for task in self._tasks if task is not self._uploading]
         for task in tasks:
             task.cancel()
         for timer in self._timers:
@@ -449,6 +452,8 @@ class CallSession:
         if self._window is not None:
             self._window.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
+        if self._uploading is not None:
+            await asyncio.wait([self._uploading])
 
     async def safe(self) -> None:
         """Return once everything that has happened to the call would survive a power cut. Raises OSError."""
