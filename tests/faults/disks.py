@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
 import shutil
 import subprocess
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import AsyncIterator, Iterable, Iterator, Sequence
+from contextlib import asynccontextmanager, contextmanager, suppress
 from pathlib import Path
 
 import pytest
@@ -107,6 +108,31 @@ def strace(*options: str) -> Sequence[str]:
     if tried.returncode != 0:
         pytest.skip(f"strace may not trace here: {tried.stderr.strip()}")
     return ("strace", "-D", "-f", "--seccomp-bpf", "-qq", *options)
+
+
+EIO_INJECTED = "EIO (Input/output error) (INJECTED)"
+
+
+@asynccontextmanager
+async def failing_syncs(pid: int, files: Iterable[Path], trace: Path) -> AsyncIterator[Path]:
+    """Every sync of these files by a running process fails. Yields the record of all that was tried on them."""
+    strace()
+    paths = [part for file in files for part in ("-P", str(file))]
+    tracer = await asyncio.create_subprocess_exec(
+        *("strace", "-f", "-y", "-p", str(pid), "-o", str(trace), *paths),
+        *("-e", "trace=fdatasync,fsync", "-e", "inject=fdatasync,fsync:error=EIO"),
+        stderr=subprocess.PIPE,
+    )
+    assert tracer.stderr is not None
+    said = await tracer.stderr.readline()
+    assert b"attached" in said, said
+    try:
+        yield trace
+    finally:
+        if tracer.returncode is None:
+            with suppress(ProcessLookupError):  # it ends with whom it traces
+                tracer.terminate()
+        await tracer.communicate()
 
 
 def _run(*command: str) -> None:
