@@ -116,18 +116,30 @@ EIO_INJECTED = "EIO (Input/output error) (INJECTED)"
 @asynccontextmanager
 async def failing_syncs(pid: int, files: Iterable[Path], trace: Path) -> AsyncIterator[Path]:
     """Every sync of these files by a running process fails. Yields the record of all that was tried on them."""
-    strace()
     paths = [part for file in files for part in ("-P", str(file))]
+    async with _tracing(pid, "-y", "-o", str(trace), *paths, "-e", "inject=fdatasync,fsync:error=EIO"):
+        yield trace
+
+
+@asynccontextmanager
+async def delayed_syncs(pid: int, *, delay_s: int) -> AsyncIterator[None]:
+    """Every sync of a running process hangs so long."""
+    delay = f"inject=fdatasync,fsync:delay_enter={delay_s * 1_000_000}"
+    async with _tracing(pid, "-o", "/dev/null", "-e", delay):
+        yield
+
+
+@asynccontextmanager
+async def _tracing(pid: int, *options: str) -> AsyncIterator[None]:
+    strace()
     tracer = await asyncio.create_subprocess_exec(
-        *("strace", "-f", "-y", "-p", str(pid), "-o", str(trace), *paths),
-        *("-e", "trace=fdatasync,fsync", "-e", "inject=fdatasync,fsync:error=EIO"),
-        stderr=subprocess.PIPE,
+        *("strace", "-f", "-p", str(pid), "-e", "trace=fdatasync,fsync", *options), stderr=subprocess.PIPE
     )
     assert tracer.stderr is not None
     said = await tracer.stderr.readline()
     assert b"attached" in said, said
     try:
-        yield trace
+        yield
     finally:
         if tracer.returncode is None:
             with suppress(ProcessLookupError):  # it ends with whom it traces

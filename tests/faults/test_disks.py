@@ -18,7 +18,7 @@ from tests.faults.accounts import Outcome, account_for, eventually, recordings_o
 from tests.faults.calls import NOBODY_COMES_BACK, killed_mid_call
 from tests.faults.disks import EIO_INJECTED, failing_syncs, fill, small_disk
 from tests.faults.ledger import Ledger
-from tests.faults.servers import FaultServer, Serve
+from tests.faults.servers import PATIENCE_S, FaultServer, Serve
 from tests.faults.softphone import RATE_HZ, Softphone, whisper
 from tests.faults.vendor import vendor_open
 
@@ -56,7 +56,9 @@ async def run_out_of_space(serve: Serve, folder: Path, *, killed: bool, mutant: 
                     await phone.silence()
                     (folder / "ballast").unlink()
                     server = await asyncio.to_thread(start)
-            await account_for(outcome, server, [phone], vendor, whole=not killed)
+            await account_for(
+                outcome, server, [phone], vendor, whole=not killed, patience_s=3 if mutant else PATIENCE_S
+            )
             server.kill()
     return outcome
 
@@ -127,7 +129,7 @@ async def fail_to_sync(serve: Serve, folder: Path, *, killed: bool, mutant: str 
                 await phone.acked(phone.sent_samples)
                 await phone.hang_up()
                 await phone.silence()
-        await account_for(outcome, server, [phone], vendor, whole=not killed)
+        await account_for(outcome, server, [phone], vendor, whole=not killed, patience_s=3 if mutant else PATIENCE_S)
     return outcome
 
 
@@ -224,5 +226,5 @@ async def _account_for_records(
 async def test_a_journal_cut_off_or_with_a_bit_flipped_gives_back_everything_else(
     serve: Serve, ledger: Ledger, tmp_path: Path, seed: int, tries: Callable[[int, int], int]
 ) -> None:
-    outcome = await damage_the_journal(serve, tmp_path, seed, tries(3, 60))
+    outcome = await damage_the_journal(serve, tmp_path, seed, tries(2, 60))
     outcome.enter(ledger, 22, "journal cut off at a random byte, or a bit of it flipped")

@@ -30,11 +30,15 @@ async def kill_at_random_points(serve: Serve, seed: int, kills: int, mutant: str
     async with vendor_open() as vendor:
         start = partial(serve, mutant=mutant, environment=vendor.environment | NOBODY_COMES_BACK)
         server = await asyncio.to_thread(start)
+        everyone: list[Softphone] = []
         for _ in range(kills):
             phones = await killed_mid_call(server, random)
+            everyone += phones
             server = await asyncio.to_thread(start)
             await account_for(outcome, server, phones, vendor, patience_s=5 if mutant else 60)
             outcome.tried += 1
+        # Once more for all of them: later starts may have handed in a call of an earlier one again.
+        outcome.tasks_created = sum(len(vendor.tasks_of(phone.pcm)) for phone in everyone if phone.acked_samples)
     return outcome
 
 
