@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import sqlite3
-from collections.abc import Callable, Coroutine, Iterator
+from collections.abc import Callable, Coroutine, Iterable, Iterator
 from contextlib import AsyncExitStack, contextmanager
 from dataclasses import dataclass
 from time import monotonic, time
@@ -36,17 +36,19 @@ from gateway.quality.transcribe import Transcriber
 from gateway.quality.worker import QualityWorker
 from gateway.session.calls import Calls, Limits
 from gateway.session.engines import Engines as CallEngines
+from gateway.session.rulesets import RuleSets
 from gateway.session.session import Keeping, Patience
 from gateway.session.settings import call_settings
 from gateway.settings import Settings, in_url, is_loopback, parse_address, parse_apps
-from gateway.stores import apps, calls, outbox, quality, voiceprints
+from gateway.stores import apps, calls, outbox, quality, rule_books, voiceprints
 from gateway.stores.apps import Apps
 from gateway.stores.calls import CallRecords
 from gateway.stores.dispatch import Dispatcher
-from gateway.stores.journal import FileJournal, JournalLimits
+from gateway.stores.journal import FileJournal, JournalLimits, RecoveredCall
 from gateway.stores.outbox import Outbox
 from gateway.stores.quality import SqliteQualityRules, SqliteQualityTasks
 from gateway.stores.recordings import Recordings
+from gateway.stores.rule_books import SqliteRuleBooks
 from gateway.stores.sqlite import Database
 from gateway.stores.voiceprints import SqliteVoiceprints
 from gateway.telemetry import Metrics
@@ -59,7 +61,7 @@ from protocol.quality import MAX_AUDIO_BYTES
 
 log = structlog.get_logger(__name__)
 
-SCHEMAS = (apps.SCHEMA, calls.SCHEMA, outbox.SCHEMA, voiceprints.SCHEMA, quality.SCHEMA)
+SCHEMAS = (apps.SCHEMA, calls.SCHEMA, outbox.SCHEMA, rule_books.SCHEMA, voiceprints.SCHEMA, quality.SCHEMA)
 MAX_RECORDING_S = 6 * 3600
 APPS_REFRESH_S = 30.0
 """How often a running server looks for apps that `earshot app create` has added."""
@@ -178,7 +180,7 @@ class EarshotServer:
             on_dead=self.calls.note_no_verdict,
             poll_s=settings.qc_poll_s,
         )
-        await self._recover()
+        self.calls.take_up(self._left_behind)
         dispatcher.start()
         self._begun.push_async_callback(dispatcher.stop)
         self._run("apps-refresh", self._refresh_apps())
@@ -230,18 +232,15 @@ class EarshotServer:
         return Calls(
             CallEngines(self.engines.confirmer, self.engines.recognizer, voices),
             Keeping(self._journal, records, tasks, self._clock, self.metrics),
-            rules,
-            call_settings(settings, lambda rate_hz: WebrtcGate(rate_hz, settings.vad_aggressiveness)),
+            RuleSets(rules, SqliteRuleBooks(self._database)),
+            call_settings(settings, WebrtcGate),
             Patience(settings.resume_window_s, settings.settle_timeout_s),
             Limits(settings.max_calls, settings.max_call_s),
             subkey(self._key, "resume"),
         )
 
-    async def _recover(self) -> None:
-        found = await self._journal.recover()
-        recovered = await self.calls.recover(found.calls)
-        if found.calls or found.quarantined:
-            log.info("calls_recovered", calls=recovered, found=len(found.calls), quarantined=len(found.quarantined))
+    async def _left_behind(self) -> Iterable[RecoveredCall]:
+        return (await self._journal.recover()).calls
 
     async def _listen(self, routes: list[web.RouteDef]) -> None:
         settings = self.settings
@@ -282,6 +281,8 @@ class EarshotServer:
             return "an engine is being restarted"
         if self._journal.degraded:
             return f"the journal is degraded: {self._journal.degraded}"
+        if self.calls.recovery.fault is not None:
+            return f"unfinished calls could not be looked for: {self.calls.recovery.fault}"
         if self._worker.done():
             return "the voice QC worker has ended"
         return ""

@@ -116,7 +116,7 @@ class _Bench:
     async def run(self, calls: Sequence[LabelledCall], variants: Sequence[str]) -> dict[str, Scored]:
         """Play `calls` in each variant; figures by variant. Raises NotServing, NotAudio, ModelMissing."""
         settings = load(None).settings
-        self._settings = call_settings(settings, lambda rate_hz: WebrtcGate(rate_hz, settings.vad_aggressiveness))
+        self._settings = call_settings(settings, WebrtcGate)
         silero = Silero(model_folder(settings.models_path, SILERO.name) / SILERO.files[0].name)
         self._note_load("before")
         secret = secrets.token_hex(16)

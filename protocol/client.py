@@ -13,6 +13,7 @@ import asyncio
 import random
 import ssl
 import time
+from collections import deque
 from collections.abc import AsyncIterator
 from types import TracebackType
 from typing import Self
@@ -23,13 +24,14 @@ from websockets.exceptions import ConnectionClosed, InvalidHandshake, InvalidSta
 from websockets.typing import Subprotocol
 
 from protocol.audio import AudioFormat
-from protocol.codec import SUBPROTOCOL, decode_server, encode
+from protocol.codec import SUBPROTOCOL, decode_client, decode_server, encode
 from protocol.messages import (
     Ack,
     ClientMessage,
     Ended,
     Error,
     Hangup,
+    Ping,
     Replaced,
     Resume,
     Resumed,
@@ -42,6 +44,8 @@ from protocol.voiceprint import sign
 MAX_UNACKED_S = 60
 """Audio kept for sending again; when full, `send_audio` waits for an ack."""
 FIRST_RETRY_S, MOST_RETRY_S = 0.1, 5.0
+RESTART_S = 120.0
+"""What a server may take to be there again. Its resume window counts from then."""
 ANSWER_TIMEOUT_S = 10.0
 """`started` and `resumed` come before any slow work; a server that takes longer is as good as gone."""
 
@@ -49,22 +53,40 @@ ANSWER_TIMEOUT_S = 10.0
 class CallRefused(Exception):
     """The server would not take the call. `code` is a native error code or that of the HTTP answer's body."""
 
-    def __init__(self, code: str, message: str, *, retryable: bool = False) -> None:
+    def __init__(self, code: str, message: str, *, retryable: bool = False, retry_after_s: float = 0.0) -> None:
         super().__init__(f"{message} ({code})")
         self.code = code
         self.message = message
         self.retryable = retryable
+        self.retry_after_s = retry_after_s
 
 
 class CallLost(Exception):
-    """The connection was lost and could not be had again within the resume window, or another socket took the call."""
+    """The connection was lost and could not be had again in time, or another socket took the call, or the server no
+    longer has what it had acknowledged."""
 
 
 class CallClient:
-    """One call. Enter it to connect; iterate it for the server's messages, `ended` being the last."""
+    """One call. Enter it to connect; iterate it for the server's messages, `ended` being the last.
 
-    def __init__(self, url: str, start: Start, *, app_id: str, secret: str, tls: ssl.SSLContext | None = None) -> None:
-        """`url` is ws(s)://host:port/v1/calls. Audio is sent raw: framing is for clients that lose frames."""
+    It outlives its connection, and the server's process: what is not acknowledged is kept, and sent again when the
+    server is back, audio and control messages in the order in which they were first sent.
+    """
+
+    def __init__(
+        self,
+        url: str,
+        start: Start,
+        *,
+        app_id: str,
+        secret: str,
+        tls: ssl.SSLContext | None = None,
+        patience_s: float | None = None,
+    ) -> None:
+        """`url` is ws(s)://host:port/v1/calls. Audio is sent raw: framing is for clients that lose frames.
+
+        `patience_s` bounds each break: by default the server's resume window, and two minutes for it to start again.
+        """
         self.start = msgspec.structs.replace(start, framing="raw")
         self.started: Started | None = None
         self.acked_samples = 0
@@ -72,11 +94,14 @@ class CallClient:
         self._app_id = app_id
         self._secret = secret
         self._tls = tls
+        self._patience_s = patience_s
         self._audio = AudioFormat(start.encoding, start.rate, start.channels)
         self._unacked = bytearray()
         self._unacked_from_sample = 0
         self._last_seq = 0
-        self._hangup: Hangup | None = None
+        self._controls: deque[tuple[int, int, bytes]] = deque()
+        """(number from 1, instants of audio before it, message) of those that the server may not have taken."""
+        self._controls_sent = 0
         self._socket: ClientConnection | None = None
         self._inbox: asyncio.Queue[ServerMessage | Exception] = asyncio.Queue()
         self._room = asyncio.Event()
@@ -121,13 +146,21 @@ class CallClient:
         await self._send(payload)
 
     async def send(self, message: ClientMessage) -> None:
-        """Send a control message. One that a break swallows is gone, except a hangup: see `hang_up`."""
-        await self._send(encode(message), text=True)
+        """Send a control message; one that a break swallows is sent again, in its place.
+
+        Raises ProtocolError for one that the server would refuse to read; nothing is sent then.
+        """
+        payload = encode(message)
+        decode_client(payload)
+        if not isinstance(message, Ping | Start | Resume):
+            self._controls_sent += 1
+            at_sample = self._unacked_from_sample + len(self._unacked) // self._audio.bytes_per_instant
+            self._controls.append((self._controls_sent, at_sample, payload))
+        await self._send(payload, text=True)
 
     async def hang_up(self, reason: str = "hangup", *, wait_qc_ms: int = 180_000) -> None:
         """End the call; messages go on until `ended`."""
-        self._hangup = Hangup(reason=reason, wait_qc_ms=wait_qc_ms)
-        await self.send(self._hangup)
+        await self.send(Hangup(reason=reason, wait_qc_ms=wait_qc_ms))
 
     async def __aiter__(self) -> AsyncIterator[ServerMessage]:
         """The server's messages, each once, in order.
@@ -187,7 +220,8 @@ class CallClient:
             raise
         if isinstance(message, Error):
             await socket.close()
-            raise CallRefused(message.code, message.message, retryable=message.retryable)
+            retry_after_s = message.retry_after_ms / 1000
+            raise CallRefused(message.code, message.message, retryable=message.retryable, retry_after_s=retry_after_s)
         return socket, message
 
     async def _send(self, payload: bytes, *, text: bool = False) -> None:
@@ -234,22 +268,29 @@ class CallClient:
         self.acked_samples = samples
         del self._unacked[: (samples - self._unacked_from_sample) * self._audio.bytes_per_instant]
         self._unacked_from_sample = samples
+        # The server takes everything in order: what was sent before safe audio is safe.
+        while self._controls and self._controls[0][1] < samples:
+            self._controls.popleft()
         self._room.set()
 
     async def _come_back(self) -> ClientConnection:
         started = self.started
         assert started is not None
-        give_up_at_s = time.monotonic() + started.resume_window_s
+        patience_s = started.resume_window_s + RESTART_S if self._patience_s is None else self._patience_s
+        give_up_at_s = time.monotonic() + patience_s
         retry_s = FIRST_RETRY_S
         while True:
             try:
                 return await self._resume(started)
             except (OSError, ConnectionClosed, CallRefused) as fault:
-                if isinstance(fault, CallRefused) and not fault.retryable:
-                    raise
+                if isinstance(fault, CallRefused) and not (fault.retryable or fault.code == "bad_handshake"):
+                    raise  # a server that dies breaks its handshakes off: that alone says nothing
+                if isinstance(fault, CallRefused) and fault.code == "recovering":
+                    give_up_at_s = time.monotonic() + patience_s  # it is there, and it has the call
                 if time.monotonic() > give_up_at_s:
-                    raise CallLost(f"no connection within {started.resume_window_s:g} s: {fault}") from fault
-            await asyncio.sleep(random.uniform(0, retry_s))  # noqa: S311 - spreads clients, hides nothing
+                    raise CallLost(f"no connection within {patience_s:g} s: {fault}") from fault
+                least_s = fault.retry_after_s if isinstance(fault, CallRefused) else 0.0
+            await asyncio.sleep(least_s + random.uniform(0, retry_s))  # noqa: S311 - spreads clients, hides nothing
             retry_s = min(MOST_RETRY_S, retry_s * 2)
 
     async def _resume(self, started: Started) -> ClientConnection:
@@ -257,19 +298,33 @@ class CallClient:
         socket, answer = await self._open(resume)
         if not isinstance(answer, Resumed):
             raise CallRefused("bad_message", f"expected resumed, got {answer.__struct_config__.tag}")
-        await self._send_again(socket, answer.samples)
-        if self._hangup is not None:
-            await self.send(self._hangup)
+        if answer.samples < self._unacked_from_sample:
+            await socket.close()
+            raise CallLost(f"the server acknowledged {self.acked_samples} samples and now has {answer.samples}")
+        await self._send_again(socket, answer.samples, answer.controls)
         return socket
 
-    async def _send_again(self, socket: ClientConnection, from_sample: int) -> None:
-        """Send what the server has not got; what `send_audio` adds meanwhile goes the same way, in order."""
-        chunk_bytes = self._audio.rate_hz // 2 * self._audio.bytes_per_instant
-        at = (from_sample - self._unacked_from_sample) * self._audio.bytes_per_instant
-        while at < len(self._unacked):
-            chunk = bytes(self._unacked[at : at + chunk_bytes])
-            await socket.send(chunk, text=False)
-            at += len(chunk)
+    async def _send_again(self, socket: ClientConnection, from_sample: int, controls: int) -> None:
+        """Send what the server has not got; what is added meanwhile goes the same way, in order."""
+        while self._controls and self._controls[0][0] <= controls:
+            self._controls.popleft()
+        width = self._audio.bytes_per_instant
+        at = from_sample * width
+        sent = controls
+        while True:
+            # Acks that were read with the answer may move the beginning of what is kept: positions are the call's.
+            begin = at - self._unacked_from_sample * width
+            control = next((one for one in self._controls if one[0] > sent), None)
+            until = len(self._unacked) if control is None else control[1] * width - self._unacked_from_sample * width
+            if begin < until:
+                chunk = bytes(self._unacked[begin : min(until, begin + self._audio.rate_hz // 2 * width)])
+                await socket.send(chunk, text=False)
+                at += len(chunk)
+            elif control is not None:
+                await socket.send(control[2], text=True)
+                sent = control[0]
+            else:
+                break
         self._socket = socket
 
 

@@ -77,6 +77,21 @@ CODES = {
             "Ask `GET /v1/calls/{id}` what became of it; start a new call.",
         ),
         ErrorCode(
+            "recovering",
+            1013,
+            True,
+            "The server has just started and is still rebuilding this call.",
+            "`resume` again after `retry_after_ms`; keep what is not acknowledged.",
+        ),
+        ErrorCode(
+            "not_resumable",
+            1008,
+            False,
+            "The call could not be rebuilt as it was before the server's restart, and was hung up (`node_lost`); "
+            "what is left of it is recorded and judged.",
+            "Ask `GET /v1/calls/{id}` what became of it; start a new call.",
+        ),
+        ErrorCode(
             "overloaded",
             1013,
             True,
@@ -119,7 +134,7 @@ CLOSE_CODES = {
     1009: "A message over `limits.max_message_bytes`; most often without an `error` before it.",
     1011: "`internal`, or a keep-alive ping that nobody answered for 20 s.",
     1012: "The server is going away; `going_away` or `shutting_down` came before.",
-    1013: "`overloaded`.",
+    1013: "`overloaded` or `recovering`.",
     1006: "No close frame: the network failed, or the client read too slowly and was cut off. `resume`.",
 }
 

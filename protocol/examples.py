@@ -51,7 +51,7 @@ SERVER: tuple[ServerMessage, ...] = (
         channels=2,
         limits={"max_message_bytes": 262144, "max_call_s": 14400, "max_unacked_ms": 10000},
     ),
-    m.Resumed(call_id=_CALL, samples=163200, next_seq=23),
+    m.Resumed(call_id=_CALL, samples=163200, next_seq=23, controls=1),
     m.Replaced(call_id=_CALL),
     m.GoingAway(call_id=_CALL, deadline_ms=10000),
     m.Ack(call_id=_CALL, seq=9, at_ms=20400, samples=163200),

@@ -168,6 +168,9 @@ class Resumed(_Server, frozen=True, kw_only=True, tag="resumed"):
     """Instants received so far: the index of the next one to send."""
     next_seq: int
     """The `seq` of the next new message; those from `last_seq` on up to it are sent again first."""
+    controls: int = 0
+    """How many of the client's messages, `start`, `resume` and `ping` not counted, the call has taken: send again those
+    that came after them."""
 
 
 class Replaced(_Server, frozen=True, kw_only=True, tag="replaced"):

@@ -31,6 +31,7 @@ class EarshotProcess:
         *,
         module: str = REAL,
         http: str = "127.0.0.1:0",
+        ws: str = "127.0.0.1:0",
     ) -> None:
         """Start it; `environment` holds its `EARSHOT_*` variables. Nothing of ours but the models is inherited."""
         self.data = data
@@ -41,7 +42,7 @@ class EarshotProcess:
             self.process = subprocess.Popen(
                 [
                     *(sys.executable, "-m", module, "serve", "--data", str(data)),
-                    *("--http", http, "--ws", "127.0.0.1:0"),
+                    *("--http", http, "--ws", ws),
                 ],
                 env={**inherited, **models, "PYTHONUNBUFFERED": "1", **(environment or {})},
                 stdin=subprocess.DEVNULL,

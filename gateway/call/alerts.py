@@ -133,7 +133,7 @@ class AlertLedger:
             certainty=verdict.state,
             pending=list(verdict.pending),
             keywords=alert.keywords,
-            evidence=evidence,
+            evidence=[*evidence],  # the alert's own list grows
         )
 
     def _add(self, alert: LiveAlert, verdict: Verdict) -> list[AlertUpdate]:

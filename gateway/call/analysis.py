@@ -34,7 +34,7 @@ class Analysis:
             Channel(
                 index,
                 audio.rate_hz,
-                settings.gate(audio.rate_hz),
+                settings.gate(audio.rate_hz, settings.vad.aggressiveness),
                 settings.vad,
                 settings.segmenter,
                 settings.analysis,

@@ -12,6 +12,8 @@ import msgspec
 
 from protocol.messages import Language
 
+WAIT_QC_MS = 180_000
+
 
 class Accepted(msgspec.Struct, frozen=True, tag=True):
     """The server takes the call: what the client needs to know to send audio and to come back."""
@@ -106,6 +108,13 @@ class Updated(msgspec.Struct, frozen=True, tag=True):
     categories: tuple[str, ...] | None = None
 
 
+class Noted(msgspec.Struct, frozen=True, tag=True):
+    """A key was pressed, or the client named a point of the call: kept at its position, and nothing comes of it."""
+
+    kind: Literal["dtmf", "mark"]
+    value: str
+
+
 class Paused(msgspec.Struct, frozen=True, tag=True): ...
 
 
@@ -124,6 +133,14 @@ class HungUp(msgspec.Struct, frozen=True, tag=True):
     """The call is over: by `hangup`, or because the client stayed away (`reason` says which)."""
 
     reason: str
+    wait_qc_ms: int = WAIT_QC_MS
+    """How long the client waits for the verdict; the shell keeps the time."""
+
+
+class NumbersSkipped(msgspec.Struct, frozen=True, tag=True):
+    """Numbers up to `through` were given to messages of which nothing is left: none of them is used again."""
+
+    through: int
 
 
 class SettlingExpired(msgspec.Struct, frozen=True, tag=True):
@@ -150,5 +167,6 @@ class QcWaitExpired(msgspec.Struct, frozen=True, tag=True):
 
 Event = (
     Accepted | AudioArrived | AudioLost | AudioStored | SpeechConfirmed | Identified | Transcribed | ClientSpoke
-    | Updated | Paused | Continued | Warned | HungUp | SettlingExpired | QcProgressed | QcJudged | QcWaitExpired
+    | Updated | Noted | Paused | Continued | Warned | HungUp | SettlingExpired | QcProgressed | QcJudged
+    | QcWaitExpired | NumbersSkipped
 )  # fmt: skip

@@ -26,6 +26,8 @@ from gateway.call.events import (
     Event,
     HungUp,
     Identified,
+    Noted,
+    NumbersSkipped,
     Paused,
     QcJudged,
     QcProgressed,
@@ -70,6 +72,16 @@ class Call:
         self._verdict: QcJudged | None = None
         self._wait_over = False
         self._qc_state: int | None = None
+
+    @property
+    def stored_samples(self) -> int:
+        """Instants that would survive a power cut."""
+        return self._stored
+
+    @property
+    def last_seq(self) -> int:
+        """The number of the latest message."""
+        return self._seq
 
     def has_room(self, *, ahead_of_time: bool) -> bool:
         """Whether more audio is welcome: what waits for the disk and the VAD's model is bounded.
@@ -127,6 +139,10 @@ class Call:
                 self._client_spoke(event)
             case Updated():
                 self._update(event)
+            case Noted():
+                pass  # the shell keeps it; the core only says when it may happen
+            case NumbersSkipped(through):
+                self._seq = max(self._seq, through)
             case Paused():
                 self._paused_at = self.samples
             case Continued():

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass, field
-from typing import Any, Literal
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, fields
+from typing import Any, Literal, get_type_hints
+
+import msgspec
 
 from gateway.call.channel import AnalysisSettings
 from gateway.call.segmenter import SegmenterSettings
@@ -16,9 +18,13 @@ from protocol.messages import Language, Start
 
 @dataclass(frozen=True, slots=True)
 class CallSettings:
-    """The operator's side; the same for every call. `gate` makes a channel's gate for a sampling rate in Hz."""
+    """The operator's side; the same for every call that begins under it.
 
-    gate: Callable[[int], Gate]
+    `gate` makes a channel's gate for a sampling rate in Hz and an aggressiveness. All else is plain data, and so goes
+    with the call: whoever takes the call up decides as whoever began it would have.
+    """
+
+    gate: Callable[[int, int], Gate]
     vad: VadSettings = field(default_factory=VadSettings)
     segmenter: SegmenterSettings = field(default_factory=SegmenterSettings)
     analysis: AnalysisSettings = field(default_factory=AnalysisSettings)
@@ -26,6 +32,18 @@ class CallSettings:
     rule_scope: Literal["recording", "sentence"] = "recording"
     pinyin: bool = True
     """Match Chinese keywords on toneless pinyin too, in live text."""
+
+    def as_data(self) -> dict[str, Any]:
+        """Everything but the gate, as JSON can hold it."""
+        return {one.name: msgspec.to_builtins(getattr(self, one.name)) for one in fields(self) if one.name != "gate"}
+
+    @classmethod
+    def from_data(cls, data: Mapping[str, Any], gate: Callable[[int, int], Gate]) -> CallSettings:
+        """What `as_data` gave; what it lacks is as by default. Raises msgspec.ValidationError."""
+        kinds = get_type_hints(cls)
+        kinds.pop("gate")
+        known = {name: msgspec.convert(value, kinds[name]) for name, value in data.items() if name in kinds}
+        return cls(gate=gate, **known)
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,6 +14,8 @@ from gateway.call.events import (
     Event,
     HungUp,
     Identified,
+    Noted,
+    NumbersSkipped,
     Paused,
     QcJudged,
     QcProgressed,
@@ -45,6 +47,9 @@ _ANSWERS: dict[type[Event], tuple[State, ...]] = {
     Identified: (L, P, S, J, E),
     Transcribed: (L, P, S, J, E),
     Warned: (L, P, S, J, E),
+    # A call that goes on after a crash of the machine steps over the numbers that the crash has taken.
+    NumbersSkipped: (L, P, S, J, E),
+    Noted: (L, P, S, J, E),
 }
 TRANSITIONS: dict[type[Event], dict[State, State]] = {
     **{event: {state: state for state in states} for event, states in _ANSWERS.items()},

@@ -35,6 +35,8 @@ class VadSettings:
     stay_probability: float = 0.35
     """... and stays speech down to here."""
     confirm_delay_ms: int = 60
+    aggressiveness: int = 2
+    """The gate's, 0 to 3: higher lets less through."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from websockets.asyncio.server import ServerConnection
 
-from gateway.call.events import ClientSpoke, Continued, Paused, Updated
+from gateway.call.events import ClientSpoke, Continued, Noted, Paused, Updated
 from gateway.call.intake import Intake
 from gateway.call.states import IllegalEvent
 from gateway.doors.outgoing import Outgoing
@@ -41,6 +41,8 @@ class Conversation:
         self._audio = session.terms.audio
         self._raw = RawDecoder(self._audio)
         self._intake = Intake(self._audio.rate_hz, self._audio.channels, first_sample=session.samples)
+        if session.paused:
+            self._intake.paused()
         self._last_audio_s = asyncio.get_running_loop().time()
 
     async def run(self) -> None:
@@ -88,6 +90,8 @@ class Conversation:
 
     def _obey(self, message: ClientMessage) -> None:
         session = self._session
+        if not isinstance(message, messages.Ping | messages.Start | messages.Resume):
+            session.told += 1
         match message:
             case messages.Update():
                 if message.roles is not None and len(message.roles) != self._audio.channels:
@@ -112,9 +116,9 @@ class Conversation:
             case messages.ClientTranscript():
                 self._quote(message)
             case messages.Dtmf(digit=digit):
-                session.note("dtmf", digit)
+                session.receive(Noted("dtmf", digit))
             case messages.Mark(name=name):
-                session.note("mark", name)
+                session.receive(Noted("mark", name))
             case messages.Ping(id=ping_id):
                 session.whisper(messages.Pong(call_id=session.call_id, id=ping_id))
             case messages.Hangup():

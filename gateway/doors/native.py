@@ -125,13 +125,16 @@ class NativeDoor:
             session = await self._calls.open(app_id, message)
             session.attach(outgoing, last_seq=0)
             return session
-        session = self._calls.resume(app_id, message)
+        session = await self._calls.resume(app_id, message)
         earlier = session.take_sink()
         if earlier is not None:
             earlier.send(encode(messages.Replaced(call_id=session.call_id)))
             earlier.close(1000, "replaced")
         resumed = messages.Resumed(
-            call_id=session.call_id, samples=session.samples, next_seq=session.record.last_seq + 1
+            call_id=session.call_id,
+            samples=session.samples,
+            next_seq=session.next_seq,
+            controls=session.told,
         )
         outgoing.send(encode(resumed))
         session.attach(outgoing, message.last_seq)

@@ -16,6 +16,7 @@ from gateway.ports.quality import (
     QualityRules,
     QualityTask,
     QualityTasks,
+    RuleBooks,
     RuleSource,
     StoredCategory,
 )
@@ -60,6 +61,7 @@ __all__ = [
     "QualityTasks",
     "Recognizer",
     "Rejected",
+    "RuleBooks",
     "RuleSource",
     "SpeechConfirmer",
     "SpeechProbabilities",

@@ -25,10 +25,15 @@ class Journal(Protocol):
         """Whether memory is left for audio that waits for the disk; appending none while there is not never raises."""
 
     @property
+    def position(self) -> int:
+        """That of the latest append: `synced` with it waits for everything so far."""
+
+    @property
     def safe_position(self) -> int:
         """Everything up to here would survive a power cut."""
 
-    def open_call(self, call_id: str, header: bytes) -> int: ...
+    def open_call(self, call_id: str, header: bytes, epoch: int = 0) -> int:
+        """Begin a call; of what several journals hold of it, that of the highest epoch counts."""
 
     def append_audio(self, call_id: str, first_sample: int, pcm: bytes) -> int:
         """Append interleaved PCM; the position returned is safe once `synced(position)` returns."""
@@ -36,8 +41,12 @@ class Journal(Protocol):
     def append_message(self, call_id: str, seq: int, payload: bytes) -> int:
         """Append a server message; it survives a killed process as soon as this returns."""
 
+    def append_event(self, call_id: str, ordinal: int, payload: bytes, *, at_once: bool) -> int:
+        """Append what happened to the call. It survives a killed process as soon as this returns if `at_once`, else
+        no later than the next message."""
+
     def close_call(self, call_id: str) -> int:
-        """Note that the call has hung up: nothing more will be appended for it."""
+        """Note that the call has hung up: no more audio will be appended for it. Again does nothing."""
 
     async def synced(self, position: int) -> None:
         """Return once everything up to `position` would survive a power cut. Raises OSError if it never will."""

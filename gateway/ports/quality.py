@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
@@ -62,6 +62,18 @@ class StoredCategory:
 class RuleSource(Protocol):
     async def rules(self, app_id: str) -> tuple[int, Sequence[StoredCategory]]:
         """The app's rules and their version."""
+
+
+class RuleBooks(Protocol):
+    """Rules as they once were, by what they say: a call that is rebuilt is judged by the rules it was judged by."""
+
+    async def keep(self, digest: str, book: bytes) -> None:
+        """Keep `book`, durably, under the digest of its content; keeping it again changes nothing."""
+
+    async def get(self, digest: str) -> bytes | None: ...
+
+    async def keep_only(self, digests: Collection[str]) -> int:
+        """Forget all others; returns how many those were."""
 
 
 @dataclass(frozen=True, slots=True)

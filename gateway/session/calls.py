@@ -1,4 +1,4 @@
-"""All calls of one process: opened, found again, judged, recovered after a crash, let go at shutdown."""
+"""All calls of one process: opened, found again, judged, taken up after a crash, let go at shutdown."""
 
 from __future__ import annotations
 
@@ -7,9 +7,9 @@ import base64
 import hashlib
 import hmac
 import secrets
-from collections.abc import Coroutine, Iterable
+from collections.abc import Awaitable, Callable, Coroutine, Iterable
 from dataclasses import dataclass, replace
-from typing import Any, Protocol
+from typing import Any
 
 import msgspec
 import structlog
@@ -18,47 +18,26 @@ from gateway.call.alerts import reconcile
 from gateway.call.document import CallDocument, alerts_of
 from gateway.call.events import Accepted, QcJudged, QcProgressed
 from gateway.call.machine import Call
+from gateway.call.replay import Diverged
 from gateway.call.settings import CallSettings, CallTerms
-from gateway.ports import CallRecord, CallState, QualityAnswer, RuleSource
+from gateway.call.states import State
+from gateway.ports import CallRecord, CallState, QualityAnswer
 from gateway.session.engines import CallEngines, Engines, Voices
+from gateway.session.rebuilding import CallHeader, Interrupted, Rebuilt, Recovered, breather, rebuild
+from gateway.session.recovery import Recovery
+from gateway.session.rulesets import RuleSets
 from gateway.session.session import CallSession, Keeping, Patience, quality_task
 from protocol.codec import MAX_MESSAGE_BYTES, decode_server
 from protocol.errors import ProtocolError
-from protocol.messages import AlertUpdate, Missed, Resume, Start
-from protocol.rules.matcher import RuleSet
+from protocol.messages import AlertUpdate, Gap, Missed, Resume, Start
 
 log = structlog.get_logger(__name__)
 
 OVERLOADED_RETRY_MS = 5000
+RECOVERY_WAIT_S = 5.0
+"""How long a `resume` waits for its call to be taken up; then the client is asked to try again."""
 MAX_UNACKED_MS = 10_000
 """How far a client may run ahead of the acks before it should wait."""
-
-
-class Recovered(Protocol):
-    """A call that an earlier process left in the journal."""
-
-    @property
-    def call_id(self) -> str: ...
-    @property
-    def header(self) -> bytes: ...
-    @property
-    def rate_hz(self) -> int: ...
-    @property
-    def channels(self) -> int: ...
-    @property
-    def end_sample(self) -> int: ...
-    @property
-    def messages(self) -> tuple[tuple[int, bytes], ...]: ...
-
-
-class CallHeader(msgspec.Struct, frozen=True, kw_only=True):
-    """What the journal keeps at the head of a call: enough to judge it without anything else."""
-
-    rate_hz: int
-    channels: int
-    app_id: str
-    began_at_ms: int
-    start: Start
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,7 +53,7 @@ class Calls:
         self,
         engines: Engines,
         keeping: Keeping,
-        rules: RuleSource,
+        rules: RuleSets,
         settings: CallSettings,
         patience: Patience,
         limits: Limits,
@@ -91,7 +70,9 @@ class Calls:
         self._lately: dict[str, CallSession] = {}
         """Ended, and kept for the resume window: a client whose socket broke comes back for the last messages."""
         self._filing: dict[str, asyncio.Task[None]] = {}
-        self._compiled: dict[str, tuple[int, RuleSet]] = {}
+        self._cut_off: dict[str, str] = {}
+        """Calls that cannot go on after a crash, and whose they are: their clients are told, for the resume window."""
+        self.recovery = Recovery(self._take_up)
         self._closing: set[asyncio.Task[None]] = set()
         self._accepting = True
 
@@ -101,16 +82,20 @@ class Calls:
         """A new call of the app. Raises ProtocolError (`bad_message`, `overloaded`, `shutting_down`)."""
         if start.roles and len(start.roles) != start.channels:
             raise ProtocolError("bad_message", f"{len(start.roles)} roles for {start.channels} channels - at `$.roles`")
-        rules = await self._ruleset(app_id)
+        in_force = await self._rules.of_app(app_id, pinyin=self._settings.pinyin)
         self._refuse_if_full()  # nothing is awaited from here on: a burst cannot pass the limit
         call_id = secrets.token_hex(10)
-        session = self._session(app_id, CallTerms.of(call_id, start), start, rules)
+        terms = CallTerms.of(call_id, start)
+        document = CallDocument(call_id, start, terms.roles)
+        session = self._session(app_id, Call(terms, self._settings, in_force.rules), document, start)
         header = CallHeader(
             rate_hz=start.rate,
             channels=start.channels,
             app_id=app_id,
             began_at_ms=session.began_at_ms,
             start=start,
+            settings=self._settings.as_data(),
+            rules=in_force.digest,
         )
         self._keeping.journal.open_call(call_id, msgspec.json.encode(header))
         self._live[call_id] = session
@@ -133,12 +118,24 @@ class Calls:
         if self._keeping.journal.degraded:
             raise ProtocolError("overloaded", "recordings cannot be stored safely right now")
 
-    def resume(self, app_id: str, message: Resume) -> CallSession:
-        """The call a client comes back to. Raises ProtocolError: foreign, forged and gone are all `unknown_call`."""
-        session = self._live.get(message.call_id) or self._lately.get(message.call_id)
-        genuine = hmac.compare_digest(self._token(message.call_id).encode(), message.resume_token.encode())
-        if session is None or not genuine or session.app_id != app_id:
-            raise ProtocolError("unknown_call", f"no call {message.call_id} can be resumed with this token")
+    async def resume(self, app_id: str, message: Resume) -> CallSession:
+        """The call a client comes back to. Raises ProtocolError: foreign, forged and gone are all `unknown_call`;
+        `recovering` for one that is being taken up, `not_resumable` for one that could not be rebuilt."""
+        call_id = message.call_id
+        unknown = ProtocolError("unknown_call", f"no call {call_id} can be resumed with this token")
+        if not hmac.compare_digest(self._token(call_id).encode(), message.resume_token.encode()):
+            raise unknown
+        try:
+            async with asyncio.timeout(RECOVERY_WAIT_S):
+                await self.recovery.taken_up(call_id)
+        except TimeoutError:
+            raise ProtocolError("recovering", "the call is being rebuilt after a restart; try again") from None
+        if self._cut_off.get(call_id) == app_id:
+            raise ProtocolError("not_resumable", f"call {call_id} could not be rebuilt after a restart; it was hung up")
+        session = self._live.get(call_id) or self._lately.get(call_id)
+        if session is None or session.app_id != app_id:
+            raise unknown
+        session.step_over(message.last_seq)
         return session
 
     def live(self, app_id: str) -> Iterable[CallSession]:
@@ -157,32 +154,20 @@ class Calls:
     def __len__(self) -> int:
         return len(self._live)
 
-    def _session(self, app_id: str, terms: CallTerms, start: Start, rules: RuleSet) -> CallSession:
+    def _session(self, app_id: str, core: Call, document: CallDocument, start: Start) -> CallSession:
         voices = Voices(app_id, start.org_id or app_id, start.tag_id or None)
-        keeping = self._keeping
+        keeping, terms = self._keeping, core.terms
         return CallSession(
             app_id,
             terms,
-            Call(terms, self._settings, rules),
-            CallDocument(terms.call_id, start, terms.roles),
+            core,
+            document,
             CallEngines(self._engines, voices, terms.call_id, start.rate, keeping.clock, keeping.metrics),
             keeping,
             self._patience,
             self._ended,
             framed=start.framing == "framed",
         )
-
-    async def _ruleset(self, app_id: str) -> RuleSet:
-        version, categories = await self._rules.rules(app_id)
-        compiled = self._compiled.get(app_id)
-        if compiled is None or compiled[0] != version:
-            contents = {category.category: list(category.contents) for category in categories}
-            # Thousands of rules take a good part of a second to compile.
-            pinyin = self._settings.pinyin
-            ruleset = await asyncio.to_thread(RuleSet.from_categories, contents, version, pinyin=pinyin)
-            compiled = version, ruleset
-            self._compiled[app_id] = compiled
-        return compiled[1]
 
     def _token(self, call_id: str) -> str:
         digest = hmac.new(self._token_key, b"resume/" + call_id.encode(), hashlib.sha256).digest()
@@ -192,6 +177,7 @@ class Calls:
 
     async def note_verdict(self, app_id: str, session_id: str, answer: QualityAnswer) -> None:
         """Take what voice QC says of a call; a repeated verdict changes nothing."""
+        await self.recovery.taken_up(session_id)
         failure = "" if answer.succeeded else answer.state_desc
         session = self.find(app_id, session_id)
         if session is None:
@@ -200,16 +186,19 @@ class Calls:
         elif answer.done:
             session.receive(QcProgressed(session_id, answer.state, answer.state_desc))
             session.receive(QcJudged(session_id, answer.result, failure))
+            await session.safe()  # before the outbox forgets it
         else:
             session.receive(QcProgressed(session_id, answer.state, answer.state_desc))
 
     async def note_no_verdict(self, app_id: str, session_id: str, error: str) -> None:
         """Voice QC will never judge this call."""
+        await self.recovery.taken_up(session_id)
         session = self.find(app_id, session_id)
         if session is None:
             await self._judge_stored(app_id, session_id, {}, error)
         else:
             session.receive(QcJudged(session_id, {}, error or "no verdict"))
+            await session.safe()
 
     async def _judge_stored(self, app_id: str, call_id: str, result: dict[str, Any], failure: str) -> None:
         await self.filed(call_id)
@@ -242,45 +231,73 @@ class Calls:
 
     # --- starting and stopping ---
 
-    async def recover(self, found: Iterable[Recovered]) -> int:
-        """Seal and hand in the calls that an earlier process left behind; returns how many.
+    def take_up(self, find: Callable[[], Awaitable[Iterable[Recovered]]]) -> None:
+        """Look for the calls that earlier processes have left and let them go on, in the background.
 
-        One that cannot be is left in the journal for the next start, and keeps nobody else from theirs.
+        Each waits for its client from the moment it is taken up, as if the socket had just broken. One that cannot be
+        rebuilt as it was is hung up: its recording is judged. One that cannot be read is left in the journal.
         """
-        count = 0
-        for call in found:
-            try:
-                await self._recover(call)
-            except (msgspec.DecodeError, ProtocolError, ValueError, OSError) as fault:
-                log.warning("call_not_recovered", call_id=call.call_id, fault=str(fault))
-            else:
-                count += 1
-        return count
+        self.recovery.start(find)
 
-    async def _recover(self, call: Recovered) -> None:
+    async def _take_up(self, found: Recovered) -> None:
+        header = msgspec.json.decode(found.header, type=CallHeader)
+        try:
+            rebuilt = await self._rebuilt(found, header)
+        except Interrupted:
+            log.info("call_left_for_the_next_start", call_id=found.call_id)
+            return
+        except Diverged as why:
+            log.error("call_not_resumable", call_id=found.call_id, reason=str(why))  # noqa: TRY400 - it says it all
+            self._cut_off[found.call_id] = header.app_id
+            loop = asyncio.get_running_loop()
+            loop.call_later(self._patience.resume_window_s, self._cut_off.pop, found.call_id, None)
+            await self._hang_up_for(found, header)
+            return
+        call = rebuilt.past.call
+        session = self._session(header.app_id, call, rebuilt.document, header.start)
+        if call.state is State.ENDED:
+            known = await self._keeping.calls.get(header.app_id, found.call_id)
+            session.judged_elsewhere = known is not None and known.state in ("judged", "failed")
+        self._live[found.call_id] = session
+        self._keeping.metrics.calls_live.set(len(self._live))
+        session.go_on(rebuilt)
+        log.info("call_taken_up", call_id=found.call_id, state=call.state.value, samples=call.samples)
+
+    async def _rebuilt(self, found: Recovered, header: CallHeader) -> Rebuilt:
+        in_force = await self._rules.of_digest(header.rules, pinyin=header.pinyin)
+        if in_force is None:
+            raise Diverged("the rules that it was judged by are not kept")
+        breathe = breather(busy=lambda: bool(self._live), stopping=lambda: not self._accepting)
+        return await asyncio.to_thread(rebuild, found, header, self._settings, in_force.rules, breathe)
+
+    async def _hang_up_for(self, found: Recovered, header: CallHeader) -> None:
+        """Judge a call that cannot go on by what is left of it: its audio, and the messages its client has seen."""
         keeping = self._keeping
-        header = msgspec.json.decode(call.header, type=CallHeader)
-        terms = CallTerms.of(call.call_id, header.start)
-        document = CallDocument(call.call_id, header.start, terms.roles)
-        for _, payload in call.messages:
+        terms = CallTerms.of(found.call_id, header.start)
+        document = CallDocument(found.call_id, header.start, terms.roles)
+        for _, payload in found.messages:
             document.apply(decode_server(payload))
+        for begin, end in found.gaps:
+            for channel in range(terms.audio.channels):
+                document.apply(Gap(channel=channel, from_sample=begin, to_sample=end, cause="node"))
         document.content.update(
-            samples=call.end_sample, duration_ms=terms.audio.samples_to_ms(call.end_sample), reason="node_lost"
+            samples=found.end_sample, duration_ms=terms.audio.samples_to_ms(found.end_sample), reason="node_lost"
         )
-        recording = await keeping.journal.seal(call.call_id)
-        known = await keeping.calls.get(header.app_id, call.call_id)
+        recording = await keeping.journal.seal(found.call_id)
+        known = await keeping.calls.get(header.app_id, found.call_id)
         if known is None or known.state in ("live", "judging"):
             now_ms = round(keeping.clock.wall() * 1000)
             await keeping.calls.save(
-                CallRecord(call.call_id, header.app_id, "judging", header.began_at_ms, now_ms, document.content)
+                CallRecord(found.call_id, header.app_id, "judging", header.began_at_ms, now_ms, document.content)
             )
         task = quality_task(header.app_id, terms, recording, terms.language, terms.categories)
-        await keeping.tasks.put(task, call.call_id)
-        await keeping.journal.release(call.call_id)
+        await keeping.tasks.put(task, found.call_id)
+        await keeping.journal.release(found.call_id)
 
     async def stop(self) -> None:
         """Take no new calls and let go of those in memory; the journal has them. Waits for what is being kept."""
         self._accepting = False
+        await self.recovery.stop()
         sessions = list(self._live.values())
         await asyncio.gather(*(session.stop() for session in sessions))
         if self._closing:

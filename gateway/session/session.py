@@ -13,26 +13,46 @@ import structlog
 
 from gateway.call.document import CallDocument
 from gateway.call.effects import ConfirmSpeech, Effect, EndCall, Identify, Send, StoreAudio, Transcribe, UploadRecording
-from gateway.call.events import Event, HungUp, QcWaitExpired, SettlingExpired, Updated, Warned
+from gateway.call.events import (
+    WAIT_QC_MS,
+    AudioArrived,
+    AudioStored,
+    Event,
+    HungUp,
+    Identified,
+    Noted,
+    NumbersSkipped,
+    QcWaitExpired,
+    SettlingExpired,
+    SpeechConfirmed,
+    Transcribed,
+    Updated,
+    Warned,
+)
 from gateway.call.machine import Call
+from gateway.call.replay import KeptEvent, encode_event
 from gateway.call.settings import CallTerms
 from gateway.call.states import State
 from gateway.ports import CallRecord, CallState, CallStore, Clock, Journal, QualityTask, TaskQueue
 from gateway.session.acks import Acknowledgement
 from gateway.session.engines import CallEngines
+from gateway.session.rebuilding import Rebuilt
 from gateway.session.record import MessageRecord
 from gateway.telemetry import Metrics
 from protocol.codec import encode
-from protocol.messages import Alert, AlertUpdate, Ended, Error, GoingAway, Language, ServerMessage
+from protocol.messages import Ack, Alert, AlertUpdate, Ended, Error, GoingAway, Language, ServerMessage
 
 log = structlog.get_logger(__name__)
 
 LAG_WARNED_MS = 2000
 """Final texts later than this are worth telling the client."""
 JOURNAL_RETRY_S = 0.5
-WAIT_QC_MS = 180_000
 FAST_MS = 2000
 """A client this far ahead of real time is sending a file, and may wait for the engines."""
+
+
+DERIVED = (SpeechConfirmed, Identified, Transcribed)
+"""Answers: one that a killed process takes with it is asked for again, so that these may wait for the next write."""
 
 
 class Sink(Protocol):
@@ -97,7 +117,12 @@ class CallSession:
         self._timers: list[asyncio.TimerHandle] = []
         self._confirm_chains: dict[int, asyncio.Queue[ConfirmSpeech]] = {}
         self._window: asyncio.TimerHandle | None = None
-        self._wait_qc_s = WAIT_QC_MS / 1000
+        self._ordinal = 0
+        """Of the latest event that the journal keeps."""
+        self.told = 0
+        """How many of the client's messages were taken, refused ones included: it sends again those after."""
+        self._rebuilt = self.judged_elsewhere = False
+        """`judged_elsewhere`: its verdict came when it had ended, and is in the store, which knows more than we do."""
         self.ended_at_ms: int | None = None
         self._moved = asyncio.Event()
         self._began_s = keeping.clock.monotonic()
@@ -118,6 +143,11 @@ class CallSession:
         return self._core.samples
 
     @property
+    def next_seq(self) -> int:
+        """The number of the next new message."""
+        return self._core.last_seq + 1
+
+    @property
     def live(self) -> bool:
         """Whether the call still takes audio."""
         return self._core.state in (State.LIVE, State.PAUSED)
@@ -125,6 +155,10 @@ class CallSession:
     @property
     def expects_audio(self) -> bool:
         return self._core.state is State.LIVE
+
+    @property
+    def paused(self) -> bool:
+        return self._core.state is State.PAUSED
 
     @property
     def attached(self) -> bool:
@@ -144,11 +178,19 @@ class CallSession:
         if self._core.state is State.ENDED:
             sink.close(1000, "ended")
 
+    def step_over(self, last_seq: int) -> None:
+        """The client has seen messages up to `last_seq`; after a power cut those may be more than we know of."""
+        if self._rebuilt and last_seq >= self.next_seq:
+            self.receive(NumbersSkipped(last_seq))
+
     def detach(self, sink: Sink) -> None:
         """The socket is gone. The call waits for another; after the window it is hung up all the same."""
         if self._sink is not sink:
             return
         self._sink = None
+        self._wait_for_client()
+
+    def _wait_for_client(self) -> None:
         if self.live:
             loop = asyncio.get_running_loop()
             self._window = loop.call_later(self._patience.resume_window_s, self.receive, HungUp("lost"))
@@ -166,12 +208,7 @@ class CallSession:
         return sink
 
     def hang_up(self, reason: str, wait_qc_ms: int = WAIT_QC_MS) -> None:
-        self._wait_qc_s = wait_qc_ms / 1000
-        self.receive(HungUp(reason))
-
-    def note(self, kind: str, value: str) -> None:
-        """Keep a key pressed or a mark, at the present position."""
-        self.document.note(kind, value, self.terms.audio.samples_to_ms(self.samples))
+        self.receive(HungUp(reason, wait_qc_ms))
 
     def whisper(self, message: ServerMessage) -> None:
         """Tell the client something that is about this socket or its messages, not about the call: without a number."""
@@ -199,14 +236,59 @@ class CallSession:
 
     def receive(self, event: Event) -> None:
         """Let something happen to the call. Raises IllegalEvent when its state does not allow it."""
-        was_live = self.live
-        for effect in self._core.receive(event):
+        was_live, before, at_sample = self.live, self._core.state, self.samples
+        effects = self._core.receive(event)
+        # The samples of `AudioArrived` are journalled as they are; to an ended call nothing happens any more.
+        if not isinstance(event, AudioArrived) and before is not State.ENDED:
+            self._keep(event, at_sample)
+        for effect in effects:
             self._carry_out(effect)
-        if isinstance(event, Updated):
-            self.document.agree(self._core.terms)
+        match event:
+            case Updated():
+                self.document.agree(self._core.terms)
+            case Noted(kind, value):
+                self.document.note(kind, value, self.terms.audio.samples_to_ms(self.samples))
+            case HungUp() if was_live:
+                self._after_hangup(event.wait_qc_ms / 1000)
+            case _:
+                pass
         self._moved.set()
-        if was_live and not self.live:
-            self._after_hangup()
+
+    def _keep(self, event: Event, at_sample: int) -> None:
+        """Journal an event before anything comes of it: the call is rebuilt from these."""
+        self._ordinal += 1
+        kept = KeptEvent(at_sample, round(self._keeping.clock.wall() * 1000), event, self.told)
+        self._keeping.journal.append_event(
+            self.call_id, self._ordinal, encode_event(kept), at_once=not isinstance(event, DERIVED)
+        )
+
+    # --- after another process ---
+
+    def go_on(self, rebuilt: Rebuilt) -> None:
+        """Carry on where an earlier process ended: ask again what it still waited for, and let the waits begin anew."""
+        past, journal = rebuilt.past, self._keeping.journal
+        self.document, self.record = rebuilt.document, rebuilt.record
+        self.began_at_ms = rebuilt.header.began_at_ms
+        self.told, self._ordinal, self._rebuilt = past.told, past.last_ordinal, True
+        self._began_s -= self.terms.audio.samples_to_ms(self.samples) / 1000
+        for seq, payload in past.unkept:
+            journal.append_message(self.call_id, seq, payload)
+        if past.skipped_through:
+            self.receive(NumbersSkipped(past.skipped_through))
+        if past.hung_up is not None:
+            event, hung_up_at_ms = past.hung_up
+            waited_s = self._keeping.clock.wall() - hung_up_at_ms / 1000
+            self._after_hangup(max(0.0, event.wait_qc_ms / 1000 - waited_s), hung_up_at_ms)
+        self._wait_for_client()
+        questions = past.questions
+        if self._core.stored_samples < self.samples:
+            self.receive(AudioStored(self.samples))  # the journal has made safe what it found
+        for question in questions:
+            self._carry_out(question)
+        if past.upload is not None:
+            self._carry_out(past.upload)
+        if self._core.state is State.ENDED:
+            self._end()
 
     def _carry_out(self, effect: Effect) -> None:
         match effect:
@@ -229,8 +311,10 @@ class CallSession:
 
     def _send(self, message: ServerMessage) -> None:
         payload = encode(message)
-        # Journalled first: a number that a client has seen is never used again, whatever happens here.
-        self._keeping.journal.append_message(self.call_id, message.seq, payload)
+        # Journalled first: a number that a client has seen is never used again, whatever happens here. For an ack the
+        # event that brought it stands in the journal.
+        if not isinstance(message, Ack):
+            self._keeping.journal.append_message(self.call_id, message.seq, payload)
         self.record.add(message, payload)
         self.document.apply(message)
         self._keeping.metrics.messages_sent.labels(message.__struct_config__.tag).inc()
@@ -288,15 +372,15 @@ class CallSession:
 
     # --- the end ---
 
-    def _after_hangup(self) -> None:
-        self.ended_at_ms = round(self._keeping.clock.wall() * 1000)
+    def _after_hangup(self, wait_qc_s: float, at_ms: int | None = None) -> None:
+        self.ended_at_ms = round(self._keeping.clock.wall() * 1000) if at_ms is None else at_ms
         if self._window is not None:
             self._window.cancel()
         loop = asyncio.get_running_loop()
         self._window = None
         self._timers = [
             loop.call_later(self._patience.settle_timeout_s, self.receive, SettlingExpired()),
-            loop.call_later(self._wait_qc_s, self.receive, QcWaitExpired()),
+            loop.call_later(wait_qc_s, self.receive, QcWaitExpired()),
         ]
 
     async def _upload(self, upload: UploadRecording) -> None:
@@ -332,6 +416,10 @@ class CallSession:
             self._window.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
 
+    async def safe(self) -> None:
+        """Return once everything that has happened to the call would survive a power cut. Raises OSError."""
+        await self._keeping.journal.synced(self._keeping.journal.position)
+
     def snapshot(self) -> dict[str, Any]:
         """The call's document as of now; its lists are the live ones."""
         duration_ms = self.terms.audio.samples_to_ms(self.samples)
@@ -339,6 +427,8 @@ class CallSession:
 
     async def save(self, state: CallState) -> None:
         """Keep the call's document as it is now."""
+        if self.judged_elsewhere:
+            return
         async with self._saving:
             await self._keeping.calls.save(
                 CallRecord(self.call_id, self.app_id, state, self.began_at_ms, self.ended_at_ms, self.snapshot())

@@ -12,13 +12,13 @@ from gateway.call.vad import Gate, VadSettings
 from gateway.settings import Settings
 
 
-def call_settings(settings: Settings, gate: Callable[[int], Gate]) -> CallSettings:
-    """The operator's settings as the core of a call takes them; `gate` makes a channel's for a rate in Hz."""
+def call_settings(settings: Settings, gate: Callable[[int, int], Gate]) -> CallSettings:
+    """The operator's settings as the core of a call takes them; `gate` makes a channel's (`CallSettings`)."""
     # Without a hop no partial falls due by time within a segment, only at its pauses.
     hop_ms = settings.partial_hop_ms or 1 << 40
     return CallSettings(
         gate=gate,
-        vad=VadSettings(mode=settings.vad),
+        vad=VadSettings(mode=settings.vad, aggressiveness=settings.vad_aggressiveness),
         segmenter=SegmenterSettings(
             open_ms=settings.segment_open_ms,
             close_ms=settings.segment_close_ms,

@@ -21,10 +21,11 @@ from gateway.stores.commit_log import Block, CommitLog
 from gateway.stores.durable_files import Disk, remove_durably
 from gateway.stores.group_commit import GroupCommit, JournalFull, JournalLimits
 from gateway.stores.journal_calls import AudioLayout, JournalledCall, RecordBatch
+from gateway.stores.journal_found import RecoveredCall
 from gateway.stores.journal_records import MARKER_BYTES, MAX_PAYLOAD_BYTES, Kind, Record
 from gateway.stores.journal_segments import create_locked_directory, remove_directory
 from gateway.stores.recordings import Recordings
-from gateway.stores.recovery import AdoptedJournal, Findings, Quarantined, RecoveredCall, adopt_abandoned
+from gateway.stores.recovery import AdoptedJournal, Findings, Quarantined, adopt_abandoned
 from gateway.stores.sealing import MAX_WAV_DATA_BYTES, SealedRecording, seal_recording, sealed_already
 
 __all__ = ["FileJournal", "JournalFull", "JournalLimits", "Quarantined", "RecoveredCall", "Recovery", "SealedRecording"]
@@ -123,8 +124,10 @@ class FileJournal:
 
     # --- appending ---------------------------------------------------------------------------------------------
 
-    def open_call(self, call_id: str, header: bytes) -> int:
+    def open_call(self, call_id: str, header: bytes, epoch: int = 0) -> int:
         """Begin a call. `header` is a JSON object with at least `rate_hz` and `channels`; the rest is the caller's.
+
+        Of a call that several journals hold, what was written under the highest `epoch` counts.
 
         Raises ValueError for an unsafe or known call id or a bad header, JournalFull.
         """
@@ -134,7 +137,7 @@ class FileJournal:
         if len(header) > MAX_PAYLOAD_BYTES:
             raise ValueError(f"a call's header holds at most {MAX_PAYLOAD_BYTES} bytes, not {len(header)}")
         self._commits.reserve(len(header))
-        self._calls[call_id] = call = JournalledCall(call_id, header, layout)
+        self._calls[call_id] = call = JournalledCall(call_id, header, layout, epoch)
         return self._append_now(call.opening())
 
     def append_audio(self, call_id: str, first_sample: int, pcm: bytes) -> int:
@@ -153,6 +156,11 @@ class FileJournal:
         self._with_pending_audio[call_id] = call
         return self._commits.appended()
 
+    @property
+    def position(self) -> int:
+        """That of the latest append."""
+        return self._commits.position
+
     def append_message(self, call_id: str, seq: int, payload: bytes) -> int:
         """Append a server message, after all audio so far; it survives a killed process as soon as this returns.
 
@@ -164,9 +172,27 @@ class FileJournal:
         self._commits.reserve(len(payload))
         return self._append_now(Record(Kind.MESSAGE, call_id, seq, payload))
 
+    def append_event(self, call_id: str, ordinal: int, payload: bytes, *, at_once: bool) -> int:
+        """Append what happened to the call. It survives a killed process as soon as this returns if `at_once`, else
+        with the next message of any call, and at the latest with the next commit.
+
+        Raises ValueError for an unknown call or more than 4 MiB, and JournalFull.
+        """
+        self._call_to_append(call_id)
+        if len(payload) > MAX_PAYLOAD_BYTES:
+            raise ValueError(f"a journalled event holds at most {MAX_PAYLOAD_BYTES} bytes, not {len(payload)}")
+        self._commits.reserve(len(payload))
+        record = Record(Kind.EVENT, call_id, ordinal, payload)
+        if at_once:
+            return self._append_now(record)
+        self._batch.add(record)
+        return self._commits.appended()
+
     def close_call(self, call_id: str) -> int:
-        """Note that the call has hung up. Raises ValueError for an unknown or closed call."""
-        call = self._call_to_append(call_id, still_open=True)
+        """Note that the call has hung up; again does nothing. Raises ValueError for an unknown call."""
+        call = self._call_to_append(call_id)
+        if call.closed:
+            return self._commits.position
         call.closed = True
         return self._append_now(Record(Kind.CLOSE, call_id))
 
@@ -293,6 +319,8 @@ class FileJournal:
     async def recover(self) -> Recovery:
         """Take over the unfinished calls of processes that are gone: they can be sealed, continued and released.
 
+        What they hold would survive a power cut. What is appended to them here is written under a higher epoch.
+
         Raises OSError when the disk cannot be read or the quarantine not written.
         """
         findings: Findings = await self._copy(partial(adopt_abandoned, self._root, self._quarantine))
@@ -301,12 +329,13 @@ class FileJournal:
             call = self._calls.get(found.call_id)
             if call is None:
                 layout = AudioLayout(found.rate_hz, found.channels)
-                call = JournalledCall(found.call_id, found.header, layout, closed=found.closed, must_reopen=True)
+                call = JournalledCall(found.call_id, found.header, layout, found.epoch + 1, closed=found.closed)
+                call.must_reopen = True
                 self._calls[found.call_id] = call
-            call.adopt_extents(found.extents)
+            call.adopt(found.audio)
         for part in findings.quarantined:
             log.error("journal_part_quarantined", journal=part.journal, segment=part.segment, reason=part.reason)
-        return Recovery(tuple(found.recovered() for found in findings.calls), findings.quarantined)
+        return Recovery(findings.calls, findings.quarantined)
 
 
 def _remove_segments(paths: list[Path]) -> None:

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from array import array
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import msgspec
 
 from gateway.stores.commit_log import Block, Entry
+from gateway.stores.journal_found import AudioPlace
 from gateway.stores.journal_records import MAX_PAYLOAD_BYTES, Kind, Record, encode
 
 
@@ -37,6 +39,7 @@ class JournalledCall:
     call_id: str
     header: bytes
     layout: AudioLayout
+    epoch: int = 0
     closed: bool = False
     released: bool = False
     must_reopen: bool = False
@@ -45,9 +48,11 @@ class JournalledCall:
     _pending_sample: int = 0
     _extents: dict[Path, array[int]] = field(default_factory=dict)
     """For each segment offset, size, offset, size...: 16 bytes a record, about 600 kB an hour."""
+    _adopted: dict[Path, list[tuple[int, int]]] = field(default_factory=dict)
+    """The same in journals of earlier processes: what we have stored ourselves counts before it."""
 
     def opening(self) -> Record:
-        return Record(Kind.OPEN, self.call_id, 0, self.header, self.layout.rate_hz, self.layout.channels)
+        return Record(Kind.OPEN, self.call_id, self.epoch, self.header, self.layout.rate_hz, self.layout.channels)
 
     def end_of(self, first_sample: int, pcm: bytes) -> int:
         """One past the last sample of `pcm`. Raises ValueError when it does not hold whole samples."""
@@ -89,16 +94,15 @@ class JournalledCall:
     def note_extent(self, segment: Path, offset_bytes: int, size_bytes: int) -> None:
         self._extents.setdefault(segment, array("Q")).extend((offset_bytes, size_bytes))
 
-    def adopt_extents(self, extents: dict[Path, list[tuple[int, int]]]) -> None:
-        """Take over records of an earlier process: they count before our own."""
-        earlier = {
-            path: array("Q", (number for place in places for number in place)) for path, places in extents.items()
-        }
-        self._extents = {**earlier, **self._extents}
+    def adopt(self, places: Sequence[AudioPlace]) -> None:
+        """Take over audio records of earlier processes, those that count first in front."""
+        for place in places:
+            self._adopted.setdefault(place.segment, []).append((place.offset_bytes, place.size_bytes))
 
     def extents(self) -> dict[Path, list[tuple[int, int]]]:
-        """A copy, for the thread that reads them."""
-        return {path: list(zip(places[0::2], places[1::2], strict=True)) for path, places in self._extents.items()}
+        """A copy, for the thread that reads them; of samples stored twice the first place counts."""
+        own = {path: list(zip(places[0::2], places[1::2], strict=True)) for path, places in self._extents.items()}
+        return {**own, **{path: [*places] for path, places in self._adopted.items()}}
 
 
 class RecordBatch:

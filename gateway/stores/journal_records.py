@@ -20,7 +20,9 @@ from enum import IntEnum
 from gateway.stores.call_ids import checked_call_id
 
 MAGIC = b"EARSHOTJ"
-VERSION = 1
+VERSION = 2
+READABLE_VERSIONS = (1, 2)
+"""Version 1 has no events and no epochs, and is otherwise the same."""
 MARKER_BYTES = 8
 MAX_PAYLOAD_BYTES = 4 * 1024 * 1024
 
@@ -33,7 +35,7 @@ RECORD_OVERHEAD_BYTES = _RECORD.size + _CRC.size
 
 class Kind(IntEnum):
     OPEN = 1
-    """A call began; the payload is its header."""
+    """A call began, or goes on in this journal; the payload is its header, `number` the epoch of what is written."""
     AUDIO = 2
     """Interleaved PCM; `number` is the first sample's index per channel."""
     MESSAGE = 3
@@ -42,6 +44,8 @@ class Kind(IntEnum):
     """The call hung up."""
     RELEASE = 5
     """All that the call needs is safe elsewhere: its records may be dropped."""
+    EVENT = 6
+    """What happened to the call, as its owner encodes it; `number` is its ordinal, from 1."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,8 +99,8 @@ def decode_header(data: bytes) -> bytes:
         raise BadRecord("the segment header is damaged")
     if magic != MAGIC:
         raise BadRecord("not a journal segment")
-    if version != VERSION:
-        raise UnknownVersion(f"journal version {version}, this program reads {VERSION}")
+    if version not in READABLE_VERSIONS:
+        raise UnknownVersion(f"journal version {version}, this program reads {READABLE_VERSIONS}")
     return bytes(marker)
 
 

@@ -6,14 +6,13 @@ import os
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from gateway.stores.coverage import Coverage
 from gateway.stores.durable_files import Disk, make_directory, write_durably
+from gateway.stores.journal_found import FoundCall, RecoveredCall
 from gateway.stores.journal_records import (
     MARKER_BYTES,
     BadRecord,
     Damage,
     Kind,
-    Located,
     Record,
     UnknownVersion,
     decode_header,
@@ -21,27 +20,6 @@ from gateway.stores.journal_records import (
     scan,
 )
 from gateway.stores.journal_segments import SegmentFile, lock_if_abandoned, remove_directory, segment_paths
-
-
-@dataclass(frozen=True, slots=True)
-class RecoveredCall:
-    """A call that nobody has released, as far as the journals know it."""
-
-    call_id: str
-    header: bytes
-    """What `open_call` was given; empty when that record was lost."""
-    rate_hz: int
-    """0 when neither the header's record nor any audio survived: then there is nothing to seal."""
-    channels: int
-    samples: int
-    """Per channel, from the call's start to the first hole: resume the call from here."""
-    end_sample: int
-    """Per channel, one past the last stored sample."""
-    gaps: tuple[tuple[int, int], ...]
-    messages: tuple[tuple[int, bytes], ...]
-    """(seq, payload), by seq, each once."""
-    closed: bool
-    """True when it had hung up."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,50 +32,6 @@ class Quarantined:
     size_bytes: int
     reason: str
     kept_at: Path
-
-
-@dataclass(slots=True)
-class FoundCall:
-    """A call while its journals are being read."""
-
-    call_id: str
-    header: bytes = b""
-    rate_hz: int = 0
-    channels: int = 0
-    coverage: Coverage = field(default_factory=Coverage)
-    messages: dict[int, bytes] = field(default_factory=dict)
-    closed: bool = False
-    released: bool = False
-    extents: dict[Path, list[tuple[int, int]]] = field(default_factory=dict)
-
-    def take(self, segment: Path, found: Located) -> None:
-        record = found.record
-        match record.kind:
-            case Kind.OPEN:
-                self.header, self.rate_hz, self.channels = record.payload, record.rate_hz, record.channels
-            case Kind.AUDIO if record.channels and record.rate_hz:
-                self.rate_hz, self.channels = record.rate_hz, record.channels
-                self.coverage.add(record.number, record.number + len(record.payload) // (2 * record.channels))
-                self.extents.setdefault(segment, []).append((found.offset_bytes, found.size_bytes))
-            case Kind.MESSAGE:
-                self.messages.setdefault(record.number, record.payload)
-            case Kind.CLOSE:
-                self.closed = True
-            case Kind.RELEASE:
-                self.released = True
-
-    def recovered(self) -> RecoveredCall:
-        return RecoveredCall(
-            call_id=self.call_id,
-            header=self.header,
-            rate_hz=self.rate_hz,
-            channels=self.channels,
-            samples=self.coverage.contiguous_samples,
-            end_sample=self.coverage.end_sample,
-            gaps=self.coverage.gaps(),
-            messages=tuple(sorted(self.messages.items())),
-            closed=self.closed,
-        )
 
 
 @dataclass(slots=True)
@@ -141,13 +75,15 @@ class AdoptedJournal:
 
 @dataclass(frozen=True, slots=True)
 class Findings:
-    calls: tuple[FoundCall, ...]
+    calls: tuple[RecoveredCall, ...]
     journals: tuple[AdoptedJournal, ...]
     quarantined: tuple[Quarantined, ...]
 
 
 def adopt_abandoned(root: Path, quarantine: Path) -> Findings:
     """Lock and read every journal under `root` whose process is gone. Blocking. Raises OSError for a failing disk.
+
+    What is found would survive a power cut.
 
     Journals without unreleased calls are removed. A journal of an unknown version stays untouched and is reported.
     """
@@ -181,7 +117,7 @@ def _unreleased(calls: dict[str, FoundCall], adopted: list[AdoptedJournal], quar
             remove_directory(journal.directory)
             journal.close()
     return Findings(
-        calls=tuple(calls[call_id] for call_id in calls if call_id in unreleased),
+        calls=tuple(call.recovered() for call_id, call in calls.items() if call_id in unreleased),
         journals=tuple(journal for journal in adopted if journal.unreleased),
         quarantined=tuple(quarantined),
     )
@@ -213,13 +149,13 @@ def _read_journal(directory: Path, quarantine: Path, calls: dict[str, FoundCall]
         return reading
     reading.marker = markers[0] if markers else reading.marker
     for path in paths:
-        data = path.read_bytes()
+        data = _read_safe(path)
         for found in scan(data, markers[0] if markers else None):
             if isinstance(found, Damage):
                 reading.quarantined.append(_keep(data, found, path, quarantine))
                 continue
             call_id = found.record.call_id
-            calls.setdefault(call_id, FoundCall(call_id)).take(path, found)
+            calls.setdefault(call_id, FoundCall(call_id)).part(directory.name).take(path, found)
             reading.call_ids.add(call_id)
             if not markers:  # the only headers are unreadable, and the records told the marker
                 reading.marker = data[found.offset_bytes : found.offset_bytes + MARKER_BYTES]
@@ -229,6 +165,13 @@ def _read_journal(directory: Path, quarantine: Path, calls: dict[str, FoundCall]
 def _read_marker(path: Path) -> bytes:
     with path.open("rb") as segment:
         return decode_header(segment.read(64))
+
+
+def _read_safe(path: Path) -> bytes:
+    """A segment's bytes, which survive a power cut from here on: a killed process has left them to the system."""
+    with path.open("rb") as segment:
+        os.fdatasync(segment.fileno())
+        return segment.read()
 
 
 def _keep(data: bytes, damage: Damage, path: Path, quarantine: Path) -> Quarantined:

@@ -1,12 +1,14 @@
 """The registry of calls: limits that hold in a burst, and a recovery that one bad call cannot stop."""
 
 import asyncio
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 import msgspec
+from structlog.testing import capture_logs
 
-from gateway.session.calls import CallHeader
+from gateway.session.rebuilding import CallHeader
 from protocol.errors import ProtocolError
 from protocol.messages import Start
 from tests.integration.world import Options, World, running
@@ -18,9 +20,13 @@ class LeftBehind:
 
     call_id: str
     messages: tuple[tuple[int, bytes], ...]
-    rate_hz: int = 16000
-    channels: int = 1
+    samples: int = 0
     end_sample: int = 0
+    gaps: tuple[tuple[int, int], ...] = ()
+    events: tuple[tuple[int, bytes], ...] = ()
+
+    def read_audio(self) -> Iterator[bytes]:
+        return iter(())
 
     @property
     def header(self) -> bytes:
@@ -42,7 +48,19 @@ async def test_a_call_that_cannot_be_recovered_does_not_keep_the_others_from_it(
     unsealable = LeftBehind("unsealable", ())
 
     async def no_room(call_id: str) -> Path:
+        if call_id == "another":
+            return Path("another.wav")
         raise OSError(28, f"no space left for {call_id}")
 
     world.calls._keeping.journal.seal = no_room  # type: ignore[method-assign]
-    assert await world.calls.recover([unreadable, unsealable]) == 0
+    another = LeftBehind("another", ())
+
+    async def find() -> list[LeftBehind]:
+        return [unreadable, unsealable, another]
+
+    with capture_logs() as logs:
+        world.calls.take_up(find)
+        await world.calls.recovery.all_taken_up()
+    failed = [entry["call_id"] for entry in logs if entry["event"] == "call_not_recovered"]
+    assert failed == ["of-the-future", "unsealable"]
+    assert "another" in world.tasks.tasks

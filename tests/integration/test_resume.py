@@ -247,7 +247,10 @@ async def test_a_client_hears_of_a_server_that_breaks_the_protocol() -> None:
 
 
 async def test_a_client_that_cannot_come_back_in_time_says_that_the_call_is_lost(tmp_path: Path) -> None:
-    async with running(tmp_path, Options(resume_window_s=0)) as world, client(world, Start(rate=8000)) as call:
+    async with (
+        running(tmp_path) as world,
+        CallClient(world.url, Start(rate=8000), app_id="demo", secret=SECRETS["demo"], patience_s=0) as call,
+    ):
         await call.send_audio(silence(100))
         world.server.close(close_connections=False)
         world.cut_connections()

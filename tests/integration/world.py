@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 import wave
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -34,6 +34,7 @@ from gateway.ports import (
 )
 from gateway.session.calls import Calls, Limits
 from gateway.session.engines import Engines
+from gateway.session.rulesets import RuleSets
 from gateway.session.session import Keeping, Patience
 from gateway.stores.journal import FileJournal, JournalLimits
 from gateway.stores.recordings import Recordings
@@ -161,6 +162,25 @@ class FixedRules:
 
     async def rules(self, app_id: str) -> tuple[int, Sequence[StoredCategory]]:
         return 1, self.categories
+
+
+@dataclass
+class BooksInMemory:
+    """The RuleBooks port in a dictionary."""
+
+    books: dict[str, bytes] = field(default_factory=dict)
+
+    async def keep(self, digest: str, book: bytes) -> None:
+        self.books[digest] = book
+
+    async def get(self, digest: str) -> bytes | None:
+        return self.books.get(digest)
+
+    async def keep_only(self, digests: Collection[str]) -> int:
+        gone = self.books.keys() - digests
+        for digest in gone:
+            del self.books[digest]
+        return len(gone)
 
 
 class WallClock:
@@ -299,7 +319,7 @@ async def running(data_dir: Path, options: Options | None = None) -> AsyncIterat
     calls = Calls(
         Engines(confirmer, recognizer, voiceprint),
         Keeping(journal, records, tasks, clock, metrics),
-        FixedRules(stored),
+        RuleSets(FixedRules(stored), BooksInMemory()),
         CallSettings(gate=LoudnessGate),
         Patience(options.resume_window_s, settle_timeout_s=30),
         Limits(options.max_calls, options.max_call_s),

@@ -17,7 +17,7 @@ FRAME = RATE_HZ // 50
 class LoudnessGate:
     """Calls a frame speech when it is loud."""
 
-    def __init__(self, rate_hz: int) -> None:
+    def __init__(self, rate_hz: int, aggressiveness: int = 2) -> None:
         self.rate_hz = rate_hz
 
     def is_speech(self, frame: bytes) -> bool:

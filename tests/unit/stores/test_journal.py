@@ -145,8 +145,7 @@ async def test_an_illegal_append_is_refused_and_changes_nothing(tmp_path: Path) 
         journal.close_call("c")
         with pytest.raises(ValueError, match="closed"):
             journal.append_audio("c", 1, b"ab")
-        with pytest.raises(ValueError, match="closed"):
-            journal.close_call("c")
+        journal.close_call("c")
         journal.append_message("c", 1, b"the verdict comes after the hangup")
         with pytest.raises(ValueError, match="no audio"):
             await journal.seal("unknown")

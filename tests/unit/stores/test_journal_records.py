@@ -122,7 +122,7 @@ def test_a_lost_header_is_made_up_for_by_a_siblings_marker_even_when_the_first_r
 
 def test_a_newer_version_is_refused_not_read() -> None:
     header = bytearray(encode_header(1, MARKER))
-    header[8] = 2
+    header[8] = 3
     header[-4:] = struct.pack("<I", zlib.crc32(header[:-4]))
     with pytest.raises(UnknownVersion):
         decode_header(bytes(header))

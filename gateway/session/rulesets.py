@@ -1,0 +1,73 @@
+"""The rules that calls are judged by: compiled once for each content, and found again by it."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from weakref import WeakValueDictionary
+
+import msgspec
+
+from gateway.ports import RuleBooks, RuleSource, StoredCategory
+from protocol.rules.matcher import RuleSet
+
+
+class RuleBook(msgspec.Struct, frozen=True):
+    """All rules of an app at one version, in their order: what a `RuleSet` is compiled from."""
+
+    version: int
+    categories: Sequence[StoredCategory]
+
+    def compiled(self, *, pinyin: bool) -> RuleSet:
+        """Blocking: thousands of rules take a good part of a second. Raises RuleSetError."""
+        contents = {category.category: list(category.contents) for category in self.categories}
+        return RuleSet.from_categories(contents, self.version, pinyin=pinyin)
+
+
+@dataclass(frozen=True, slots=True)
+class RulesInForce:
+    """Compiled rules, and the digest under which their book is kept."""
+
+    digest: str
+    rules: RuleSet
+
+
+class RuleSets:
+    """Compiles and keeps. What `of_app` has answered, `of_digest` finds in every later process."""
+
+    def __init__(self, source: RuleSource, books: RuleBooks) -> None:
+        self._source = source
+        self._books = books
+        self._newest: dict[tuple[str, bool], tuple[int, RulesInForce]] = {}
+        self._compiled: WeakValueDictionary[tuple[str, bool], RuleSet] = WeakValueDictionary()
+
+    async def of_app(self, app_id: str, *, pinyin: bool) -> RulesInForce:
+        """The app's rules as they are now; their book is kept, durably, when this returns."""
+        version, categories = await self._source.rules(app_id)
+        newest = self._newest.get((app_id, pinyin))
+        if newest is None or newest[0] != version:
+            book = msgspec.json.encode(RuleBook(version, categories))
+            digest = hashlib.sha256(book).hexdigest()
+            await self._books.keep(digest, book)
+            newest = version, RulesInForce(digest, await self._compile(digest, book, pinyin=pinyin))
+            self._newest[app_id, pinyin] = newest
+        return newest[1]
+
+    async def of_digest(self, digest: str, *, pinyin: bool) -> RulesInForce | None:
+        """The rules whose book is kept under a digest; None when there is no such book."""
+        book = await self._books.get(digest)
+        return None if book is None else RulesInForce(digest, await self._compile(digest, book, pinyin=pinyin))
+
+    async def keep_only(self, digests: set[str]) -> int:
+        """Forget the books that no call needs any more; those of an app's newest rules stay."""
+        return await self._books.keep_only(digests | {in_force.digest for _, in_force in self._newest.values()})
+
+    async def _compile(self, digest: str, book: bytes, *, pinyin: bool) -> RuleSet:
+        compiled = self._compiled.get((digest, pinyin))
+        if compiled is None:
+            decoded = msgspec.json.decode(book, type=RuleBook)
+            compiled = await asyncio.to_thread(decoded.compiled, pinyin=pinyin)
+            self._compiled[digest, pinyin] = compiled
+        return compiled
