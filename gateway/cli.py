@@ -11,6 +11,7 @@ from gateway.commands.app import app
 from gateway.commands.call import call
 from gateway.commands.demo import demo
 from gateway.commands.doctor import doctor
+from gateway.commands.evaluate import evaluate
 from gateway.commands.models import models
 from gateway.commands.serve import serve
 
@@ -24,7 +25,7 @@ def cli() -> None:
     """
 
 
-for command in (serve, call, demo, models, doctor, app):
+for command in (serve, call, demo, models, doctor, app, evaluate):
     cli.add_command(command)
 
 

@@ -9,7 +9,6 @@ from typing import Any
 import msgspec
 import pytest
 
-FULL_ONLY = "only with --full"
 _ENTRY, _ROW = "fault", "fault row"
 """Names of the user properties by which a report carries what its test found, from an xdist worker too."""
 _COLUMNS = (
@@ -92,8 +91,10 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     for item in items:
         for marker in item.iter_markers("row"):
             item.user_properties.append((_ROW, marker.args[0]))
-        if item.get_closest_marker("full") and not config.getoption("--full"):
-            item.add_marker(pytest.mark.skip(reason=FULL_ONLY))
+    if not config.getoption("--full"):
+        long = [item for item in items if item.get_closest_marker("full")]
+        items[:] = [item for item in items if item not in long]
+        config.hook.pytest_deselected(items=long)
 
 
 class _Table:

@@ -4,8 +4,8 @@ from gateway.call.effects import ConfirmSpeech, Identify
 from gateway.call.events import Accepted, AudioArrived
 from gateway.call.machine import Call
 from gateway.call.settings import CallSettings, CallTerms
+from gateway.evaluation.trace import Gathered, Trace, trace
 from gateway.ports import SpeechProbabilities
-from loadtest.trace import Gathered, Trace, trace
 from protocol.messages import Segment, Start
 from protocol.rules.matcher import RuleSet
 from tests.unit.call.sound import LoudnessGate, confirmed, loud, sent, silence, stereo, voice

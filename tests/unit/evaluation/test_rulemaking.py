@@ -3,7 +3,7 @@ import random
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from loadtest.rulemaking import keywords, rules_for
+from gateway.evaluation.rulemaking import keywords, rules_for
 from protocol.rules import RuleSet, judge
 
 ENGLISH = ["we refund the money today", "please restart your router today", "our engineer visits tomorrow morning"]

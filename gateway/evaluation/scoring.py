@@ -5,13 +5,15 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from gateway.call.settings import CallTerms
-from loadtest import figures
-from loadtest.figures import AlertTime, FinalTimes, LabelledSegment, LabelTimes, RuleCounts
-from loadtest.material import LabelledCall
-from loadtest.player import Played, start_of
-from loadtest.rulemaking import MadeRule
-from loadtest.trace import Trace
-from loadtest.wording import Edits, edits
+from gateway.evaluation import figures
+from gateway.evaluation.diarization import SpeechErrors, speech_errors
+from gateway.evaluation.figures import AlertTime, FinalTimes, LabelledSegment, LabelTimes
+from gateway.evaluation.material import LabelledCall
+from gateway.evaluation.outcomes import Outcome, outcomes
+from gateway.evaluation.player import Played, start_of
+from gateway.evaluation.rulemaking import MadeRule
+from gateway.evaluation.trace import Trace
+from gateway.evaluation.wording import Edits, edits
 from protocol.messages import Segment
 
 LIVE_ONLY_PARTS = ("recognizer",)
@@ -34,21 +36,21 @@ class Scored:
     alerts: list[AlertTime] = field(default_factory=list)
     live_sides: dict[str, Edits] = field(default_factory=dict)
     qc_sides: dict[str, Edits] = field(default_factory=dict)
-    live_rules: dict[str, RuleCounts] = field(default_factory=dict)
-    qc_rules: dict[str, RuleCounts] = field(default_factory=dict)
+    speech: SpeechErrors = field(default_factory=SpeechErrors)
+    outcomes: list[Outcome] = field(default_factory=list)
     live_cpu: dict[str, float] = field(default_factory=dict)
     qc_cpu: dict[str, float] = field(default_factory=dict)
     others_s: float = 0.0
     """CPU that neither the server nor the bench used while calls were on."""
-    bench_s: float = 0.0
+    own_s: float = 0.0
 
     def add(self, other: Scored) -> None:
         """Add one call to the sum."""
-        for name in ("minutes", "unplaced", "differing", "all_segments", "others_s", "bench_s"):
+        for name in ("minutes", "unplaced", "differing", "all_segments", "speech", "others_s", "own_s"):
             setattr(self, name, getattr(self, name) + getattr(other, name))
-        for name in ("labels", "segments", "finals", "alerts"):
+        for name in ("labels", "segments", "finals", "alerts", "outcomes"):
             getattr(self, name).extend(getattr(other, name))
-        for name in ("live_sides", "qc_sides", "live_rules", "qc_rules", "live_cpu", "qc_cpu"):
+        for name in ("live_sides", "qc_sides", "live_cpu", "qc_cpu"):
             sums = getattr(self, name)
             for key, value in getattr(other, name).items():
                 sums[key] = sums[key] + value if key in sums else value
@@ -64,19 +66,20 @@ def score(
     verdict = figures.verdict_of(arrived)
     closed = [one.message for one in arrived if isinstance(one.message, Segment) and one.message.state == "closed"]
     bounds = {one.segment_id: (one.begin_ms, one.end_ms) for one in closed}
+    timed = played.speed == 1  # at another pace the server is no live one: it holds a hurrying client back
     scored = Scored(
         minutes=played.duration_ms / 60_000,
-        labels=labels,
+        labels=labels if timed else [],
         unplaced=unplaced,
         differing=sum(bounds.get(name) != ends[:2] for name, ends in trace.closed.items()),
         segments=figures.labelled_segments(arrived, trace, call.turns, roles, enrolled),
         all_segments=len(closed),
-        finals=figures.final_times(arrived),
-        alerts=figures.alert_times(arrived, played.hangup_ms),
-        live_rules=figures.rule_counts(rules, figures.standing_rules(arrived)),
-        qc_rules=figures.rule_counts(rules, figures.qc_rules(verdict)),
+        finals=figures.final_times(arrived) if timed else [],
+        alerts=figures.alert_times(arrived, played.hangup_ms, call.language) if timed else [],
+        speech=speech_errors(arrived, call.turns, roles, enrolled, played.duration_ms),
+        outcomes=outcomes(call.name, rules, arrived, played.hangup_ms),
         others_s=played.live.others_s,
-        bench_s=played.live.own_s,
+        own_s=played.live.own_s,
     )
     for channel, role in enumerate(roles):
         side, reference = _side(call, role, apart)

@@ -1,7 +1,7 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from loadtest.wording import Edits, chinese_number, edits, english_number, normalised
+from gateway.evaluation.wording import Edits, chinese_number, edits, english_number, normalised
 
 
 def test_case_punctuation_and_typography_do_not_count_as_errors() -> None:

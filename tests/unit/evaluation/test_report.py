@@ -1,7 +1,7 @@
-from loadtest.figures import FinalTimes, LabelTimes, RuleCounts
-from loadtest.report import figures_of, markdown
-from loadtest.scoring import Scored
-from loadtest.wording import Edits
+from gateway.evaluation.figures import FinalTimes, LabelTimes
+from gateway.evaluation.report import figures_of, markdown
+from gateway.evaluation.scoring import Scored
+from gateway.evaluation.wording import Edits
 
 
 def scored() -> Scored:
@@ -10,7 +10,6 @@ def scored() -> Scored:
         labels=[LabelTimes("s1", 200, 80, 120)],
         finals=[FinalTimes("s1", 300, 900)],
         live_sides={"en": Edits(1, 0, 0, 10)},
-        live_rules={"A": RuleCounts(2, 1, 0, 0)},
         live_cpu={"gateway": 1.0, "recognizer": 5.0},
     )
 

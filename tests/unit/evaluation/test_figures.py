@@ -2,14 +2,12 @@ import math
 
 import pytest
 
-from loadtest.figures import (
+from gateway.evaluation.figures import (
     AlertTime,
     FinalTimes,
     LabelTimes,
-    RuleCounts,
     alert_times,
     due_ms,
-    everything,
     final_times,
     label_times,
     label_verdict,
@@ -17,16 +15,13 @@ from loadtest.figures import (
     live_text,
     qc_rules,
     qc_text,
-    rule_counts,
     speaker_of,
     spread,
-    standing_rules,
 )
-from loadtest.material import Turn
-from loadtest.player import Arrived
-from loadtest.rulemaking import MadeRule
-from loadtest.trace import Gathered, Trace
-from protocol.messages import Alert, AlertUpdate, Evidence, Segment, ServerMessage, Speaker, Transcript
+from gateway.evaluation.material import Turn
+from gateway.evaluation.player import Arrived
+from gateway.evaluation.trace import Gathered, Trace
+from protocol.messages import Alert, Evidence, Segment, ServerMessage, Speaker, Transcript
 
 
 def at(ms: float, message: ServerMessage) -> Arrived:
@@ -151,24 +146,11 @@ def test_the_text_of_a_channel_is_in_the_order_it_was_said() -> None:
 
 def test_an_alert_is_timed_from_the_word_that_completed_the_rule() -> None:
     arrived = [at(3000, alert("a1", "x&&y", 1000, 2400)), at(9000, alert("a2", "z", 8000))]
-    assert alert_times(arrived, hangup_ms=8500) == [AlertTime("x&&y", 600, on_partial=True)]
+    assert alert_times(arrived, 8500, "en") == [AlertTime("x&&y", 600, on_partial=True, language="en")]
 
 
 def test_a_negation_that_settles_at_the_end_has_no_latency() -> None:
-    assert alert_times([at(3000, alert("a1", "!x", partial=False))], hangup_ms=8500) == []
-
-
-def test_a_retracted_alert_does_not_stand_unless_it_came_again() -> None:
-    gone = AlertUpdate(alert_id="a1", status="retracted", reason="forbidden_keyword", evidence=[])
-    assert standing_rules([at(1, alert("a1", "x", 1)), at(2, gone)]) == set()
-    assert standing_rules([at(1, alert("a1", "x", 1)), at(2, gone), at(3, alert("a2", "x", 1))]) == {"x"}
-
-
-def test_recall_and_false_alarms_are_counted_by_kind_of_rule() -> None:
-    rules = [MadeRule("x", "A", due=True), MadeRule("y", "A", due=True), MadeRule("z", "absent", due=False)]
-    counts = rule_counts(rules, {"x", "z"})
-    assert counts == {"A": RuleCounts(2, 1, 0, 0), "absent": RuleCounts(0, 0, 1, 1)}
-    assert everything(counts.values()) == RuleCounts(2, 1, 1, 1)
+    assert alert_times([at(3000, alert("a1", "!x", partial=False))], 8500, "en") == []
 
 
 def test_the_rules_of_a_verdict_are_those_that_hit() -> None:

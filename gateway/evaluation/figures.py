@@ -7,12 +7,11 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
+from gateway.evaluation.material import Turn
+from gateway.evaluation.player import Arrived
+from gateway.evaluation.trace import Trace
 from gateway.terminal.softphone import PACKET_MS
-from loadtest.material import Turn
-from loadtest.player import Arrived
-from loadtest.rulemaking import MadeRule
-from loadtest.trace import Trace
-from protocol.messages import Alert, AlertUpdate, QcResult, Segment, Speaker, Transcript
+from protocol.messages import Alert, QcResult, Segment, Speaker, Transcript
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,7 +79,19 @@ def identified(message: Speaker, trace: Trace) -> bool:
     return any(segment_id == message.segment_id for segment_id, _ in trace.gathered)
 
 
+NAMELESS = "(nobody enrolled)"
+"""Who speaks where the reference names a voice that is not enrolled; the label `unknown` says the same."""
 LabelVerdict = Literal["right", "wrong", "unnamed"]
+
+
+def last_labels(arrived: Sequence[Arrived]) -> dict[str, str]:
+    """The name each segment has in the end; NAMELESS for `unknown`, empty where the label names nobody yet."""
+    names: dict[str, str] = {}
+    for one in arrived:
+        match one.message:
+            case Speaker(segment_id=segment_id, state=state, name=name):
+                names[segment_id] = NAMELESS if state == "unknown" else name
+    return names
 
 
 @dataclass(frozen=True, slots=True)
@@ -206,31 +217,21 @@ class AlertTime:
     rule: str
     latency: float
     on_partial: bool
+    language: str
 
 
-def alert_times(arrived: Sequence[Arrived], hangup_ms: float) -> list[AlertTime]:
+def alert_times(arrived: Sequence[Arrived], hangup_ms: float, language: str) -> list[AlertTime]:
     """Of every alert that came with evidence before the hangup; a rule that comes true again counts again."""
     return [
         AlertTime(
             one.message.rule,
             one.at_ms - due_ms(max(evidence.end_ms for evidence in one.message.evidence)),
             "partial_text" in one.message.pending,
+            language,
         )
         for one in arrived
         if isinstance(one.message, Alert) and one.message.evidence and one.at_ms <= hangup_ms
     ]
-
-
-def standing_rules(arrived: Sequence[Arrived]) -> set[str]:
-    """Rules whose alert stood when voice QC took over."""
-    standing: dict[str, str] = {}
-    for one in arrived:
-        match one.message:
-            case Alert(alert_id=alert_id, rule=rule):
-                standing[alert_id] = rule
-            case AlertUpdate(alert_id=alert_id, status="retracted"):
-                standing.pop(alert_id, None)
-    return set(standing.values())
 
 
 def qc_rules(result: dict[str, Any]) -> set[str]:
@@ -241,35 +242,3 @@ def qc_rules(result: dict[str, Any]) -> set[str]:
         for content in hit.get("detail", ())
         if content["hit"]
     }
-
-
-@dataclass(frozen=True, slots=True)
-class RuleCounts:
-    """`due`: true by the reference. `fired` of them; `false`: fired without being due, of `silent` that must not."""
-
-    due: int = 0
-    fired: int = 0
-    silent: int = 0
-    false: int = 0
-
-    def __add__(self, other: RuleCounts) -> RuleCounts:
-        return RuleCounts(
-            *(self.due + other.due, self.fired + other.fired), *(self.silent + other.silent, self.false + other.false)
-        )
-
-
-def rule_counts(rules: Iterable[MadeRule], fired: set[str]) -> dict[str, RuleCounts]:
-    """By kind of rule."""
-    counts: dict[str, RuleCounts] = {}
-    for rule in rules:
-        hit = rule.expression in fired
-        one = RuleCounts(1, int(hit), 0, 0) if rule.due else RuleCounts(0, 0, 1, int(hit))
-        counts[rule.kind] = counts.get(rule.kind, RuleCounts()) + one
-    return counts
-
-
-def everything(counts: Iterable[RuleCounts]) -> RuleCounts:
-    total = RuleCounts()
-    for one in counts:
-        total += one
-    return total

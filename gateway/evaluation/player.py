@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
+from gateway.evaluation.accounting import CpuTimes, cpu_times
+from gateway.evaluation.material import RATE_HZ, LabelledCall
 from gateway.stores.serving import Serving
 from gateway.terminal.softphone import Playback
-from loadtest.accounting import CpuTimes, cpu_times
-from loadtest.material import RATE_HZ, LabelledCall
 from protocol.audio import AudioFormat
 from protocol.client import CallClient
 from protocol.messages import ServerMessage, Start
@@ -27,10 +27,11 @@ class Arrived:
 
 @dataclass(frozen=True, slots=True)
 class Played:
-    """`live` and `after`: CPU spent up to the hangup, and from there to `ended`."""
+    """`live` and `after`: CPU spent up to the hangup, and from there to `ended`; other calls' too if any were on."""
 
     call: LabelledCall
     channels: int
+    speed: float
     duration_ms: int
     hangup_ms: float
     arrived: tuple[Arrived, ...]
@@ -38,15 +39,15 @@ class Played:
     after: CpuTimes
 
 
-def start_of(call: LabelledCall, channels: int) -> Start:
-    """How the call announces itself; its rules are the category of its name."""
+def start_of(call: LabelledCall, channels: int, categories: Sequence[str] = ()) -> Start:
+    """How the call announces itself."""
     agents = call.speakers("agent")
     return Start(
         rate=RATE_HZ,
         channels=2 if channels == 2 else 1,
         language=call.language,
         metadata={"agent": agents[0]} if channels == 2 and agents else {},
-        categories=[call.name],
+        categories=list(categories),
     )
 
 
@@ -56,15 +57,19 @@ async def play(
     channels: int,
     serving: Serving,
     credentials: tuple[str, str],
+    categories: Sequence[str],
+    speed: float,
     on_progress: Callable[[float], None],
 ) -> Played:
     """Play interleaved s16le PCM, hang up, wait for `ended`. `on_progress` hears seconds played.
 
+    `speed`: times real time; what arrives is timed by the wall all the same.
+
     Raises CallRefused, CallLost.
     """
     app_id, secret = credentials
-    playback = Playback(pcm, AudioFormat("pcm_s16le", RATE_HZ, channels), 1.0)
-    client = CallClient(serving.ws, start_of(call, channels), app_id=app_id, secret=secret)
+    playback = Playback(pcm, AudioFormat("pcm_s16le", RATE_HZ, channels), speed)
+    client = CallClient(serving.ws, start_of(call, channels, categories), app_id=app_id, secret=secret)
     arrived: list[Arrived] = []
     began = cpu_times(serving.pid)
 
@@ -81,7 +86,7 @@ async def play(
             at_ms = playback.since_ms(0)
             assert at_ms is not None
             arrived.append(Arrived(at_ms, message))
-            on_progress(min(at_ms, playback.duration_ms) / 1000)
+            on_progress(min(at_ms * speed, playback.duration_ms) / 1000)
     hangup_ms, at_hangup = speaking.result()
     live, after = at_hangup.since(began), cpu_times(serving.pid).since(at_hangup)
-    return Played(call, channels, playback.duration_ms, hangup_ms, tuple(arrived), live, after)
+    return Played(call, channels, speed, playback.duration_ms, hangup_ms, tuple(arrived), live, after)

@@ -6,16 +6,19 @@ import itertools
 import random
 import re
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
 from pypinyin.seg.mmseg import seg
 
+from gateway.evaluation.decoys import decoys
 from protocol.rules import RuleSet, judge
 from protocol.rules.text import fold, is_han
 
-Kind = Literal["A", "A||B", "A&&B", "A&&!B", "(A||B)&&C", "!A", "absent"]
+Kind = Literal["A", "A||B", "A&&B", "A&&!B", "(A||B)&&C", "!A", "absent", "decoy", "given"]
+"""Shapes over keywords of the call; `absent`: a keyword of other calls; `decoy`: one that sounds like a keyword said;
+`given`: not drawn but brought."""
 
 LEAST_LATIN_CHARS = 5
 LEAST_LATIN_PAIR_CHARS = 4
@@ -24,30 +27,44 @@ ABSENT_RULES = 8
 
 @dataclass(frozen=True, slots=True)
 class MadeRule:
-    """`due`: whether the reference text makes it true."""
+    """`due`: whether the reference text makes it true; `due_by_sound`: when matched by toneless pinyin."""
 
     expression: str
     kind: Kind
     due: bool
+    due_by_sound: bool = False
 
 
 def rules_for(sentences: Sequence[str], elsewhere: Iterable[str], dice: random.Random) -> tuple[MadeRule, ...]:
     """Rules of every operator for a call with these reference sentences (in order of time).
 
     One plain rule for each sentence that has a keyword said once in the call; then the operators over those keywords;
-    then keywords of other calls in the language (`elsewhere`: their sentences) that this one never says.
+    then keywords of other calls in the language (`elsewhere`: their sentences) that this one never says; and as many
+    that sound like a keyword of this call and are not said either, as far as the vocabulary holds such.
     """
+    elsewhere = list(elsewhere)
     said = [words[dice.randrange(len(words))] for words in keywords(sentences) if words]
     absent = _absent(sentences, elsewhere, dice)
     expressions: list[tuple[Kind, str]] = [("A", word) for word in said]
     expressions += _composed(said, absent, dice)
     expressions += [("absent", word) for word in absent[-ABSENT_RULES:]]
+    expressions += [("decoy", word) for word in decoys(said, sentences, elsewhere)]
     kinds = {expression: kind for kind, expression in expressions}
-    ruleset = RuleSet.from_categories({"made": list(kinds)}, 1)
-    true = {
-        rule.rule.expression for category in judge(ruleset, sentences).recording for rule in category.rules
-    }  # fmt: skip
-    return tuple(MadeRule(expression, kind, expression in true) for expression, kind in kinds.items())
+    return judged_by_reference(kinds, sentences)
+
+
+def judged_by_reference(kinds: Mapping[str, Kind], sentences: Sequence[str]) -> tuple[MadeRule, ...]:
+    """Rules by expression, and whether these sentences make them true. Raises RuleSetError for one that is no rule."""
+    ruleset = RuleSet.from_categories({"made": list(kinds)}, 1, pinyin=True)
+    true, by_sound = (
+        {
+            hit.rule.expression
+            for category in judge(ruleset, sentences, pinyin=pinyin).recording
+            for hit in category.rules
+        }
+        for pinyin in (False, True)
+    )
+    return tuple(MadeRule(one, kind, one in true, one in by_sound) for one, kind in kinds.items())
 
 
 def keywords(sentences: Sequence[str]) -> list[list[str]]:
