@@ -107,12 +107,11 @@ class Outbox:
 
     async def next_due_at(self, but: Collection[str] = ()) -> float | None:
         """When the next row falls due, in wall-clock seconds; None when none will by itself."""
-        left_out = tuple(but)  # as of now: when the database gets round to it, the caller's may be another
-        slots = ",".join("?" * len(left_out))
+        slots = ",".join("?" * len(but))
         sql = f"SELECT MIN(next_at) FROM outbox WHERE delivered = 0 AND session_id NOT IN ({slots})"  # noqa: S608 - as above
 
         def work(connection: sqlite3.Connection) -> float | None:
-            earliest: float | None = connection.execute(sql, left_out).fetchone()[0]
+            earliest: float | None = connection.execute(sql, tuple(but)).fetchone()[0]
             return earliest
 
         return await self._database.run(work)

@@ -2,7 +2,6 @@ import asyncio
 from collections import Counter
 from pathlib import Path
 from random import Random
-from threading import Event
 
 import pytest
 
@@ -279,18 +278,3 @@ async def test_a_forgotten_call_leaves_no_row(bench: Bench) -> None:
     assert await bench.outbox.get("ours", "s") is not None
     await bench.outbox.forget("ours", "c")
     assert await bench.outbox.get("ours", "s") is None
-
-
-async def test_a_job_that_ends_while_the_database_is_busy_does_not_disturb_what_is_asked_of_it(
-    bench: Bench, database: Database
-) -> None:
-    await bench.outbox.put(task("s-1"), "c-1")
-    free = Event()
-    busy = asyncio.ensure_future(database.run(lambda _: free.wait()))
-    jobs = {"s-1"}
-    asked = asyncio.ensure_future(bench.outbox.next_due_at(jobs))
-    await asyncio.sleep(0)
-    jobs.clear()
-    free.set()
-    assert await asked is None, "as things stood when it was asked"
-    await busy
