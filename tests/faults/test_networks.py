@@ -15,8 +15,8 @@ import pytest
 from protocol.client import CallClient, CallRefused
 from protocol.messages import Ended
 from tests.faults.accounts import Outcome, recordings_of
-from tests.faults.ledger import Ledger
 from tests.faults.cables import Cable, Relay, cable
+from tests.faults.ledger import Ledger
 from tests.faults.servers import APP_ID, SECRET, FaultServer, Serve
 from tests.faults.softphone import START, whisper
 

@@ -11,7 +11,7 @@ from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Any, Literal
 
 from aiohttp import web
 
@@ -43,6 +43,8 @@ class Vendor:
     requests: list[Request] = field(default_factory=list)
     tasks: dict[str, bytes] = field(default_factory=dict)
     """PCM by session id, of every task accepted."""
+    callback_urls: dict[str, str] = field(default_factory=dict)
+    """Where the gateway wants the verdict, by session id, if it says so."""
     before: Script = in_order
     after: Script = in_order
     """As `before`, but once the task is accepted."""
@@ -96,6 +98,8 @@ class Vendor:
         session_id = body["session_id"]
         self._note("create", session_id)
         answer = await self.before("create", session_id)
+        if "callback_url" in body:
+            self.callback_urls[session_id] = body["callback_url"]
         if answer is None:
             with wave.open(io.BytesIO(base64.b64decode(body["speech_data"]))) as wav:
                 self.tasks[session_id] = wav.readframes(wav.getnframes())
@@ -110,11 +114,16 @@ class Vendor:
             return answer
         if session_id not in self.tasks:
             return web.json_response({"error_code": 336120, "error_message": "no such task"})
-        result = {"session_id": session_id, "state": 2, "state_desc": "处理成功", "detection_result": []}
-        return web.json_response({"error_code": 0, "error_message": "ok", "result": result})
+        return web.json_response(verdict(session_id))
 
     def _note(self, step: Step, session_id: str) -> None:
         self.requests.append(Request(step, session_id, time.monotonic()))
+
+
+def verdict(session_id: str, state: int = 2) -> dict[str, Any]:
+    """The body of an answer about a task: 1 it is being worked on, 2 it is done."""
+    result = {"session_id": session_id, "state": state, "state_desc": ("等待处理", "处理中", "处理成功")[state]}
+    return {"error_code": 0, "error_message": "ok", "result": result | ({"detection_result": []} if state == 2 else {})}
 
 
 HEAD_BYTES = 400
