@@ -4,7 +4,7 @@ from gateway.stores.commit_log import CommitLog
 from tests.faults.mutants import early_ack
 
 
-def _later(log: CommitLog) -> None: ...
+def _later(self: CommitLog) -> None: ...
 
 
 def break_it() -> None:
