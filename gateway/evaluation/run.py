@@ -101,7 +101,7 @@ class Evaluation:
 
     async def _group(self, overrides: Mapping[str, str], variants: Sequence[Variant]) -> dict[str, Scored]:
         settings = load(None, overrides=overrides).settings
-        core = call_settings(settings, lambda rate_hz: WebrtcGate(rate_hz, settings.vad_aggressiveness))
+        core = call_settings(settings, WebrtcGate)
         silero = Silero(model_folder(settings.models_path, SILERO.name) / SILERO.files[0].name)
         sums = {}
         with tempfile.TemporaryDirectory(prefix="earshot-eval-") as folder:

@@ -103,7 +103,7 @@ async def _recording(
         if status == 200:
             try:
                 with wave.open(io.BytesIO(body)) as wav:
-                    return wav.readframes(wav.getnframes())
+                    return bytes(wav.readframes(wav.getnframes()))
             except (wave.Error, EOFError):
                 return None  # a file that does not open is no recording
         if time.monotonic() > give_up_at_s:

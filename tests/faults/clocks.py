@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -37,7 +36,7 @@ class WallClock:
         part.replace(self.file)
 
     @property
-    def environment(self) -> Mapping[str, str]:
+    def environment(self) -> dict[str, str]:
         return {
             "LD_PRELOAD": _library(),
             "FAKETIME_TIMESTAMP_FILE": str(self.file),
@@ -47,6 +46,6 @@ class WallClock:
         }
 
 
-def fast_clock(times: int) -> Mapping[str, str]:
+def fast_clock(times: int) -> dict[str, str]:
     """The environment of a server all of whose clocks run so many times as fast."""
     return {"LD_PRELOAD": _library(), "FAKETIME": f"+0 x{times}"}

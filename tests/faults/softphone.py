@@ -20,7 +20,7 @@ from tests.faults.servers import APP_ID, PATIENCE_S, SECRET
 
 RATE_HZ = 8000
 CHUNK_SAMPLES = RATE_HZ // 50
-START = Start(rate=RATE_HZ, language="en")
+START = Start(rate=8000, language="en")
 BASIC = {"Authorization": "Basic " + base64.b64encode(f"{APP_ID}:{SECRET}".encode()).decode()}
 M = TypeVar("M")
 
