@@ -106,15 +106,15 @@ def idle(calls: int, hold_s: float, data: Path, credentials: str, most_kb: float
 
 
 def _table(seen: list[Seen]) -> Table:
-    table = Table("figure", "p50", "p95", "max")
+    table = Table("figure", "p50", "p95", "p99", "max")
     for name, values in (
         ("connect, ms", [one.connect_s * 1000 for one in seen if not one.fault]),
         ("ack lag, ms", [lag * 1000 for one in seen for lag in one.ack_lag_s]),
     ):
         table.add_row(name, *(f"{value:.0f}" for value in percentiles(values)))
     faults = [one.fault for one in seen if one.fault]
-    table.add_row("calls that failed", str(len(faults)), "", faults[0] if faults else "")
-    table.add_row("samples not acknowledged", str(sum(one.unacked_samples for one in seen)), "", "")
+    table.add_row("calls that failed", str(len(faults)), "", "", faults[0] if faults else "")
+    table.add_row("samples not acknowledged", str(sum(one.unacked_samples for one in seen)), "", "", "")
     return table
 
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import os
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -29,3 +30,17 @@ def serve(tmp_path: Path) -> Iterator[Serve]:
         server.kill()
         tail = "\n".join(server.log.splitlines()[-LOG_LINES:])
         print(f"--- {server.data.name} {server.mutant} pid {server.pid}, exit {server.process.returncode}:\n{tail}")
+
+
+@pytest.fixture
+def tries(request: pytest.FixtureRequest) -> Callable[[int, int], int]:
+    """How often to try a fault: `tries(5, 50)` is 5, and 50 with --full."""
+    return lambda fast, full: full if request.config.getoption("--full") else fast
+
+
+@pytest.fixture
+def seed() -> int:
+    """Another one each time; EARSHOT_FAULT_SEED repeats a run."""
+    chosen = int(os.environ.get("EARSHOT_FAULT_SEED") or int.from_bytes(os.urandom(4)))
+    print(f"EARSHOT_FAULT_SEED={chosen}")
+    return chosen
