@@ -14,9 +14,10 @@ from msgspec.structs import replace
 
 from gateway.call.text import Text
 from protocol.messages import Alert, AlertStatus, AlertUpdate, Evidence, Missed
-from protocol.rules.evaluator import CallEvaluator, Verdict
+from protocol.rules.evaluator import CallEvaluator
 from protocol.rules.hearing import Evidence as Heard
 from protocol.rules.matcher import RuleSet
+from protocol.rules.record import Verdict
 from protocol.rules.text import fold
 
 REFRACTORY_MS = 3000
