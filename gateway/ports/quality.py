@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from protocol.messages import Language
+from protocol.rules import AnyContent
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,11 +53,11 @@ class QualityApi(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class StoredCategory:
-    """A category of quality rules as one app keeps it; `version` grows with each change of the app's rules."""
+    """A category of quality rules as one app keeps it: plain expressions, or expressions with options."""
 
     category: str
     description: str
-    contents: tuple[str, ...]
+    contents: tuple[AnyContent, ...]
 
 
 class RuleSource(Protocol):

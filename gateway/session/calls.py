@@ -15,7 +15,7 @@ import msgspec
 import structlog
 
 from gateway.call.alerts import reconcile
-from gateway.call.document import CallDocument, alerts_of
+from gateway.call.document import CallDocument, alerts_of, holes_of
 from gateway.call.events import Accepted, QcJudged, QcProgressed
 from gateway.call.machine import Call
 from gateway.call.settings import CallSettings, CallTerms
@@ -25,6 +25,7 @@ from gateway.session.session import CallSession, Keeping, Patience, quality_task
 from protocol.codec import MAX_MESSAGE_BYTES, decode_server
 from protocol.errors import ProtocolError
 from protocol.messages import AlertUpdate, Missed, Resume, Start
+from protocol.rules.book import compiled as compiled_rules
 from protocol.rules.matcher import RuleSet
 
 log = structlog.get_logger(__name__)
@@ -176,10 +177,10 @@ class Calls:
         version, categories = await self._rules.rules(app_id)
         compiled = self._compiled.get(app_id)
         if compiled is None or compiled[0] != version:
-            contents = {category.category: list(category.contents) for category in categories}
+            contents = [(category.category, category.contents) for category in categories]
             # Thousands of rules take a good part of a second to compile.
             pinyin = self._settings.pinyin
-            ruleset = await asyncio.to_thread(RuleSet.from_categories, contents, version, pinyin=pinyin)
+            ruleset = await asyncio.to_thread(compiled_rules, contents, version, pinyin=pinyin)
             compiled = version, ruleset
             self._compiled[app_id] = compiled
         return compiled[1]
@@ -216,7 +217,12 @@ class Calls:
         record = await self._keeping.calls.get(app_id, call_id)
         if record is None or record.state in ("judged", "failed"):
             return
-        updates, missed = reconcile(alerts_of(record.document), None if failure else result)
+        updates, missed = reconcile(
+            alerts_of(record.document),
+            None if failure else result,
+            holes=holes_of(record.document),
+            roles=record.document["roles"],
+        )
         document = judged(record.document, updates, missed, result, failure)
         state: CallState = "failed" if failure else "judged"
         await self._keeping.calls.save(replace(record, state=state, document=document))

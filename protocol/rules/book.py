@@ -104,15 +104,18 @@ def expression_of(content: AnyContent) -> str:
     return content if isinstance(content, str) else content.expression
 
 
-def compiled(categories: Iterable[tuple[str, Sequence[AnyContent]]], version: int, *, pinyin: bool = False) -> RuleSet:
-    """Rules ready to be matched, of categories by name; raises RuleSetError for an expression that doesn't parse."""
-    rules = [
+def all_rules(categories: Iterable[tuple[str, Sequence[AnyContent]]], version: int) -> list[Rule]:
+    """The rules of categories by name, in order."""
+    return [
         rule
         for name, contents in categories
-        if contents
         for rule in rules_of(Category(category=name, contents=tuple(contents)), version)
     ]
-    return RuleSet(rules, pinyin=pinyin)
+
+
+def compiled(categories: Iterable[tuple[str, Sequence[AnyContent]]], version: int, *, pinyin: bool = False) -> RuleSet:
+    """The same, ready to be matched; raises RuleSetError for an expression that doesn't parse."""
+    return RuleSet(all_rules(categories, version), pinyin=pinyin)
 
 
 def _rule(category: Category, content: AnyContent, version: int) -> Rule:
@@ -132,7 +135,7 @@ def _rule(category: Category, content: AnyContent, version: int) -> Rule:
 
 def _fault_of(name: str, index: int, content: Any) -> BookError | None:
     try:
-        taken = msgspec.convert(content, AnyContent)  # type: ignore[arg-type] # a union is a type to msgspec
+        taken: AnyContent = msgspec.convert(content, str | Content)
     except msgspec.ValidationError:
         return _unreadable(name, index, content, Content)
     try:

@@ -167,6 +167,11 @@ class CallEvaluator:
 
     # --- how it stands ---
 
+    @property
+    def holes(self) -> list[Hole]:
+        """Those long enough to hide a word."""
+        return self._around.holes
+
     def verdicts(self) -> list[Verdict]:
         """All rules that stand now, final or provisional, in the order of the rules; `added` is empty."""
         current = (self._records[index].current() for index in sorted(self._records))

@@ -77,30 +77,35 @@ def judge(
         for index, (text, fact) in enumerate(zip(sentences, facts, strict=True))
     ]
 
-    def judged(some: Sequence[_Line]) -> tuple[CategoryHit, ...]:
-        return _judged(CallEvaluator(ruleset, categories, pinyin=pinyin), some, end_ms)
+    def alone(line: _Line) -> tuple[CategoryHit, ...]:
+        evaluator = CallEvaluator(ruleset, categories, pinyin=pinyin)
+        evaluator.opened(line.said.channel, 0)  # no silence is in a sentence
+        return _judged(evaluator, [line], end_ms)
 
-    sentence_judgements = tuple(SentenceJudgement(line.text, judged([line])) for line in lines)
-    return Judgement(recording=judged(lines), sentences=sentence_judgements)
+    whole = CallEvaluator(ruleset, categories, pinyin=pinyin)
+    for begins, channel, begin_ms, stop_ms in in_turn((line.said.channel, *line.said.span_ms) for line in lines):
+        if begins:
+            whole.opened(channel, begin_ms)
+        else:
+            whole.spoke("", channel, begin_ms, stop_ms)
+    return Judgement(
+        recording=_judged(whole, lines, end_ms),
+        sentences=tuple(SentenceJudgement(line.text, alone(line)) for line in lines),
+    )
 
 
 class _Line(NamedTuple):
-    index: int
+    number: int
     text: str
     said: Said
     speaker: str
 
 
 def _judged(evaluator: CallEvaluator, lines: Sequence[_Line], end_ms: int) -> tuple[CategoryHit, ...]:
-    for begins, channel, begin_ms, stop_ms in in_turn((one.said.channel, *one.said.span_ms) for one in lines):
-        if begins:
-            evaluator.opened(channel, begin_ms)
-        else:
-            evaluator.spoke("", channel, begin_ms, stop_ms)
     for line in lines:
-        evaluator.final(line.index, line.text, line.said)
+        evaluator.final(line.number, line.text, line.said)
         if line.speaker:
-            evaluator.labelled(line.index, line.speaker, stable=True)
+            evaluator.labelled(line.number, line.speaker, stable=True)
     evaluator.close(end_ms)
     # With all text final and the call over, only matching by sound can leave a verdict provisional.
     return _by_category(evaluator.verdicts())

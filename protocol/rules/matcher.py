@@ -116,10 +116,10 @@ class RuleSet:
         self.version = max((c.rule.version for c in self.compiled), default=0)
         self.has_pinyin_rules = any(c.rule.pinyin for c in self.compiled)
         self.silent = tuple(c.index for c in self.compiled if c.true_in_silence)
-        asked = {c.index: c.conditions.options for c in self.compiled if c.conditions is not None}
-        self.early = tuple(index for index, options in asked.items() if options.first_s is not None)
-        self.late = frozenset(index for index, options in asked.items() if options.last_s is not None)
-        self.personal = frozenset(index for index, options in asked.items() if options.speaker)
+        options_of = {c.index: c.conditions.options for c in self.compiled if c.conditions is not None}
+        self.early = tuple(index for index, options in options_of.items() if options.first_s is not None)
+        self.late = frozenset(index for index, options in options_of.items() if options.last_s is not None)
+        self.personal = frozenset(index for index, options in options_of.items() if options.speaker)
         self._words = [keyword_id for keyword_id in range(len(self.keywords)) if keyword_id not in self.measures]
         self._automaton = AhoCorasick([self._folded[keyword_id] for keyword_id in self._words])
         self._build_sound_automaton()

@@ -29,7 +29,7 @@ def normalised(text: str) -> str:
     return _loose_punctuation_as_space(text)
 
 
-LOOSE = ",;:-\u2010\u2011\u2012\u2013\u2014\u2015\"\u201c\u201d\u201e\u201f\u00ab\u00bb()[]"
+LOOSE = ',;:-\u2010\u2011\u2012\u2013\u2014\u2015"\u201c\u201d\u201e\u201f\u00ab\u00bb()[]'
 
 
 def _loose_punctuation_as_space(text: str) -> str:
