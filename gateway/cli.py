@@ -12,6 +12,7 @@ from gateway.commands.call import call
 from gateway.commands.demo import demo
 from gateway.commands.doctor import doctor
 from gateway.commands.models import models
+from gateway.commands.rules import rules
 from gateway.commands.serve import serve
 
 
@@ -24,7 +25,7 @@ def cli() -> None:
     """
 
 
-for command in (serve, call, demo, models, doctor, app):
+for command in (serve, call, demo, models, doctor, app, rules):
     cli.add_command(command)
 
 
