@@ -58,6 +58,8 @@ class CallEvaluator:
         self._sounded: dict[int, int] = {}
         self._born: dict[SentenceId, int] = {}
         self._since: dict[RuleIdentity, int] = {}
+        self._touched: set[int] = set()
+        self._whole = View(None, self._around)
         self._views: dict[int, View] = {}
         # Rules whose window ends at a time of its own, the next first.
         self._windows = sorted((index for index in ruleset.early if self._selected(index)), key=self._window_ms)
@@ -78,7 +80,7 @@ class CallEvaluator:
         self._growing.setdefault(sentence_id, []).append((text, said))
         heard = self._heard(Sentence(sentence_id, text, said, self._birth(sentence_id), _LAST, partial=True))
         unit, hearing = self._unit(sentence_id)
-        return self._update(self._touched(hearing.add_partial(sentence_id, heard)), unit, hearing, {})
+        return self._update(self._holding(hearing.add_partial(sentence_id, heard)), unit, hearing, {})
 
     def final(self, sentence_id: SentenceId, text: str, said: Said = _UNKNOWN) -> list[Verdict]:
         """Take a sentence's final text; raises ValueError if it has one already, or after `close()`."""
@@ -90,7 +92,7 @@ class CallEvaluator:
         sentence = Sentence(sentence_id, text, said, self._birth(sentence_id), len(self._finished), partial=False)
         heard = self._heard(sentence)
         unit, hearing = self._unit(sentence_id)
-        touched = self._touched(hearing.add_final(sentence_id, heard))
+        touched = self._holding(hearing.add_final(sentence_id, heard))
         self._finished.add(sentence_id)
         if self._per_sentence:
             hearing.closed = True
@@ -101,9 +103,10 @@ class CallEvaluator:
             touched.update(self._silent)
         verdicts = self._update(touched, unit, hearing, heard)
         if self._per_sentence:
-            self._silent = [index for index in self._silent if self._records[index].verdict.state != "final"]
-            for index in touched:
-                self._records[index].fold(sentence_id)
+            records = self._records
+            self._silent = [one for one in self._silent if one not in records or records[one].verdict.state != "final"]
+            for index in touched & records.keys():
+                records[index].fold(sentence_id)
         return verdicts
 
     # --- what happens beside ---
@@ -128,7 +131,7 @@ class CallEvaluator:
         self._around.labels[sentence_id] = name, stable
         unit = sentence_id if self._per_sentence else None
         hearing = self._open_sentences.get(sentence_id) if self._per_sentence else self._recording
-        return [] if hearing is None else self._update(self._ruleset.personal & self._records.keys(), unit, hearing, {})
+        return [] if hearing is None else self._update(self._ruleset.personal & self._touched, unit, hearing, {})
 
     def lost(self, channel: int, role: str, begin_ms: int, end_ms: int) -> list[Verdict]:
         """Audio of a channel that nobody heard: it may hide words."""
@@ -163,7 +166,7 @@ class CallEvaluator:
             late = (self._update([index], unit, hearing, {}) for index, unit, hearing in self._late)
             return changed + [verdict for verdicts in late for verdict in verdicts]
         self._recording.closed = True
-        return changed + self._update(self._records.keys() | self._silent, None, self._recording, {})
+        return changed + self._update(self._touched | set(self._silent), None, self._recording, {})
 
     # --- how it stands ---
 
@@ -244,7 +247,7 @@ class CallEvaluator:
             if self._per_sentence:
                 unit, hearing = f"{spelling} at {begin_ms}", Hearing()
                 hearing.closed = True
-            touched = self._touched(hearing.add_final(unit or f"{spelling} at {begin_ms}", heard))
+            touched = self._holding(hearing.add_final(unit or f"{spelling} at {begin_ms}", heard))
             changed += self._update(touched, unit, hearing, heard)
         return changed
 
@@ -259,7 +262,7 @@ class CallEvaluator:
     def _selected(self, index: int) -> bool:
         return not self._categories or self._ruleset.compiled[index].rule.category in self._categories
 
-    def _touched(self, keyword_ids: Iterable[int]) -> set[int]:
+    def _holding(self, keyword_ids: Iterable[int]) -> set[int]:
         rules_of = self._ruleset.rules_of
         if not self._categories:
             return {index for keyword_id in keyword_ids for index in rules_of[keyword_id]}
@@ -271,6 +274,8 @@ class CallEvaluator:
         return asked.options.first_s * 1000
 
     def _view(self, compiled: CompiledRule) -> View:
+        if compiled.conditions is None and not self._since:
+            return self._whole
         view = self._views.get(compiled.index)
         if view is None:
             since = self._since.get(compiled.rule.identity, 0) if self._since else 0
@@ -281,16 +286,26 @@ class CallEvaluator:
         self, rules: Iterable[int], unit: SentenceId | None, hearing: Hearing, heard: HeardByKeyword
     ) -> list[Verdict]:
         """Judge these rules anew; `heard`: what the final text that is the occasion holds."""
-        return list(filter(None, (self._judge(index, unit, hearing, heard) for index in sorted(rules))))
+        changed = []
+        for index in sorted(rules):
+            self._touched.add(index)
+            verdict = self._judge(index, unit, hearing, heard)
+            if verdict is not None:
+                changed.append(verdict)
+        return changed
 
     def _judge(self, index: int, unit: SentenceId | None, hearing: Hearing, heard: HeardByKeyword) -> Verdict | None:
         compiled = self._ruleset.compiled[index]
         record = self._records.get(index)
-        if record is None:
-            record = self._records[index] = Record(compiled)
         by_sound = self._pinyin or compiled.rule.pinyin
-        before = record.standings.get(unit)
         view = self._view(compiled)
+        if record is None:
+            first = stand(compiled, hearing, told=None, by_sound=by_sound, view=view)
+            if first is None:
+                return None
+            record = self._records[index] = Record(compiled)
+            return record.put(unit, first)
+        before = record.standings.get(unit)
         if before is not None and before.state == "final" and view.plain:
             # True for good: there is only evidence to add.
             new = list(for_good(compiled, heard, by_sound=by_sound))

@@ -148,6 +148,8 @@ class Hearing:
     def kinds(self, keyword_id: int, told: Container[Identity]) -> Kinds:
         """How a keyword has been heard: in final text, in newest partial text, and in older if it was `told`."""
         kinds = self._settled_kinds.get(keyword_id, NOT_HEARD)
+        if not self._open:
+            return kinds
         for sentence in self._open.values():
             for one in sentence.heard(keyword_id, told):
                 kinds |= one.kind

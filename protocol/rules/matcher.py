@@ -9,8 +9,8 @@ from typing import Literal, TypeAlias
 import msgspec
 from ahocorasick_rs import AhoCorasick
 
-from protocol.rules.grammar import And, Expression, Keyword, Not, Or, RuleSyntaxError, parse
-from protocol.rules.kleene import evaluate
+from protocol.rules.grammar import And, Expression, Keyword, Not, Or, RuleSyntaxError, format_expression, parse
+from protocol.rules.kleene import evaluate, ways
 from protocol.rules.measures import Measure
 from protocol.rules.options import Conditions, Options, conditions
 from protocol.rules.pinyin import syllables
@@ -22,6 +22,9 @@ Match: TypeAlias = Literal["exact", "pinyin"]
 # What can't be part of such a match is written as the last of them.
 _FIRST_SYLLABLE = "\U000f0000"
 _FOREIGN = "\U0010ffff"
+
+
+MAX_TERMS = 16
 
 
 class Rule(msgspec.Struct, frozen=True):
@@ -80,6 +83,9 @@ class CompiledRule:
     positive: dict[int, str]  # keyword id -> spelling in this rule, of the occurrences that are not forbidden
     true_in_silence: bool  # whether it is true when nothing at all was said
     conditions: Conditions | None  # None: the vendor's language
+    literals: tuple[tuple[int, int, bool], ...]  # of each occurrence: position, keyword id, forbidden
+    terms: tuple[int, ...] | None  # sets of literals (bits) each of which makes it true; None: too many to list
+    all_or_nothing: str  # how a rule without `||` is written when it is true; empty: any other rule
 
 
 class RuleSet:
@@ -183,7 +189,21 @@ class RuleSet:
         # With a count or an order something must be said, whatever the expression.
         needs_words = asked is not None and (asked.options.count > 1 or bool(asked.chain))
         silent = not needs_words and evaluate(tree, lambda _: False) is True
-        compiled = CompiledRule(index, rule, tree, keyword_ids, frozenset(forbidden), positive, silent, asked)
+        numbers = {position: number for number, position in enumerate(keyword_ids)}
+        terms = ways(tree, lambda keyword: numbers[keyword.position], most=MAX_TERMS)
+        compiled = CompiledRule(
+            index,
+            rule,
+            tree,
+            keyword_ids,
+            frozenset(forbidden),
+            positive,
+            silent,
+            asked,
+            tuple((position, keyword_id, position in forbidden) for position, keyword_id in keyword_ids.items()),
+            None if terms is None else tuple(terms),
+            format_expression(tree) if _all_or_nothing(tree) else "",
+        )
         self.compiled.append(compiled)
 
     def _keyword_id(self, keyword: Keyword) -> int:
@@ -228,6 +248,11 @@ class RuleSet:
 
     def _hit(self, keyword_id: int, folded: Folded, begin: int, end: int, match: Match) -> Hit:
         return Hit(keyword_id, self.keywords[keyword_id], *folded.span(begin, end), match)
+
+
+def _all_or_nothing(tree: Expression) -> bool:
+    terms = tree.terms if isinstance(tree, And) else (tree,)
+    return all(isinstance(term, Keyword | Not) or (isinstance(term, And) and _all_or_nothing(term)) for term in terms)
 
 
 def _occurrences(tree: Expression, *, negated: bool) -> Iterator[tuple[Keyword, bool]]:

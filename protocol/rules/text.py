@@ -141,6 +141,7 @@ class _Folding:
 # What a recogniser puts between two words of one sentence as it likes. Not what ends a sentence (. ! ? and their
 # like), nor what belongs to a word (' & + / and their like).
 _LOOSE = r",;:\-\u2010-\u2015\"\u201c-\u201f\u00ab\u00bb()\[\]"
+_LOOSE_CHAR = re.compile(f"[{_LOOSE}]")
 _JOINT = re.compile(rf"(?<=[^\s{_LOOSE}])[ {_LOOSE}]*[{_LOOSE}][ {_LOOSE}]*(?=[^\s{_LOOSE}])")
 _AT_AN_END = re.compile(rf"\A[ {_LOOSE}]+(?=(.))|(?<=(.))[ {_LOOSE}]+\Z", re.DOTALL)
 
@@ -152,12 +153,15 @@ def fold(original: str) -> Folded:
     single spaces, none beside CJK characters and none at either end, zero-width characters dropped. Commas, dashes,
     brackets and the like between two words of a script that puts spaces between them are as one space.
     """
-    return _joined(_folded(original))
+    folded = _folded(original)
+    return _joined(folded) if _LOOSE_CHAR.search(folded.text) else folded
 
 
 def fold_keyword(original: str) -> str:
     """Fold a keyword: as a sentence, and without the punctuation at its ends that may stand between words."""
     folded = fold(original).text
+    if not (_LOOSE_CHAR.match(folded) or _LOOSE_CHAR.match(folded, len(folded) - 1)):
+        return folded
     return _AT_AN_END.sub(lambda end: "" if _needs_boundary(end[1] or end[2]) else end[0], folded)
 
 

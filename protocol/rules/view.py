@@ -7,19 +7,18 @@ from protocol.rules.hearing import Heard
 from protocol.rules.matcher import CompiledRule
 from protocol.rules.sequence import apart, fitting
 
-_NOWHERE = Circumstances()
-
 
 class View:
     """One rule's. `since`: sentences that began earlier are not for it, but what they hold against it counts."""
 
-    def __init__(self, rule: CompiledRule, around: Circumstances = _NOWHERE, since: int = 0) -> None:
-        self._rule = rule
+    def __init__(self, rule: CompiledRule | None, around: Circumstances, since: int = 0) -> None:
+        """`rule` None: any rule that takes everything into account."""
+        self._forbidden = frozenset[int]() if rule is None else rule.forbidden
         self._since = since
-        self._conditions = rule.conditions
-        self._options = None if rule.conditions is None else rule.conditions.options
+        self._conditions = None if rule is None else rule.conditions
+        self._options = None if self._conditions is None else self._conditions.options
         self.around = around
-        self.plain = since == 0 and rule.conditions is None
+        self.plain = since == 0 and self._conditions is None
 
     @property
     def past(self) -> bool:
@@ -29,7 +28,7 @@ class View:
 
     def counts(self, position: int, heard: Heard) -> bool:
         """Whether this hit of the keyword at `position` is one for the rule."""
-        if heard.born < self._since and position not in self._rule.forbidden:
+        if heard.born < self._since and position not in self._forbidden:
             return False
         conditions, options, said = self._conditions, self._options, heard.said
         if conditions is None or options is None:
@@ -89,3 +88,7 @@ class View:
             and channel in (None, hole.channel)
             for hole in self.around.holes
         )
+
+
+EVERYTHING = View(None, Circumstances())
+"""What a rule of the vendor's language sees of a call of which nothing is known but its words."""
