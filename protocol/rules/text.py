@@ -93,6 +93,8 @@ def _simple_characters() -> dict[int, str]:
 
 _SIMPLE = _simple_characters()
 _SIMPLE_CHANGED = {code: folded for code, folded in _SIMPLE.items() if chr(code) != folded}
+# Far quicker than str.translate to see that there is nothing to change, as in most of a simplified sentence.
+_CHANGED = re.compile("[" + "".join(re.escape(chr(code)) for code in _SIMPLE_CHANGED) + "]")
 _SIMPLE_CLASS = "\u3400-\u9fff" + "".join(re.escape(chr(code)) for code in _SIMPLE if not 0x3400 <= code < 0xA000)
 # A run of simple characters gives its last one away when something follows that might continue it.
 _TOKEN = re.compile(
@@ -193,7 +195,9 @@ def _folded(original: str) -> Folded:
     for token in _TOKEN.finditer(original):
         begin, end = token.span()
         if token.lastgroup == "simple":
-            simple = token.group().translate(_SIMPLE_CHANGED)
+            simple = token.group()
+            if _CHANGED.search(simple):
+                simple = simple.translate(_SIMPLE_CHANGED)
             folding.add(simple, range(begin, end), range(begin + 1, end + 1))
         elif token.lastgroup == "space":
             folding.add_space(begin, end)

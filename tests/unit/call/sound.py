@@ -58,16 +58,17 @@ def quiet(ms: int, seed: int = 1) -> bytes:
     return generator.integers(-100, 100, ms * RATE_HZ // 1000, dtype=np.int16).tobytes()
 
 
-def make_call(
-    rules: RuleSet | None = None,
-    settings: CallSettings | None = None,
-    rulesets: dict[str, RuleSet] | None = None,
-    **start: object,
-) -> Call:
+def make_call(rules: RuleSet | None = None, settings: CallSettings | None = None, **start: object) -> Call:
     terms = CallTerms.of("c1", Start(rate=8000, **start))  # type: ignore[arg-type]
     assert terms.audio == AudioFormat("pcm_s16le", RATE_HZ, terms.audio.channels)
-    by_digest = None if rulesets is None else rulesets.__getitem__
-    return Call(terms, settings or CallSettings(gate=LoudnessGate), rules or RuleSet([], pinyin=True), by_digest)
+    return Call(terms, settings or CallSettings(gate=LoudnessGate), rules or RuleSet([], pinyin=True))
+
+
+def make_call_with_versions(*versions: RuleSet) -> Call:
+    """A call under the first of these rules; `RulesChanged` may name any of them."""
+    by_digest = {rules.digest: rules for rules in versions}
+    terms = CallTerms.of("c1", Start(rate=8000))
+    return Call(terms, CallSettings(gate=LoudnessGate), versions[0], by_digest.__getitem__)
 
 
 def sent(effects: list[Effect]) -> list[ServerMessage]:

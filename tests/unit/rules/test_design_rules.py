@@ -1,5 +1,7 @@
 """What the design says of rules and alerts, sentence by sentence; each test is named after its sentence."""
 
+from typing import Any
+
 import pytest
 
 from gateway.call.alerts import AlertLedger
@@ -10,7 +12,7 @@ from protocol.rules import CallEvaluator, Content, RuleSet, RuleSyntaxError, for
 from protocol.rules.grammar import And, Keyword, Not, Or
 from tests.unit.call.conversation import Conversation, raised, rules_named, spoken, updated, where
 from tests.unit.call.shell import Shell
-from tests.unit.call.sound import LoudnessGate, make_call, silence
+from tests.unit.call.sound import LoudnessGate, make_call, make_call_with_versions, silence
 
 
 def found(keyword: str, sentence: str) -> list[str]:
@@ -393,9 +395,11 @@ def test_alerts_of_a_rule_that_is_gone_stay_and_get_their_verdict() -> None:
 
 def test_a_running_call_takes_the_rules_that_the_event_names() -> None:
     old, new = rules_named({"c": ["refund"]}), rules_named({"c": ["cost"]}, 8)
-    shell = Shell(make_call(old, CallSettings(gate=LoudnessGate), rulesets={new.digest: new}))
+    shell = Shell(make_call_with_versions(old, new))
     shell.tell(RulesChanged(8, new.digest), ClientSpoke(0, "refund cost", 0, 500))
     assert [(one.rule, one.rule_version) for one in shell.sent(Alert)] == [("cost", 8)]
+    with pytest.raises(KeyError):
+        shell.tell(RulesChanged(9, "unheard of"))
     assert old.digest != new.digest == rules_named({"c": ["cost"]}, 8).digest
 
 
@@ -458,11 +462,11 @@ def holed(rule: str | Content, *, begin_ms: int = 2000, end_ms: int = 3000, chan
     return call
 
 
-HIT = {"detection_result": [{"category": "c", "keyword": ["debt"]}]}
-NO_HIT: dict[str, list[object]] = {"detection_result": []}
+HIT: dict[str, Any] = {"detection_result": [{"category": "c", "keyword": ["debt"]}]}
+NO_HIT: dict[str, Any] = {"detection_result": []}
 
 
-def fate(call: Conversation, result: dict[str, list[object]] | dict[str, list[dict[str, object]]]) -> tuple[str, str]:
+def fate(call: Conversation, result: dict[str, Any]) -> tuple[str, str]:
     call.ledger.close(60_000)
     (update,), _ = call.ledger.reconcile(result)
     return update.status, update.reason
@@ -504,8 +508,8 @@ def test_a_rule_that_qc_could_not_judge_is_indeterminate() -> None:
     asked = Content(expression="debt", role="agent")
     assert fate(holed(asked), HIT) == ("indeterminate", "not_judged")  # the vendor's answer
     ours = {"category": "c", "detail": [{"content": "debt", "keyword": ["debt"], "options": {"role": "agent"}}]}
-    assert fate(holed(asked), {"detection_result": [ours], "rules_version": 7}) == ("confirmed", "qc_hit")  # type: ignore[dict-item]
-    assert fate(holed(asked), {**NO_HIT, "rules_version": 7}) == ("not_confirmed", "no_qc_hit")  # type: ignore[dict-item]
+    assert fate(holed(asked), {"detection_result": [ours], "rules_version": 7}) == ("confirmed", "qc_hit")
+    assert fate(holed(asked), {**NO_HIT, "rules_version": 7}) == ("not_confirmed", "no_qc_hit")
 
 
 def test_a_pause_and_a_lost_stretch_of_a_call_are_holes() -> None:
