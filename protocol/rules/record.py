@@ -50,6 +50,9 @@ class Record:
             self.verdict = Verdict(self.compiled.rule, "none")
             return self.verdict
         added = [one for one in now.heard if one.identity not in self.told]
+        if unit is not None and len(self.told) >= MAX_EVIDENCE:
+            times = Counter(keyword_id for _, keyword_id, _ in self.told)
+            added = [one for one in added if times[one.keyword_id] < MAX_EVIDENCE]
         if not added and (now.state, now.pending) == (self.verdict.state, self.verdict.pending):
             return None
         self.told.update(one.identity for one in added)
