@@ -92,7 +92,7 @@ class Report:
 
 
 def examine(name: str, text: str) -> Report:
-    """Everything wrong or doubtful about the rules in `text`; its form goes by the name's ending, or by a look at it."""
+    """Everything wrong or doubtful about the rules in `text`; its form goes by the name, or by a look at it."""
     form = _form(name, text)
     try:
         categories = _read(form, text)
