@@ -17,6 +17,8 @@ _EVIDENCE = m.Evidence(
     match="exact",
     begin=9,
     end=15,
+    speaker="Ben",
+    sub_expression="refund&&!solved",
 )
 
 CLIENT: tuple[ClientMessage, ...] = (
@@ -114,6 +116,8 @@ SERVER: tuple[ServerMessage, ...] = (
         pending=["negation"],
         keywords=["refund"],
         evidence=[_EVIDENCE],
+        heard_ms=21690,
+        text_ms=21800,
     ),
     m.AlertUpdate(call_id=_CALL, seq=19, at_ms=61000, alert_id="a1", status="confirmed", reason="qc_hit", evidence=[]),
     m.Gap(call_id=_CALL, seq=15, at_ms=30000, channel=0, from_sample=240000, to_sample=241600, cause="network"),

@@ -290,7 +290,7 @@ class Evidence(Struct, frozen=True, kw_only=True):
     """Where a keyword was heard. `begin` and `end` are the character span in `text`."""
 
     segment_id: str
-    """The utterance it was heard in."""
+    """The utterance it was heard in; empty for silence."""
     channel: int
     """From 0."""
     text: str
@@ -307,6 +307,10 @@ class Evidence(Struct, frozen=True, kw_only=True):
     """First character of the keyword in `text`, from 0."""
     end: int
     """One past its last character."""
+    speaker: str = ""
+    """Who said it, as labelled by then; empty when nobody was known."""
+    sub_expression: str = ""
+    """The part of the rule that was true with it."""
 
 
 class Alert(_Server, frozen=True, kw_only=True, tag="alert"):
@@ -328,6 +332,12 @@ class Alert(_Server, frozen=True, kw_only=True, tag="alert"):
     """The keywords heard, each once."""
     evidence: list[Evidence]
     """Where each was heard; empty for a rule of negatives alone."""
+    options: dict[str, Any] | None = None
+    """What the rule asks beyond its expression; null for a rule that is an expression and nothing else."""
+    heard_ms: int = 0
+    """When the last of its keywords ended, or what decided it, on the media clock; `at_ms` less this is the delay."""
+    text_ms: int = 0
+    """How far the audio reached whose text decided: from here to `at_ms` it was recognised."""
 
 
 AlertStatus = Literal["provisional", "final", "retracted", "confirmed", "not_confirmed", "indeterminate"]
@@ -341,7 +351,8 @@ class AlertUpdate(_Server, frozen=True, kw_only=True, tag="alert_update"):
     status: AlertStatus
     """Where it stands now."""
     reason: str
-    """`settled`, `evidence`, `forbidden_keyword`, `not_in_final_text`, `qc_hit`, `no_qc_hit` or `no_verdict`."""
+    """`settled`, `evidence`, `forbidden_keyword`, `not_in_final_text`, `speaker_changed`, `qc_hit`, `no_qc_hit`,
+    `no_verdict`, `not_judged` or `gap`."""
     evidence: list[Evidence]
     """What was added; often empty."""
 

@@ -6,9 +6,11 @@ from collections import deque
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from gateway.call.channel import Channel, Happening
+from gateway.call.channel import Channel, Happening, Ticked
 from gateway.call.framer import FRAME_MS, Framer
 from gateway.call.settings import CallSettings, CallTerms
+
+TICK_MS = 1000
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,3 +100,5 @@ class Analysis:
             for index, frame in enumerate(self._frames.popleft()):
                 for what in self._channels[index].push(frame):
                     yield Happened(self._now_ms, index, what)
+            if self._now_ms % TICK_MS == 0:
+                yield Happened(self._now_ms, 0, Ticked(min(channel.unheard_ms for channel in self._channels)))

@@ -87,7 +87,14 @@ class TextWanted:
     foreseen: bool = False
 
 
-Happening = Asked | Began | Ceased | VoiceGathered | TextWanted
+@dataclass(frozen=True, slots=True)
+class Ticked:
+    """Another second of the media clock was looked at; no utterance that is yet to open begins before `unheard_ms`."""
+
+    unheard_ms: int
+
+
+Happening = Asked | Began | Ceased | VoiceGathered | TextWanted | Ticked
 
 
 class Channel:
@@ -135,6 +142,12 @@ class Channel:
 
     def answer(self, ordinal: int, probabilities: tuple[float, ...] | None) -> None:
         self._vad.answer(ordinal, probabilities)
+
+    @property
+    def unheard_ms(self) -> int:
+        """No text is yet to be asked for that begins before."""
+        now_ms = self._history.end_sample // self._samples_per_ms
+        return max(0, now_ms - self._keep_ms) if self._open is None else self._open.begin_ms
 
     def push(self, frame: bytes) -> list[Happening]:
         """Take the next 20 ms (never while `blocked`)."""

@@ -121,6 +121,13 @@ class Paused(msgspec.Struct, frozen=True, tag=True): ...
 class Continued(msgspec.Struct, frozen=True, tag=True): ...
 
 
+class RulesChanged(msgspec.Struct, frozen=True, tag=True):
+    """The app's rules are other ones now: `digest` is that of the RuleSet, which the call looks up by it."""
+
+    version: int
+    digest: str
+
+
 class Warned(msgspec.Struct, frozen=True, tag=True):
     """The shell has something to tell the client that is no fault of the client's."""
 
@@ -167,6 +174,6 @@ class QcWaitExpired(msgspec.Struct, frozen=True, tag=True):
 
 Event = (
     Accepted | AudioArrived | AudioLost | AudioStored | SpeechConfirmed | Identified | Transcribed | ClientSpoke
-    | Updated | Noted | Paused | Continued | Warned | HungUp | SettlingExpired | QcProgressed | QcJudged
+    | Updated | RulesChanged | Noted | Paused | Continued | Warned | HungUp | SettlingExpired | QcProgressed | QcJudged
     | QcWaitExpired | NumbersSkipped
 )  # fmt: skip

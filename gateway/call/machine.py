@@ -6,7 +6,7 @@ numbered here.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import replace
 from typing import Literal
 
@@ -14,8 +14,18 @@ import msgspec
 
 from gateway.call.alerts import AlertLedger
 from gateway.call.analysis import Analysis, Happened
-from gateway.call.channel import Asked, Began, Ceased, TextWanted, Utterance, VoiceGathered
-from gateway.call.effects import ConfirmSpeech, Effect, EndCall, Identify, Send, StoreAudio, Transcribe, UploadRecording
+from gateway.call.channel import Asked, Began, Ceased, TextWanted, Ticked, Utterance, VoiceGathered
+from gateway.call.effects import (
+    ConfirmSpeech,
+    Effect,
+    EndCall,
+    Identify,
+    KeepInShadow,
+    Send,
+    StoreAudio,
+    Transcribe,
+    UploadRecording,
+)
 from gateway.call.events import (
     Accepted,
     AudioArrived,
@@ -32,6 +42,7 @@ from gateway.call.events import (
     QcJudged,
     QcProgressed,
     QcWaitExpired,
+    RulesChanged,
     SettlingExpired,
     SpeechConfirmed,
     Transcribed,
@@ -54,7 +65,14 @@ ROOM_MS = 10_000
 class Call:
     """One call. `receive` is the only way in; the effects it returns are to be carried out in order."""
 
-    def __init__(self, terms: CallTerms, settings: CallSettings, rules: RuleSet) -> None:
+    def __init__(
+        self,
+        terms: CallTerms,
+        settings: CallSettings,
+        rules: RuleSet,
+        rules_by_digest: Callable[[str], RuleSet] | None = None,
+    ) -> None:
+        """`rules_by_digest` finds the rules that a `RulesChanged` names, raising KeyError; without it they stay."""
         self.state = State.NEW
         self.samples = 0
         self.terms = terms
@@ -65,6 +83,7 @@ class Call:
         self._analysis = Analysis(settings, terms)
         self._labels = Labels(settings.speaker, terms)
         self._alerts = AlertLedger(rules, terms.categories, settings.rule_scope, pinyin=settings.pinyin)
+        self._rules_by_digest = rules_by_digest
         self._transcripts = Transcripts()
         self._impatient = False
         self._paused_at = 0
@@ -109,10 +128,14 @@ class Call:
         before, self.state = self.state, after
         self._handle(event, before)
         if self.state is State.SETTLING and self._settled():
-            self._send_all(self._alerts.close())
+            self._send_all(self._alerts.close(self._now_ms))
             self.state = State.ENDED if self._verdict or self._wait_over else State.JUDGING
         if self.state is State.ENDED and before is not State.ENDED:
             self._end(judged=before is not State.NEW)
+        self._effects += [
+            KeepInShadow(msgspec.structs.replace(one, call_id=self.terms.call_id, at_ms=self._now_ms))
+            for one in self._alerts.take_shadowed()
+        ]
         return self._effects
 
     def _handle(self, event: Event, before: State) -> None:
@@ -130,6 +153,7 @@ class Call:
                         cause=event.cause,
                     )
                 )
+                self._lose(event.channel, event.from_sample, event.to_sample)
             case AudioStored(samples):
                 self._stored = samples
                 if before is not State.ENDED:
@@ -148,6 +172,9 @@ class Call:
                 pass  # the shell keeps it; the core only says when it may happen
             case NumbersSkipped(through):
                 self._seq = max(self._seq, through)
+            case RulesChanged():
+                if self._rules_by_digest is not None:
+                    self._send_all(self._alerts.use(self._rules_by_digest(event.digest)))
             case Paused():
                 self._paused_at = self.samples
             case Continued():
@@ -198,12 +225,12 @@ class Call:
             case Asked(ordinal, pcm, fresh):
                 return [ConfirmSpeech(happened.channel, ordinal, pcm, fresh)]
             case Began(utterance):
-                return [self._numbered(self._segment(utterance, "opened"))]
+                opened = self._segment(utterance, "opened")
+                return self._numbered_all([opened, *self._alerts.opened(utterance.channel, utterance.begin_ms)])
             case Ceased(utterance):
-                closed = [self._numbered(self._segment(utterance, "closed"))]
-                if not utterance.identified_ms:
-                    closed.append(self._numbered(self._labels.at_close(utterance, self.terms)))
-                return [*closed]
+                return self._numbered_all(self._ceased(utterance))
+            case Ticked(unheard_ms):
+                return self._numbered_all(self._alerts.settled(self._settled_ms(unheard_ms)))
             case VoiceGathered(utterance, pcm, net_speech_ms, _):
                 return [Identify(happened.channel, self._labels.ask(utterance, net_speech_ms), pcm)]
             case TextWanted() as wanted:
@@ -211,6 +238,22 @@ class Call:
                 segment_id = wanted.utterance.segment_id
                 language = self.terms.language
                 return [Transcribe(segment_id, ordinal, wanted.pcm, language, wanted.kind, wanted.foreseen)]
+
+    def _ceased(self, utterance: Utterance) -> list[ServerMessage]:
+        drafts: list[ServerMessage] = [self._segment(utterance, "closed")]
+        segment_id = utterance.segment_id
+        if not utterance.identified_ms:
+            label = self._labels.at_close(utterance, self.terms)
+            drafts += [label, *self._alerts.labelled(segment_id, label.name, stable=label.stable, now_ms=self._now_ms)]
+        drafts += self._alerts.spoke(segment_id, utterance.channel, utterance.begin_ms, utterance.end_ms)
+        return drafts
+
+    def _settled_ms(self, unheard_ms: int) -> int:
+        """Everything said before has its final text. In a pause, which will be a hole, nothing settles."""
+        bounds = [unheard_ms, self._transcripts.unsettled_ms]
+        if self.state is State.PAUSED:
+            bounds.append(self.terms.audio.samples_to_ms(self._paused_at))
+        return min(bound for bound in bounds if bound is not None)
 
     def _segment(self, utterance: Utterance, state: Literal["opened", "closed"]) -> messages.Segment:
         return messages.Segment(
@@ -228,6 +271,12 @@ class Call:
                 self._send(
                     messages.Gap(channel=channel, from_sample=self._paused_at, to_sample=self.samples, cause="pause")
                 )
+                self._lose(channel, self._paused_at, self.samples)
+
+    def _lose(self, channel: int, from_sample: int, to_sample: int) -> None:
+        """What is missing may hide words."""
+        to_ms = self.terms.audio.samples_to_ms
+        self._send_all(self._alerts.lost(channel, self.terms.roles[channel], to_ms(from_sample), to_ms(to_sample)))
 
     # --- what engines and people say ---
 
@@ -235,6 +284,8 @@ class Call:
         message = self._labels.answer(event, self.terms)
         if message is not None:
             self._send(message)
+            label = message.name, message.stable
+            self._send_all(self._alerts.labelled(message.segment_id, label[0], stable=label[1], now_ms=self._now_ms))
 
     def _transcribed(self, event: Transcribed) -> None:
         answered = self._transcripts.answer(event)
@@ -244,14 +295,24 @@ class Call:
         if wanted.kind == "partial":
             self._analysis.partial_answered(wanted.utterance.channel, wanted.utterance.segment_id)
         if text is not None:
-            self._said(wanted.utterance, text, final=wanted.kind == "final", settled_ms=wanted.settled_ms)
+            self._said(
+                wanted.utterance,
+                text,
+                final=wanted.kind == "final",
+                settled_ms=wanted.settled_ms,
+                text_ms=self._end_ms(wanted),
+            )
 
     def _client_spoke(self, event: ClientSpoke) -> None:
         utterance = Utterance(self._analysis.next_segment_id(), event.channel, event.begin_ms, event.end_ms)
         text = Text(event.text, self.terms.language, (), event.begin_ms, event.end_ms)
-        self._said(utterance, text, final=True, settled_ms=event.end_ms)
+        self._said(utterance, text, final=True, settled_ms=event.end_ms, text_ms=event.end_ms)
 
-    def _said(self, utterance: Utterance, text: Text, *, final: bool, settled_ms: int) -> None:
+    def _end_ms(self, wanted: TextWanted) -> int:
+        """Where the stretch of audio ends."""
+        return wanted.begin_ms + self.terms.audio.samples_to_ms(len(wanted.pcm) // 2)
+
+    def _said(self, utterance: Utterance, text: Text, *, final: bool, settled_ms: int, text_ms: int) -> None:
         self._send(
             messages.Transcript(
                 segment_id=utterance.segment_id,
@@ -267,11 +328,14 @@ class Call:
                 ],
             )
         )
-        segment_id, channel = utterance.segment_id, utterance.channel
+        segment_id, channel, role = utterance.segment_id, utterance.channel, self.terms.roles[utterance.channel]
+        name, stable = self._labels.who(segment_id, channel)
+        self._send_all(self._alerts.labelled(segment_id, name, stable=stable, now_ms=self._now_ms))
         if final:
-            self._send_all(self._alerts.final(segment_id, channel, text))
+            self._send_all(self._alerts.final(segment_id, channel, text, role=role, text_ms=text_ms))
         else:
-            self._send_all(self._alerts.partial(segment_id, channel, text, text.settled(settled_ms)))
+            settled = text.settled(settled_ms)
+            self._send_all(self._alerts.partial(segment_id, channel, text, settled, role=role, text_ms=text_ms))
 
     def _update(self, event: Updated) -> None:
         terms = self.terms
@@ -313,13 +377,15 @@ class Call:
         self._impatient = True
         self._labels.give_up()
         for wanted in self._transcripts.give_up():
-            self._said(wanted.utterance, nothing_heard(wanted.utterance), final=True, settled_ms=0)
+            self._said(
+                wanted.utterance, nothing_heard(wanted.utterance), final=True, settled_ms=0, text_ms=self._now_ms
+            )
         self._send(messages.Warning(code="analysis_incomplete", message="The last words were not transcribed in time."))
 
     def _end(self, *, judged: bool) -> None:
         verdict = self._verdict
         if verdict is not None:
-            updates, missed = self._alerts.reconcile(None if verdict.failure else verdict.result)
+            updates, missed = self._alerts.reconcile(None if verdict.failure else verdict.result, self.terms.roles)
             self._send_all(updates)
             self._send(messages.QcResult(session_id=verdict.session_id, result=verdict.result, missed=missed))
         reason = self._hangup_reason
@@ -337,6 +403,9 @@ class Call:
 
     def _send(self, draft: ServerMessage) -> None:
         self._effects.append(self._numbered(draft))
+
+    def _numbered_all(self, drafts: Iterable[ServerMessage]) -> list[Effect]:
+        return [self._numbered(draft) for draft in drafts]
 
     def _numbered(self, draft: ServerMessage) -> Send:
         self._seq += 1

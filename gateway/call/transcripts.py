@@ -21,6 +21,11 @@ class Transcripts:
     def finals_pending(self) -> int:
         return sum(wanted.kind == "final" for wanted in self._asked.values())
 
+    @property
+    def unsettled_ms(self) -> int | None:
+        """Where the earliest stretch begins whose final text is awaited."""
+        return min((one.utterance.begin_ms for one in self._asked.values() if one.kind == "final"), default=None)
+
     def ask(self, wanted: TextWanted) -> int:
         """Remember a request; its answer will carry the ordinal returned."""
         self._ordinal += 1

@@ -9,6 +9,7 @@ from typing import Any, Literal, Protocol, Self
 
 from protocol.messages import Language
 from protocol.quality_result import state_from_answer
+from protocol.rules import AnyContent
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,11 +69,11 @@ class QualityApi(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class StoredCategory:
-    """A category of quality rules as one app keeps it; `version` grows with each change of the app's rules."""
+    """A category of quality rules as one app keeps it: plain expressions, or expressions with options."""
 
     category: str
     description: str
-    contents: tuple[str, ...]
+    contents: tuple[AnyContent, ...]
 
 
 class RuleSource(Protocol):

@@ -175,14 +175,13 @@ class QualityWorker:
             described(one, channels.samples[one.channel], channels.rate_hz) for one in transcript.utterances
         )
         version, categories = await self._rules.rules(job.app_id)
-        texts = [one.sentence for one in sentences]
         answer = result_object(
             job.session_id,
             push=order.push_status,
             sentences=sentences,
             call_duration_s=whole_seconds(channels.duration_ms),
             silence_duration_s=whole_seconds(silence_ms(channels.duration_ms, transcript.speech)),
-            detection=await asyncio.to_thread(detection, order, texts, version, categories),
+            detection=await asyncio.to_thread(detection, order, sentences, channels.duration_ms, version, categories),
         )
         return msgspec.json.encode(answer)
 

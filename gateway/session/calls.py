@@ -15,7 +15,7 @@ import msgspec
 import structlog
 
 from gateway.call.alerts import reconcile
-from gateway.call.document import CallDocument, alerts_of
+from gateway.call.document import CallDocument, alerts_of, holes_of
 from gateway.call.events import Accepted, QcJudged, QcProgressed
 from gateway.call.machine import Call
 from gateway.call.replay import Diverged
@@ -211,7 +211,12 @@ class Calls:
         # A task that was given up and tried again may still bring its verdict; one that is there stands.
         if record is None or record.state == "judged" or (record.state == "failed" and failure):
             return
-        updates, missed = reconcile(alerts_of(record.document), None if failure else result)
+        updates, missed = reconcile(
+            alerts_of(record.document),
+            None if failure else result,
+            holes=holes_of(record.document),
+            roles=record.document["roles"],
+        )
         document = judged(record.document, updates, missed, result, failure)
         state: CallState = "failed" if failure else "judged"
         await self._keeping.calls.save(replace(record, state=state, document=document))

@@ -12,7 +12,17 @@ from typing import Any, Protocol
 import structlog
 
 from gateway.call.document import CallDocument
-from gateway.call.effects import ConfirmSpeech, Effect, EndCall, Identify, Send, StoreAudio, Transcribe, UploadRecording
+from gateway.call.effects import (
+    ConfirmSpeech,
+    Effect,
+    EndCall,
+    Identify,
+    KeepInShadow,
+    Send,
+    StoreAudio,
+    Transcribe,
+    UploadRecording,
+)
 from gateway.call.events import (
     WAIT_QC_MS,
     AudioArrived,
@@ -313,6 +323,9 @@ class CallSession:
         match effect:
             case Send(message):
                 self._send(message)
+            case KeepInShadow(message):
+                self.document.keep_in_shadow(message)
+                self._keeping.metrics.alerts.labels("shadow").inc()
             case StoreAudio(first_sample, pcm):
                 position = self._keeping.journal.append_audio(self.call_id, first_sample, pcm)
                 self._acks.note(position, self._core.samples)

@@ -10,6 +10,7 @@ import msgspec
 
 from gateway.ports import PushState, QualityJob, QualityRecord, StoredCategory, Unavailable
 from gateway.stores.sqlite import Database
+from protocol.rules import Content
 
 SCHEMA = """
 CREATE TABLE IF NOT EXISTS quality_tasks (
@@ -224,5 +225,5 @@ async def run(database: Database, work: Callable[[sqlite3.Connection], T]) -> T:
 
 
 def _category(row: sqlite3.Row) -> StoredCategory:
-    contents = msgspec.json.decode(row["contents"], type=tuple[str, ...])
+    contents = msgspec.json.decode(row["contents"], type=tuple[str | Content, ...])
     return StoredCategory(row["category"], row["description"], contents)
