@@ -97,6 +97,12 @@ class ClientSpoke(msgspec.Struct, frozen=True, tag=True):
     end_ms: int
 
 
+class LoadChanged(msgspec.Struct, frozen=True, tag=True):
+    """How loaded the recogniser is, 0 (not at all) to 6: the call asks for texts accordingly."""
+
+    level: int
+
+
 class Updated(msgspec.Struct, frozen=True, tag=True):
     """The client changed the call's terms; None leaves a field as it is."""
 
@@ -150,5 +156,6 @@ class QcWaitExpired(msgspec.Struct, frozen=True, tag=True):
 
 Event = (
     Accepted | AudioArrived | AudioLost | AudioStored | SpeechConfirmed | Identified | Transcribed | ClientSpoke
-    | Updated | Paused | Continued | Warned | HungUp | SettlingExpired | QcProgressed | QcJudged | QcWaitExpired
+    | LoadChanged | Updated | Paused | Continued | Warned | HungUp | SettlingExpired | QcProgressed | QcJudged
+    | QcWaitExpired
 )  # fmt: skip

@@ -26,6 +26,7 @@ from gateway.call.events import (
     Event,
     HungUp,
     Identified,
+    LoadChanged,
     Paused,
     QcJudged,
     QcProgressed,
@@ -40,7 +41,7 @@ from gateway.call.labels import Labels
 from gateway.call.settings import CallSettings, CallTerms
 from gateway.call.states import TRANSITIONS, IllegalEvent, State
 from gateway.call.text import Text
-from gateway.call.transcripts import Transcripts, nothing_heard
+from gateway.call.transcripts import Said, Transcripts, nothing_heard
 from protocol import messages
 from protocol.messages import ServerMessage
 from protocol.rules.matcher import RuleSet
@@ -63,6 +64,7 @@ class Call:
         self._analysis = Analysis(settings, terms)
         self._labels = Labels(settings.speaker, terms)
         self._alerts = AlertLedger(rules, terms.categories, settings.rule_scope, pinyin=settings.pinyin)
+        self._categories = rules.categories
         self._transcripts = Transcripts()
         self._impatient = False
         self._paused_at = 0
@@ -125,6 +127,8 @@ class Call:
                 self._transcribed(event)
             case ClientSpoke():
                 self._client_spoke(event)
+            case LoadChanged(level):
+                self._analysis.pace(level, judged=self._judged)
             case Updated():
                 self._update(event)
             case Paused():
@@ -177,6 +181,7 @@ class Call:
             case Asked(ordinal, pcm, fresh):
                 return [ConfirmSpeech(happened.channel, ordinal, pcm, fresh)]
             case Began(utterance):
+                self._transcripts.begin(utterance, self.terms.language)
                 return [self._numbered(self._segment(utterance, "opened"))]
             case Ceased(utterance):
                 closed = [self._numbered(self._segment(utterance, "closed"))]
@@ -186,10 +191,15 @@ class Call:
             case VoiceGathered(utterance, pcm, net_speech_ms, _):
                 return [Identify(happened.channel, self._labels.ask(utterance, net_speech_ms), pcm)]
             case TextWanted() as wanted:
-                ordinal = self._transcripts.ask(wanted)
-                segment_id = wanted.utterance.segment_id
-                language = self.terms.language
-                return [Transcribe(segment_id, ordinal, wanted.pcm, language, wanted.kind, wanted.foreseen)]
+                return self._transcribe(wanted)
+
+    def _transcribe(self, wanted: TextWanted) -> list[Effect]:
+        asked = self._transcripts.ask(wanted)
+        if asked is None:
+            return []
+        ordinal, language = asked
+        segment_id, foreseen, hurried = wanted.utterance.segment_id, wanted.foreseen, wanted.hurried
+        return [Transcribe(segment_id, ordinal, wanted.pcm, language, wanted.kind, foreseen, hurried)]
 
     def _segment(self, utterance: Utterance, state: Literal["opened", "closed"]) -> messages.Segment:
         return messages.Segment(
@@ -216,27 +226,44 @@ class Call:
             self._send(message)
 
     def _transcribed(self, event: Transcribed) -> None:
-        answered = self._transcripts.answer(event)
-        if answered is None:
-            return
-        wanted, text = answered
-        if wanted.kind == "partial":
-            self._analysis.partial_answered(wanted.utterance.channel, wanted.utterance.segment_id)
-        if text is not None:
-            self._said(wanted.utterance, text, final=wanted.kind == "final", settled_ms=wanted.settled_ms)
+        wanted, said = self._transcripts.answer(event)
+        if wanted is not None and wanted.kind == "partial":
+            channel, segment_id = wanted.utterance.channel, wanted.utterance.segment_id
+            self._analysis.partial_answered(channel, segment_id, self._transcripts.agreed_ends_ms(segment_id))
+        for one in said:
+            self._said(one)
+
+    def _said(self, said: Said) -> None:
+        utterance = said.wanted.utterance
+        final = said.wanted.kind == "final"
+        self._show(utterance, said.shown, said.stable_chars, final=final)
+        if final:
+            self._send_all(self._alerts.final(utterance.segment_id, utterance.channel, said.heard))
+        else:
+            settled = said.heard.settled(said.wanted.settled_ms)
+            self._send_all(self._alerts.partial(utterance.segment_id, utterance.channel, said.heard, settled))
 
     def _client_spoke(self, event: ClientSpoke) -> None:
-        utterance = Utterance(self._analysis.next_segment_id(), event.channel, event.begin_ms, event.end_ms)
-        text = Text(event.text, self.terms.language, (), event.begin_ms, event.end_ms)
-        self._said(utterance, text, final=True, settled_ms=event.end_ms)
+        """From here the softphone's words are the channel's. An empty text says no more than that."""
+        forgotten = self._transcripts.cede(event.channel, event.begin_ms)
+        if event.text.strip():
+            utterance = Utterance(self._analysis.next_segment_id(), event.channel, event.begin_ms, event.end_ms)
+            self._say_finally(utterance, Text(event.text, self.terms.language, (), event.begin_ms, event.end_ms))
+        for shown in forgotten:
+            self._say_finally(shown, nothing_heard(shown))
 
-    def _said(self, utterance: Utterance, text: Text, *, final: bool, settled_ms: int) -> None:
+    def _say_finally(self, utterance: Utterance, text: Text) -> None:
+        self._show(utterance, text, len(text.text), final=True)
+        self._send_all(self._alerts.final(utterance.segment_id, utterance.channel, text))
+
+    def _show(self, utterance: Utterance, text: Text, stable_chars: int, *, final: bool) -> None:
         self._send(
             messages.Transcript(
                 segment_id=utterance.segment_id,
                 channel=utterance.channel,
                 role=self.terms.roles[utterance.channel],
                 text=text.text,
+                stable_chars=stable_chars,
                 final=final,
                 begin_ms=text.begin_ms,
                 end_ms=text.end_ms,
@@ -246,11 +273,12 @@ class Call:
                 ],
             )
         )
-        segment_id, channel = utterance.segment_id, utterance.channel
-        if final:
-            self._send_all(self._alerts.final(segment_id, channel, text))
-        else:
-            self._send_all(self._alerts.partial(segment_id, channel, text, text.settled(settled_ms)))
+
+    @property
+    def _judged(self) -> bool:
+        """Whether any rule looks at this call's words."""
+        wanted = self.terms.categories
+        return any(category in wanted for category in self._categories) if wanted else bool(self._categories)
 
     def _update(self, event: Updated) -> None:
         terms = self.terms
@@ -291,8 +319,8 @@ class Call:
             return
         self._impatient = True
         self._labels.give_up()
-        for wanted in self._transcripts.give_up():
-            self._said(wanted.utterance, nothing_heard(wanted.utterance), final=True, settled_ms=0)
+        for said in self._transcripts.give_up():
+            self._said(said)
         self._send(messages.Warning(code="analysis_incomplete", message="The last words were not transcribed in time."))
 
     def _end(self, *, judged: bool) -> None:

@@ -14,6 +14,7 @@ from gateway.call.events import (
     Event,
     HungUp,
     Identified,
+    LoadChanged,
     Paused,
     QcJudged,
     QcProgressed,
@@ -45,6 +46,7 @@ _ANSWERS: dict[type[Event], tuple[State, ...]] = {
     Identified: (L, P, S, J, E),
     Transcribed: (L, P, S, J, E),
     Warned: (L, P, S, J, E),
+    LoadChanged: (L, P, S, J, E),
 }
 TRANSITIONS: dict[type[Event], dict[State, State]] = {
     **{event: {state: state for state in states} for event, states in _ANSWERS.items()},
