@@ -24,6 +24,7 @@ from gateway.doors.http import HttpDoor
 from gateway.doors.native import NativeDoor
 from gateway.doors.tls import Tls
 from gateway.engines.engines import Engines
+from gateway.engines.load import TICK_S
 from gateway.engines.webrtc import WebrtcGate
 from gateway.keys import local_app, server_key, subkey
 from gateway.ports import QualityApi, VoiceprintApi
@@ -115,6 +116,7 @@ class EarshotServer:
         self._tls = Tls(settings.tls_cert, settings.tls_key) if settings.tls_cert else None
         self._addresses: Addresses | None = None
         self._key = server_key(data)
+        self._load_level = 0
 
     def _configured_apps(self) -> dict[str, tuple[str, ...]]:
         configured = parse_apps(self.settings.apps)
@@ -182,6 +184,7 @@ class EarshotServer:
         dispatcher.start()
         self._begun.push_async_callback(dispatcher.stop)
         self._run("apps-refresh", self._refresh_apps())
+        self._run("load", self._follow_load())
         door = HttpDoor(self.calls, records, recordings.path, self._credentials, self.metrics, self._not_ready)
         await self._listen([*door.routes(), *voiceprint_routes, *quality_routes])
 
@@ -273,6 +276,20 @@ class EarshotServer:
                 await self.apps.refresh()
             except sqlite3.Error as fault:
                 log.warning("apps_not_refreshed", fault=str(fault))
+
+    async def _follow_load(self) -> None:
+        """Let the calls know how loaded the recogniser is."""
+        recognizer, metrics = self.engines.pools["recognizer"], self.metrics
+        while True:
+            await asyncio.sleep(TICK_S)
+            level = self.engines.load.tick()
+            if level != self._load_level:
+                log.info("load_changed", level=level, queued=recognizer.queued, lag_s=round(recognizer.lag_s, 2))
+                self._load_level = level
+            self.calls.pace(level)
+            metrics.load_level.set(level)
+            metrics.recognizer_queue.set(recognizer.queued)
+            metrics.recognizer_lag_s.set(recognizer.lag_s)
 
     def _public_url(self) -> str:
         return self.settings.public_url or self.addresses.http
