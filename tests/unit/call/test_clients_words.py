@@ -1,5 +1,7 @@
 """A softphone with a recogniser of its own: from its first words of a channel on, ours is not asked about it."""
 
+from typing import Any
+
 from gateway.call.effects import Transcribe
 from gateway.call.events import ClientSpoke, Updated
 from protocol.messages import Alert, AlertUpdate, Segment, Speaker, Transcript
@@ -11,7 +13,7 @@ RULES = RuleSet.from_categories({"c": ["refund"]}, 1, pinyin=True)
 SENTENCE = (silence(500), voice(1500), silence(1200))
 
 
-def shell(**start: object) -> Shell:
+def shell(**start: Any) -> Shell:
     return Shell(make_call(RULES, **start))
 
 
