@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from math import inf
+from typing import cast
 
 import pytest
 
-from gateway.engines.load import LoadLevel, LoadSettings
+from gateway.engines.load import LoadLevel, LoadSettings, PoolLoad
+from gateway.engines.pool import Pool
 
 
 class Engine:
@@ -86,3 +89,29 @@ def test_after_long_calm_the_level_may_fall_quickly_again() -> None:
     engine.seconds(200, -0.4)
     engine.seconds(2, 0.3, busy=1.0)
     assert engine.seconds(10, -0.4) == 0
+
+
+class Counted:
+    """Stands for a pool of two processes."""
+
+    def __init__(self) -> None:
+        self.processes, self.busy_s, self.overdue_s = 2, 0.0, -inf
+        self.on_begun: Callable[[float], None] = lambda _: None
+
+
+def test_a_pool_is_loaded_when_its_jobs_begin_late_and_idle_when_its_processes_are() -> None:
+    pool = Counted()
+    load = PoolLoad(cast(Pool, pool))
+    for _ in range(2):
+        pool.on_begun(0.4)
+        pool.busy_s += 2.0
+        load.tick()
+    assert load.level == 1
+    for _ in range(20):
+        pool.busy_s += 1.5  # three quarters of two processes: no room for more
+        load.tick()
+    assert load.level == 1
+    for _ in range(10):
+        pool.busy_s += 1.0
+        load.tick()
+    assert load.level == 0
