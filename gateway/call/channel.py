@@ -25,13 +25,16 @@ class AnalysisSettings:
     """At most so much of the latest speech is compared."""
     partial_hop_ms: int = 700
     partial_window_ms: int = 8000
-    short_window_ms: int = 6000
-    """The same under load; then, too, a partial leaves out what was agreed on and ended `short_tail_ms` ago."""
-    short_tail_ms: int = 4000
     pause_ms: int = 300
     """A silence this long in an open segment brings a partial at once ..."""
     foreseen_ms: int = 12_000
     """... and, in a segment no longer than this, one good enough to be the final text if nothing more is said."""
+    short_window_ms: int = 6000
+    """The window under load; then, too, a partial leaves out what was agreed on and ended `short_tail_ms` ago."""
+    short_tail_ms: int = 4000
+    identify_short_ms: int = 1500
+    """Where anybody may speak, a segment with less than `identify_after_ms` of speech, but this, is identified at its
+    close."""
 
 
 @dataclass(slots=True)
@@ -239,7 +242,10 @@ class Channel:
         utterance.end_ms = closed.end * FRAME_MS
         happenings: list[Happening] = [Ceased(utterance)]
         grown_ms = self._voice_ms - utterance.identified_ms
-        if utterance.identified_ms and grown_ms >= self._analysis.identify_after_ms // 3:
+        short = not (utterance.identified_ms or self._one_party)
+        if (utterance.identified_ms and grown_ms >= self._analysis.identify_after_ms // 3) or (
+            short and utterance.net_speech_ms >= self._analysis.identify_short_ms
+        ):
             happenings.append(self._gather(utterance))
         pcm = self._pcm(utterance.begin_ms, utterance.end_ms)
         hurried = self._cadence.hurried
