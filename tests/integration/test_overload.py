@@ -113,7 +113,7 @@ class Line:
 
     def __init__(self, number: int, recognizer: WhisperRecognizer) -> None:
         settings = CallSettings(gate=LoudnessGate, vad=VadSettings("webrtc"))
-        self.call = Call(CallTerms.of(f"c{number}", Start(rate=RATE_HZ, roles=["agent"])), settings, RULES)
+        self.call = Call(CallTerms.of(f"c{number}", Start(rate=8000, roles=["agent"])), settings, RULES)
         self.told = Told()
         nobody: Any = None
         engines = Engines(nobody, recognizer, nobody)
