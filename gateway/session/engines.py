@@ -118,6 +118,9 @@ class CallEngines:
             async with asyncio.timeout(FINAL_TIMEOUT_S if final or effect.foreseen else PARTIAL_TIMEOUT_S):
                 heard = await (self._finally_heard(effect, deadline_s) if final else self._heard(effect, deadline_s))
         except (PortError, TimeoutError) as fault:
+            if effect.kind == "partial" and isinstance(fault, TimeoutError):
+                # Finals went before it all the time: the engine works, and the next partial shows more.
+                return Transcribed(effect.segment_id, effect.ordinal, superseded=True)
             self._metrics.engine_failures.labels("recognizer").inc()
             return Transcribed(effect.segment_id, effect.ordinal, failed=f"recognizer: {fault!r}")
         self._observe("recognizer_" + effect.kind, began_s)
