@@ -20,6 +20,8 @@ class Shown:
 
     text: Text
     stable_chars: int
+    faithful: bool = True
+    """Whether it is, but for punctuation and case, what was heard; else the hypothesis took back what is stable."""
 
 
 @dataclass(slots=True)
@@ -39,7 +41,8 @@ class Agreement:
         words, settled = hypothesis.words, self._settled
         shared = _shared(self._previous, words)
         self._previous = words
-        if _shared(settled, words) == len(settled):
+        faithful = _shared(settled, words) == len(settled)
+        if faithful:
             self._settled = settled + words[len(settled) : shared]
             shown = self._settled + words[len(self._settled) :]
         else:  # it has changed its mind about what people have read: only what lies after that is news
@@ -47,15 +50,15 @@ class Agreement:
             shown = settled + tuple(word for word in words if (word.begin_ms + word.end_ms) // 2 > until_ms)
         if not words and not settled:
             return Shown(hypothesis, 0)
-        return _shown(shown, len(self._settled), hypothesis)
+        return _shown(shown, len(self._settled), hypothesis, faithful=faithful)
 
 
-def _shown(words: Sequence[HeardWord], settled: int, hypothesis: Text) -> Shown:
+def _shown(words: Sequence[HeardWord], settled: int, hypothesis: Text, *, faithful: bool) -> Shown:
     text = _joined(words).strip()
     begin_ms = min(hypothesis.begin_ms, words[0].begin_ms)
     end_ms = max(hypothesis.end_ms, words[-1].end_ms)
     stable_chars = min(len(_joined(words[:settled]).strip()), len(text))
-    return Shown(Text(text, hypothesis.language, tuple(words), begin_ms, end_ms), stable_chars)
+    return Shown(Text(text, hypothesis.language, tuple(words), begin_ms, end_ms), stable_chars, faithful)
 
 
 def _joined(words: Iterable[HeardWord]) -> str:

@@ -88,7 +88,9 @@ class Transcripts:
         growing.newest = event.ordinal
         growing.text = self._heard(growing, wanted, event)
         shown = growing.agreement.take(growing.text)
-        return wanted, [Said(wanted, growing.text, shown.text, shown.stable_chars)]
+        # Evidence quotes what people read, unless the hypothesis says something else.
+        heard = shown.text if shown.faithful else growing.text
+        return wanted, [Said(wanted, heard, shown.text, shown.stable_chars)]
 
     def agreed_ends_ms(self, segment_id: str) -> tuple[int, ...]:
         """Where, on the media clock, the words ended that an open segment's hypotheses agree on."""

@@ -69,6 +69,24 @@ def test_a_later_window_continues_the_partial_before() -> None:
     assert said.heard.words[-1] == HeardWord(" three", 700, 900)
 
 
+def test_rules_look_at_what_people_read_unless_the_hypothesis_says_something_else() -> None:
+    transcripts = begun()
+
+    def partial(*told: str) -> Said:
+        ordinal = asked(transcripts, wanted("partial"))
+        heard = words(*((word, 300 * nth, 300 * nth + 300) for nth, word in enumerate(told)))
+        [said] = transcripts.answer(Transcribed("s1", ordinal, "".join(told).strip(), "en", heard))[1]
+        return said
+
+    partial(" Well,", " I")
+    partial(" Well,", " I", " want")
+    same = partial(" well", " I", " want", " it")
+    assert same.heard == same.shown
+    assert same.heard.text == "Well, I want it"
+    other = partial(" Will", " I", " want", " a", " refund")
+    assert (other.heard.text, other.shown.text) == ("Will I want a refund", "Well, I want a refund")
+
+
 def test_a_segment_keeps_the_language_it_began_with() -> None:
     transcripts = begun()
     transcripts.begin(Utterance("s2", 0, 2000, 2000), "zh")
