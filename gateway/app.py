@@ -31,6 +31,7 @@ from gateway.doors.native import NativeDoor
 from gateway.doors.quality_callback import CallbackAddresses, QualityCallbacks
 from gateway.doors.tls import Tls
 from gateway.engines.engines import Engines
+from gateway.engines.load import TICK_S
 from gateway.engines.webrtc import WebrtcGate
 from gateway.keys import local_app, server_key, subkey
 from gateway.ports import QualityApi, VoiceprintApi
@@ -154,6 +155,7 @@ class EarshotServer:
             on_free=self.metrics.disk_free_bytes.set,
         )
         self._loop_lag = LoopLag(self._clock, self.metrics, most_ms=settings.max_loop_lag_ms)
+        self._load_level = 0
 
     def _configured_apps(self) -> dict[str, tuple[str, ...]]:
         configured = parse_apps(self.settings.apps)
@@ -235,6 +237,7 @@ class EarshotServer:
         self._begun.push_async_callback(dispatcher.stop)
         self._run("apps-refresh", self._refresh_apps())
         self._run("outbox-gauges", self._refresh_gauges())
+        self._run("load", self._follow_load())
         door = HttpDoor(self.calls, records, recordings.path, self._credentials, self.metrics, self._not_ready)
         routes = [*door.routes(), *voiceprint_routes, *quality_routes]
         if callbacks is not None:
@@ -405,6 +408,20 @@ class EarshotServer:
             depth = depths.get(state)
             self.metrics.outbox_tasks.labels(state).set(depth.tasks if depth else 0)
             self.metrics.outbox_oldest_s.labels(state).set(max(0.0, now - depth.oldest_at) if depth else 0)
+
+    async def _follow_load(self) -> None:
+        """Let the calls know how loaded the recogniser is."""
+        recognizer, metrics = self.engines.pools["recognizer"], self.metrics
+        while True:
+            await asyncio.sleep(TICK_S)
+            level = self.engines.load.tick()
+            if level != self._load_level:
+                log.info("load_changed", level=level, queued=recognizer.queued, lag_s=round(recognizer.lag_s, 2))
+                self._load_level = level
+            self.calls.pace(level)
+            metrics.load_level.set(level)
+            metrics.recognizer_queue.set(recognizer.queued)
+            metrics.recognizer_lag_s.set(recognizer.lag_s)
 
     def _public_url(self) -> str:
         return self.settings.public_url or self.addresses.http

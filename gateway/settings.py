@@ -127,7 +127,7 @@ class Settings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     # --- words and rules ---
     recognizer: Literal["whisper-base", "whisper-tiny.en"] = "whisper-base"
     recognizer_processes: Count = 0
-    """Engine processes for recognition; 0: one less than the processors."""
+    """Engine processes for recognition; 0: one for each processor."""
     partial_hop_ms: Milliseconds = _ANALYSIS.partial_hop_ms
     """An open segment's text is renewed this often while capacity allows; 0: only at pauses and at the end."""
     rule_scope: Literal["recording", "sentence"] = "recording"

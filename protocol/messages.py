@@ -56,7 +56,7 @@ class Update(_Client, frozen=True, kw_only=True, tag="update"):
     """Merge into the running call; absent fields stay."""
 
     language: Language | None = None
-    """From the next stretch recognised on."""
+    """From the next utterance on."""
     roles: Annotated[list[ShortText], Meta(max_length=2)] | None = None
     """One for each channel; another number of roles changes nothing."""
     metadata: dict[str, Any] | None = None
@@ -74,10 +74,13 @@ class Continue(_Client, frozen=True, kw_only=True, tag="continue"):
 
 
 class ClientTranscript(_Client, frozen=True, kw_only=True, tag="transcript"):
-    """A sentence that the softphone recognised itself; it counts as final text."""
+    """A sentence that the softphone recognised itself; it counts as final text.
+
+    From the first one of a channel on, the server's own recogniser is not asked about that channel any more.
+    """
 
     text: Annotated[str, Meta(max_length=4096)]
-    """The sentence as it was said."""
+    """The sentence as it was said; an empty one only says that the channel's words will come from the softphone."""
     begin_ms: Annotated[int, Meta(ge=0)]
     """On the media clock."""
     end_ms: Annotated[int, Meta(ge=0)]
@@ -249,6 +252,9 @@ class Transcript(_Server, frozen=True, kw_only=True, tag="transcript"):
     """What the recogniser heard, such as `en` or `zh`; empty when it heard nothing."""
     words: list[Word]
     """With their times; empty when the recogniser gave none."""
+    stable_chars: int = 0
+    """So many characters at the beginning of `text` stay as they are until the final text; the rest may still change.
+    In a final text, all of them."""
 
 
 class Candidate(Struct, frozen=True, kw_only=True):

@@ -67,8 +67,13 @@ class Analysis:
             self._channels[channel].answer(ordinal, probabilities)
             yield from self._advance()
 
-    def partial_answered(self, channel: int, segment_id: str) -> None:
-        self._channels[channel].partial_answered(segment_id)
+    def partial_answered(self, channel: int, segment_id: str, agreed_ends_ms: tuple[int, ...]) -> None:
+        self._channels[channel].partial_answered(segment_id, agreed_ends_ms)
+
+    def pace(self, level: int, *, judged: bool) -> None:
+        """Ask for texts as a load level allows (see `cadence`), on every channel."""
+        for channel in self._channels:
+            channel.pace(level, judged=judged)
 
     def stop_waiting(self) -> Iterator[Happened]:
         """No answer will come any more: what is still asked is left to the gate."""

@@ -57,7 +57,7 @@ class Transcribe:
     """Ask for the words of one stretch of a channel.
 
     `foreseen`: a partial over the stretch that the segment's final will have if nothing more is said: its answer may
-    then serve as the final's.
+    then serve as the final's. `hurried`: a final (or a foreseen one) may be slightly worse, if that makes it faster.
     """
 
     segment_id: str
@@ -66,6 +66,7 @@ class Transcribe:
     language: Language
     kind: Literal["partial", "final"]
     foreseen: bool = False
+    hurried: bool = False
 
 
 @dataclass(frozen=True, slots=True)

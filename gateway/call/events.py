@@ -99,6 +99,12 @@ class ClientSpoke(msgspec.Struct, frozen=True, tag=True):
     end_ms: int
 
 
+class LoadChanged(msgspec.Struct, frozen=True, tag=True):
+    """How loaded the recogniser is, 0 (not at all) to 6: the call asks for texts accordingly."""
+
+    level: int
+
+
 class Updated(msgspec.Struct, frozen=True, tag=True):
     """The client changed the call's terms; None leaves a field as it is."""
 
@@ -174,6 +180,6 @@ class QcWaitExpired(msgspec.Struct, frozen=True, tag=True):
 
 Event = (
     Accepted | AudioArrived | AudioLost | AudioStored | SpeechConfirmed | Identified | Transcribed | ClientSpoke
-    | Updated | RulesChanged | Noted | Paused | Continued | Warned | HungUp | SettlingExpired | QcProgressed | QcJudged
-    | QcWaitExpired | NumbersSkipped
+    | LoadChanged | Updated | RulesChanged | Noted | Paused | Continued | Warned | HungUp | SettlingExpired
+    | QcProgressed | QcJudged | QcWaitExpired | NumbersSkipped
 )  # fmt: skip

@@ -51,7 +51,9 @@ class Labels:
         rolling = self._rolling[utterance.channel]
         if not event.refused:
             rolling.update(utterance.segment_id, net_speech_ms, event.candidates)
-        return self._message(utterance, net_speech_ms, self._judged(utterance.channel, terms), terms)
+        # Where anybody may speak, the label of the segment before says nothing of this one.
+        told = Label() if event.refused and not self._one_party else self._judged(utterance.channel, terms)
+        return self._message(utterance, net_speech_ms, told, terms)
 
     def at_close(self, utterance: Utterance, terms: CallTerms) -> Speaker:
         """The label of a segment too short to be identified: the channel's own, where it carries one party."""

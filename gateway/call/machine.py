@@ -36,6 +36,7 @@ from gateway.call.events import (
     Event,
     HungUp,
     Identified,
+    LoadChanged,
     Noted,
     NumbersSkipped,
     Paused,
@@ -53,7 +54,7 @@ from gateway.call.labels import Labels
 from gateway.call.settings import CallSettings, CallTerms
 from gateway.call.states import TRANSITIONS, IllegalEvent, State
 from gateway.call.text import Text
-from gateway.call.transcripts import Transcripts, nothing_heard
+from gateway.call.transcripts import Said, Transcripts, nothing_heard
 from protocol import messages
 from protocol.messages import ServerMessage
 from protocol.rules.matcher import RuleSet
@@ -84,6 +85,8 @@ class Call:
         self._labels = Labels(settings.speaker, terms)
         self._alerts = AlertLedger(rules, terms.categories, settings.rule_scope, pinyin=settings.pinyin)
         self._rules_by_digest = rules_by_digest
+        self._categories = rules.categories
+        self._load = 0
         self._transcripts = Transcripts()
         self._impatient = False
         self._paused_at = 0
@@ -166,6 +169,9 @@ class Call:
                 self._transcribed(event)
             case ClientSpoke():
                 self._client_spoke(event)
+            case LoadChanged(level):
+                self._load = level
+                self._pace()
             case Updated():
                 self._update(event)
             case Noted():
@@ -174,7 +180,10 @@ class Call:
                 self._seq = max(self._seq, through)
             case RulesChanged():
                 if self._rules_by_digest is not None:
-                    self._send_all(self._alerts.use(self._rules_by_digest(event.digest)))
+                    rules = self._rules_by_digest(event.digest)
+                    self._categories = rules.categories
+                    self._send_all(self._alerts.use(rules))
+                    self._pace()
             case Paused():
                 self._paused_at = self.samples
             case Continued():
@@ -225,6 +234,7 @@ class Call:
             case Asked(ordinal, pcm, fresh):
                 return [ConfirmSpeech(happened.channel, ordinal, pcm, fresh)]
             case Began(utterance):
+                self._transcripts.begin(utterance, self.terms.language)
                 opened = self._segment(utterance, "opened")
                 return self._numbered_all([opened, *self._alerts.opened(utterance.channel, utterance.begin_ms)])
             case Ceased(utterance):
@@ -234,10 +244,15 @@ class Call:
             case VoiceGathered(utterance, pcm, net_speech_ms, _):
                 return [Identify(happened.channel, self._labels.ask(utterance, net_speech_ms), pcm)]
             case TextWanted() as wanted:
-                ordinal = self._transcripts.ask(wanted)
-                segment_id = wanted.utterance.segment_id
-                language = self.terms.language
-                return [Transcribe(segment_id, ordinal, wanted.pcm, language, wanted.kind, wanted.foreseen)]
+                return self._transcribe(wanted)
+
+    def _transcribe(self, wanted: TextWanted) -> list[Effect]:
+        asked = self._transcripts.ask(wanted)
+        if asked is None:
+            return []
+        ordinal, language = asked
+        segment_id, foreseen, hurried = wanted.utterance.segment_id, wanted.foreseen, wanted.hurried
+        return [Transcribe(segment_id, ordinal, wanted.pcm, language, wanted.kind, foreseen, hurried)]
 
     def _ceased(self, utterance: Utterance) -> list[ServerMessage]:
         drafts: list[ServerMessage] = [self._segment(utterance, "closed")]
@@ -288,37 +303,40 @@ class Call:
             self._send_all(self._alerts.labelled(message.segment_id, label[0], stable=label[1], now_ms=self._now_ms))
 
     def _transcribed(self, event: Transcribed) -> None:
-        answered = self._transcripts.answer(event)
-        if answered is None:
-            return
-        wanted, text = answered
-        if wanted.kind == "partial":
-            self._analysis.partial_answered(wanted.utterance.channel, wanted.utterance.segment_id)
-        if text is not None:
-            self._said(
-                wanted.utterance,
-                text,
-                final=wanted.kind == "final",
-                settled_ms=wanted.settled_ms,
-                text_ms=self._end_ms(wanted),
-            )
+        wanted, said = self._transcripts.answer(event)
+        if wanted is not None and wanted.kind == "partial":
+            channel, segment_id = wanted.utterance.channel, wanted.utterance.segment_id
+            self._analysis.partial_answered(channel, segment_id, self._transcripts.agreed_ends_ms(segment_id))
+        for one in said:
+            self._said(one)
+
+    def _said(self, said: Said) -> None:
+        wanted, final = said.wanted, said.wanted.kind == "final"
+        self._show(wanted.utterance, said.shown, said.stable_chars, final=final)
+        end_ms = wanted.begin_ms + self.terms.audio.samples_to_ms(len(wanted.pcm) // 2)
+        self._judge(wanted.utterance, said.heard, None if final else said.heard.settled(wanted.settled_ms), end_ms)
 
     def _client_spoke(self, event: ClientSpoke) -> None:
-        utterance = Utterance(self._analysis.next_segment_id(), event.channel, event.begin_ms, event.end_ms)
-        text = Text(event.text, self.terms.language, (), event.begin_ms, event.end_ms)
-        self._said(utterance, text, final=True, settled_ms=event.end_ms, text_ms=event.end_ms)
+        """From here the softphone's words are the channel's. An empty text says no more than that."""
+        forgotten = self._transcripts.cede(event.channel, event.begin_ms)
+        if event.text.strip():
+            utterance = Utterance(self._analysis.next_segment_id(), event.channel, event.begin_ms, event.end_ms)
+            self._say_finally(utterance, Text(event.text, self.terms.language, (), event.begin_ms, event.end_ms))
+        for shown in forgotten:
+            self._say_finally(shown, nothing_heard(shown))
 
-    def _end_ms(self, wanted: TextWanted) -> int:
-        """Where the stretch of audio ends."""
-        return wanted.begin_ms + self.terms.audio.samples_to_ms(len(wanted.pcm) // 2)
+    def _say_finally(self, utterance: Utterance, text: Text) -> None:
+        self._show(utterance, text, len(text.text), final=True)
+        self._judge(utterance, text, None, text.end_ms)
 
-    def _said(self, utterance: Utterance, text: Text, *, final: bool, settled_ms: int, text_ms: int) -> None:
+    def _show(self, utterance: Utterance, text: Text, stable_chars: int, *, final: bool) -> None:
         self._send(
             messages.Transcript(
                 segment_id=utterance.segment_id,
                 channel=utterance.channel,
                 role=self.terms.roles[utterance.channel],
                 text=text.text,
+                stable_chars=stable_chars,
                 final=final,
                 begin_ms=text.begin_ms,
                 end_ms=text.end_ms,
@@ -328,14 +346,22 @@ class Call:
                 ],
             )
         )
+
+    def _judge(self, utterance: Utterance, text: Text, settled: str | None, text_ms: int) -> None:
+        """Hold rules against a text that covers the audio up to `text_ms`; `settled`: what counts of a partial one."""
         segment_id, channel, role = utterance.segment_id, utterance.channel, self.terms.roles[utterance.channel]
         name, stable = self._labels.who(segment_id, channel)
         self._send_all(self._alerts.labelled(segment_id, name, stable=stable, now_ms=self._now_ms))
-        if final:
+        if settled is None:
             self._send_all(self._alerts.final(segment_id, channel, text, role=role, text_ms=text_ms))
         else:
-            settled = text.settled(settled_ms)
             self._send_all(self._alerts.partial(segment_id, channel, text, settled, role=role, text_ms=text_ms))
+
+    def _pace(self) -> None:
+        """Partial texts thin out with the load, and sooner where no rule looks at this call's words."""
+        wanted = self.terms.categories
+        judged = any(category in wanted for category in self._categories) if wanted else bool(self._categories)
+        self._analysis.pace(self._load, judged=judged)
 
     def _update(self, event: Updated) -> None:
         terms = self.terms
@@ -348,6 +374,7 @@ class Call:
         )
         if event.categories is not None:
             self._send_all(self._alerts.judge_only(event.categories))
+            self._pace()
 
     # --- the end ---
 
@@ -376,10 +403,8 @@ class Call:
             return
         self._impatient = True
         self._labels.give_up()
-        for wanted in self._transcripts.give_up():
-            self._said(
-                wanted.utterance, nothing_heard(wanted.utterance), final=True, settled_ms=0, text_ms=self._now_ms
-            )
+        for said in self._transcripts.give_up():
+            self._said(said)
         self._send(messages.Warning(code="analysis_incomplete", message="The last words were not transcribed in time."))
 
     def _end(self, *, judged: bool) -> None:

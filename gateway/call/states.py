@@ -14,6 +14,7 @@ from gateway.call.events import (
     Event,
     HungUp,
     Identified,
+    LoadChanged,
     Noted,
     NumbersSkipped,
     Paused,
@@ -52,6 +53,7 @@ _ANSWERS: dict[type[Event], tuple[State, ...]] = {
     # A call that goes on after a crash of the machine steps over the numbers that the crash has taken.
     NumbersSkipped: (L, P, S, J, E),
     Noted: (L, P, S, J, E),
+    LoadChanged: (L, P, S, J, E),
 }
 TRANSITIONS: dict[type[Event], dict[State, State]] = {
     **{event: {state: state for state in states} for event, states in _ANSWERS.items()},

@@ -49,9 +49,9 @@ MOST_NO_SPEECH = 0.8
 LEAST_MEAN_LOG_PROBABILITY = -1.3
 MOST_COMPRESSION = 2.4
 """Guards. Real speech stayed within .59, -1.14 and 1.63; loops compress 3 to 9 times."""
-DOUBTFUL_NO_SPEECH = 0.6
-DOUBTFUL_MEAN_LOG_PROBABILITY = -0.8
-"""Together they give away what the model says to short noises ("Thank you.")."""
+DOUBTFUL = ((0.6, -0.8), (0.5, -1.0))
+"""No-speech probability above and mean log probability below, together: what the model says to short noises ("Thank
+you.") and to clicks ("作词作曲 ...", the credits of a song)."""
 _LOOP = re.compile(r"(.{4,}?)\1{2,}")
 SHORTEST_LOOP = 20
 """Characters. Short texts compress badly, so a loop in one shows as a unit said three times or more."""
@@ -164,7 +164,7 @@ def _rejection(text: str, tokens: int, result: Any) -> str | None:
         return "no_speech"
     # The score is a mean over the tokens; the end token is the one more.
     mean_log_probability = result.scores[0] * tokens / (tokens + 1)
-    if result.no_speech_prob > DOUBTFUL_NO_SPEECH and mean_log_probability < DOUBTFUL_MEAN_LOG_PROBABILITY:
+    if any(result.no_speech_prob > no_speech and mean_log_probability < least for no_speech, least in DOUBTFUL):
         return "no_speech"
     encoded = text.encode()
     if len(encoded) / len(zlib.compress(encoded)) > MOST_COMPRESSION or _is_loop(text):

@@ -57,6 +57,10 @@ class LabelTimes:
     answered: float
 
 
+FIRST_LABEL_MS = 3000
+"""Net speech that the aim counts from; a shorter segment, identified at its close, has no such moment."""
+
+
 def label_times(arrived: Sequence[Arrived], trace: Trace) -> tuple[list[LabelTimes], int]:
     """Times of each segment's first identification, and how many could not be placed on the trace."""
     times, unplaced, seen = [], 0, set()
@@ -65,6 +69,8 @@ def label_times(arrived: Sequence[Arrived], trace: Trace) -> tuple[list[LabelTim
         if not isinstance(message, Speaker) or message.segment_id in seen or not identified(message, trace):
             continue
         seen.add(message.segment_id)
+        if message.net_speech_ms < FIRST_LABEL_MS:
+            continue
         gathered = trace.gathered.get((message.segment_id, message.net_speech_ms))
         if gathered is None:
             unplaced += 1

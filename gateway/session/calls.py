@@ -16,7 +16,7 @@ import structlog
 
 from gateway.call.alerts import reconcile
 from gateway.call.document import CallDocument, alerts_of, holes_of
-from gateway.call.events import Accepted, QcJudged, QcProgressed
+from gateway.call.events import Accepted, LoadChanged, QcJudged, QcProgressed
 from gateway.call.machine import Call
 from gateway.call.replay import Diverged
 from gateway.call.settings import CallSettings, CallTerms
@@ -72,6 +72,7 @@ class Calls:
         self.recovery = Recovery(self._take_up)
         self._closing: set[asyncio.Task[None]] = set()
         self._admission = Admission(limits, keeping.journal, pressure)
+        self._load = 0
 
     # --- opening and finding ---
 
@@ -107,6 +108,8 @@ class Calls:
             "max_unacked_ms": MAX_UNACKED_MS,
         }
         session.receive(Accepted(self._token(call_id), self._patience.resume_window_s, limits))
+        if self._load:
+            session.receive(LoadChanged(self._load))
         self._later(session.save("live"))
         return session
 
@@ -155,6 +158,13 @@ class Calls:
         """Return once the store has all of a call that has just ended."""
         if call_id in self._filing:
             await asyncio.wait([self._filing[call_id]])
+
+    def pace(self, level: int) -> None:
+        """The recogniser is so loaded (0 to 6): every call, and those to come, ask for texts accordingly."""
+        if level != self._load:
+            self._load = level
+            for session in list(self._live.values()):
+                session.receive(LoadChanged(level))
 
     def __len__(self) -> int:
         return len(self._live)
