@@ -37,6 +37,7 @@ PATH = "/v1/calls"
 FLOOD_GRACE_S = 1.0
 """How long a peer that floods may take to read why it is cut off."""
 RECOVERING_RETRY_MS = 500
+SHUTTING_DOWN_RETRY_MS = 1000
 
 
 class NativeDoor:
@@ -112,12 +113,12 @@ class NativeDoor:
         self._metrics.refused.labels(code).inc()
         body = msgspec.json.encode({"code": code, "message": message})
         headers = Headers({"Content-Type": "application/json", "Content-Length": str(len(body))})
-        if status is HTTPStatus.SERVICE_UNAVAILABLE:
-            headers["Retry-After"] = "1"
         if status is HTTPStatus.UNAUTHORIZED:
             headers["WWW-Authenticate"] = 'Basic realm="earshot"'
         if status is HTTPStatus.SERVICE_UNAVAILABLE:
-            headers["Retry-After"] = str(ceil(self._limits.overloaded_retry_ms / 1000))
+            # A successor is there in a moment; a load takes longer to pass.
+            retry_ms = SHUTTING_DOWN_RETRY_MS if code == "shutting_down" else self._limits.overloaded_retry_ms
+            headers["Retry-After"] = str(ceil(retry_ms / 1000))
         return Response(status.value, status.phrase, headers, body)
 
     # --- one socket ---

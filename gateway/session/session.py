@@ -388,7 +388,11 @@ class CallSession:
             self.receive(HungUp("internal"))
 
     async def _answer(self, question: Coroutine[Any, Any, Event]) -> None:
-        self.receive(await question)
+        event = await question
+        # What is left of the journal's memory while the disk takes nothing is for what clients say and are told.
+        while not self._keeping.journal.has_room:  # noqa: ASYNC110 - the journal is freed by other calls too
+            await asyncio.sleep(JOURNAL_RETRY_S)
+        self.receive(event)
 
     def _chain(self, effect: ConfirmSpeech) -> None:
         queue = self._confirm_chains.get(effect.channel)
@@ -400,7 +404,7 @@ class CallSession:
 
     async def _confirm_in_turn(self, queue: asyncio.Queue[ConfirmSpeech]) -> None:
         while True:
-            self.receive(await self._engines.confirm(await queue.get()))
+            await self._answer(self._engines.confirm(await queue.get()))
 
     # --- the end ---
 

@@ -384,7 +384,7 @@ async def test_a_full_journal_memory_holds_calls_back_and_harms_none(tmp_path: P
     options = Options(
         disk=disk.as_disk(),
         door={"flow_after_s": 0.01},
-        journal=JournalLimits(commit_interval_ms=1, retry_interval_ms=1, max_unsynced_bytes=65536),
+        journal=JournalLimits(commit_interval_ms=1, retry_interval_ms=1, max_unsynced_bytes=1 << 18),
     )
     pcm = voice(9000)
     async with running(tmp_path, options) as world, world.call() as first, world.call() as second:

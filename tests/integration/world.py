@@ -349,6 +349,8 @@ async def running(data_dir: Path, options: Options | None = None) -> AsyncIterat
         return (await journal.recover()).calls
 
     calls.take_up(find)
+    if options.may_look is None:
+        await calls.recovery.all_taken_up()
     server = await door.serve("127.0.0.1", 0, None)
     port = server.sockets[0].getsockname()[1]
     url = f"ws://127.0.0.1:{port}/v1/calls"
