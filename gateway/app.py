@@ -46,6 +46,7 @@ from gateway.session.admission import Limits
 from gateway.session.calls import Calls
 from gateway.session.engines import Engines as CallEngines
 from gateway.session.loop_lag import LoopLag
+from gateway.session.rule_changes import RuleChanges
 from gateway.session.rulesets import RuleSets
 from gateway.session.session import Keeping, Patience
 from gateway.session.settings import call_settings
@@ -218,10 +219,12 @@ class EarshotServer:
         self._outbox = box = Outbox(self._database, self._clock, data_dir=settings.data_path)
         self._fetcher = GuardedFetcher(FetchTargets(parse_fetch_allow(settings.fetch_allow)))
         callbacks = self._callbacks()
-        rules = SqliteQualityRules(self._database)
+        rules = SqliteQualityRules(self._database, changed=lambda: rule_changes.changed())
+        rulesets = RuleSets(rules, SqliteRuleBooks(self._database))
         voiceprint_routes, voices = await self._voiceprint()
         quality_routes, qc = self._quality(rules, callbacks)
-        self.calls = self._calls(voices, rules, records, box)
+        self.calls = self._calls(voices, rulesets, records, box)
+        rule_changes = RuleChanges(lambda: self.calls.sessions, rulesets, rules)
         dispatcher = Dispatcher(
             box,
             qc,
@@ -231,6 +234,7 @@ class EarshotServer:
             poll_s=settings.qc_poll_s,
         )
         self.calls.take_up(self._left_behind)
+        self._run("rule-changes", rule_changes.run())
         dispatcher.start()
         self._begun.push_async_callback(dispatcher.stop)
         self._run("apps-refresh", self._refresh_apps())
@@ -333,12 +337,12 @@ class EarshotServer:
             callback_url=callbacks.url if callbacks else None,
         )
 
-    def _calls(self, voices: VoiceprintApi, rules: SqliteQualityRules, records: CallRecords, tasks: Outbox) -> Calls:
+    def _calls(self, voices: VoiceprintApi, rulesets: RuleSets, records: CallRecords, tasks: Outbox) -> Calls:
         settings = self.settings
         return Calls(
             CallEngines(self.engines.confirmer, self.engines.recognizer, voices),
             Keeping(self._journal, records, tasks, self._clock, self.metrics),
-            RuleSets(rules, SqliteRuleBooks(self._database)),
+            rulesets,
             call_settings(settings, WebrtcGate),
             Patience(settings.resume_window_s, settings.settle_timeout_s),
             Limits(settings.max_calls, settings.max_call_s, settings.max_calls_per_app),

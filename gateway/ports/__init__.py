@@ -21,6 +21,7 @@ from gateway.ports.quality import (
     QualityTasks,
     RuleBooks,
     RuleSource,
+    RuleVersions,
     StoredCategory,
 )
 from gateway.ports.speech import (
@@ -69,6 +70,7 @@ __all__ = [
     "Rejected",
     "RuleBooks",
     "RuleSource",
+    "RuleVersions",
     "SpeechConfirmer",
     "SpeechProbabilities",
     "StoredCategory",

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, Protocol, Self
@@ -79,6 +79,11 @@ class StoredCategory:
 class RuleSource(Protocol):
     async def rules(self, app_id: str) -> tuple[int, Sequence[StoredCategory]]:
         """The app's rules and their version."""
+
+
+class RuleVersions(Protocol):
+    async def versions(self, app_ids: Collection[str]) -> Mapping[str, int]:
+        """The versions of the rules of apps, cheaply; an app that never had any may be left out. Raises Unavailable."""
 
 
 class RuleBooks(Protocol):
@@ -186,7 +191,7 @@ class QualityTasks(Protocol):
         """The `audio_name` of every job that is not finished."""
 
 
-class QualityRules(RuleSource, Protocol):
+class QualityRules(RuleSource, RuleVersions, Protocol):
     """The rule categories of each app. A change raises the app's version by one; one that fails leaves it.
 
     Every method may raise Unavailable.

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import TypeVar
 
 import msgspec
@@ -155,8 +155,18 @@ class SqliteQualityTasks:
 class SqliteQualityRules:
     """`QualityRules`, hence also `RuleSource`."""
 
-    def __init__(self, database: Database) -> None:
+    def __init__(self, database: Database, *, changed: Callable[[], None] = lambda: None) -> None:
+        """`changed` is called after each change that is committed here."""
         self._database = database
+        self._changed = changed
+
+    async def versions(self, app_ids: Collection[str]) -> Mapping[str, int]:
+        def work(db: sqlite3.Connection) -> dict[str, int]:
+            slots = ",".join("?" * len(app_ids))
+            sql = f"SELECT app_id, version FROM quality_rule_versions WHERE app_id IN ({slots})"  # noqa: S608 - question marks only
+            return {row["app_id"]: row["version"] for row in db.execute(sql, tuple(app_ids))}
+
+        return await run(self._database, work)
 
     async def rules(self, app_id: str) -> tuple[int, Sequence[StoredCategory]]:
         def work(db: sqlite3.Connection) -> tuple[int, Sequence[StoredCategory]]:
@@ -213,7 +223,10 @@ class SqliteQualityRules:
             )
             return True
 
-        return await run(self._database, work)
+        done = await run(self._database, work)
+        if done:
+            self._changed()
+        return done
 
 
 async def run(database: Database, work: Callable[[sqlite3.Connection], T]) -> T:
