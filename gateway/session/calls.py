@@ -21,6 +21,7 @@ from gateway.call.machine import Call
 from gateway.call.replay import Diverged
 from gateway.call.settings import CallSettings, CallTerms
 from gateway.call.states import State
+from gateway.call.track_record import outcomes
 from gateway.ports import CallRecord, CallState, QualityAnswer
 from gateway.session.admission import Admission, Limits
 from gateway.session.engines import CallEngines, Engines, Voices
@@ -224,6 +225,8 @@ class Calls:
         )
         document = judged(record.document, updates, missed, result, failure)
         state: CallState = "failed" if failure else "judged"
+        # Before the document, which says that this is done.
+        await self._track(app_id, call_id, document, record.began_at_ms)
         await self._keeping.calls.save(replace(record, state=state, document=document))
 
     def _ended(self, session: CallSession) -> None:
@@ -241,9 +244,17 @@ class Calls:
         if "missed" not in qc:
             await session.save("judging")
         else:
+            if not session.judged_elsewhere:
+                content = session.document.content
+                await self._track(session.app_id, session.call_id, content, session.began_at_ms)
             await session.save("failed" if session.document.content["reason"] == "qc_failed" else "judged")
         if handed_in:  # else the journal has the only copy, and the next start hands it in
             await self._keeping.journal.release(session.call_id)
+
+    async def _track(self, app_id: str, call_id: str, document: dict[str, Any], began_at_ms: int) -> None:
+        """Keep how the rules did in a call that is judged now; a verdict that comes again takes its own place."""
+        now_ms = round(self._keeping.clock.wall() * 1000)
+        await self._keeping.outcomes.keep(app_id, call_id, now_ms, outcomes(document, now_ms - began_at_ms))
 
     # --- starting and stopping ---
 

@@ -44,7 +44,7 @@ from gateway.call.machine import Call
 from gateway.call.replay import KeptEvent, encode_event
 from gateway.call.settings import CallTerms
 from gateway.call.states import State
-from gateway.ports import CallRecord, CallState, CallStore, Clock, Journal, QualityTask, TaskQueue
+from gateway.ports import CallRecord, CallState, CallStore, Clock, Journal, QualityTask, RuleOutcomes, TaskQueue
 from gateway.session.acks import Acknowledgement
 from gateway.session.engines import CallEngines
 from gateway.session.rebuilding import Rebuilt
@@ -87,6 +87,7 @@ class Keeping:
 
     journal: Journal
     calls: CallStore
+    outcomes: RuleOutcomes
     tasks: TaskQueue
     clock: Clock
     metrics: Metrics

@@ -2,7 +2,7 @@
 
 import asyncio
 import signal
-from contextlib import suppress
+from contextlib import AsyncExitStack, suppress
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +10,7 @@ import pytest
 
 from gateway.app import SCHEMAS
 from gateway.ports import StoredCategory
-from gateway.stores.quality import SqliteQualityRules
+from gateway.stores.quality_rules import SqliteQualityRules
 from gateway.stores.sqlite import Database
 from protocol.client import CallClient
 from protocol.messages import Alert, AlertUpdate, Ended
@@ -91,20 +91,11 @@ async def test_a_change_made_by_another_process_is_noticed_too(server: Replaceab
 
 async def test_what_rules_in_shadow_saw_is_kept_over_a_restart(server: Replaceable) -> None:
     server.start()
-    shadow = '[{"expression":"refund","shadow":true}]'
-    database = Database(server.data / "earshot.db", SCHEMAS)
-    try:
-        await database.run(
-            lambda db: db.execute("INSERT INTO quality_rule_versions VALUES ('demo', 1)")
-            and db.execute(
-                "INSERT INTO quality_rules (app_id, category, description, contents) VALUES ('demo', 'Quiet', '', ?)",
-                (shadow,),
-            )
-        )
-        assert await SqliteQualityRules(database).add("demo", StoredCategory("Money back", "", ("refund",)))
-    finally:
-        database.close()
-    async with server.account() as app, server.client() as client:
+    async with server.account() as app, AsyncExitStack() as stack:
+        await app.quality.add_rule("demo", REFUND)
+        status, _ = await app.send("PUT", "/v1/rules/Quiet", {"contents": ["refund"], "shadow": True})
+        assert status == 200
+        client = await stack.enter_async_context(server.client())
         heard = Listening(client)
         await client.send_audio(BEFORE)
         await heard.until(Alert)
