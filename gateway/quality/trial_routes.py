@@ -8,14 +8,18 @@ from contextlib import aclosing
 from typing import Any
 
 import msgspec
+import structlog
 from aiohttp import web
 
+from gateway.ports import PortError
 from gateway.quality.fields import BodyReader
 from gateway.quality.rule_routes import MAX_BODY_BYTES, answered, refused, well_formed
 from gateway.quality.rulebook import Rulebook
 from gateway.quality.trial import TrialRequest, Trials
 from protocol.quality import ErrorCode
 from protocol.rules.book import Category
+
+_log = structlog.get_logger(__name__)
 
 MOST_AT_ONCE = 2
 """Trials at a time, of all apps: what they take, live calls lack."""
@@ -70,8 +74,19 @@ class TrialRoutes:
     ) -> web.StreamResponse:
         answer = web.StreamResponse(headers={"Content-Type": "application/x-ndjson"})
         await answer.prepare(request)
-        async with aclosing(self._trials.run(app_id, category, asked)) as lines:
-            async for line in lines:
-                await answer.write(await asyncio.to_thread(msgspec.json.encode, line) + b"\n")
-        await answer.write_eof()
+        try:
+            async with aclosing(self._trials.run(app_id, category, asked)) as lines:
+                async for line in lines:
+                    await answer.write(await asyncio.to_thread(msgspec.json.encode, line) + b"\n")
+            await answer.write_eof()
+        except ConnectionError:
+            _log.info("trial_abandoned", app_id=app_id)  # its caller has gone; so does the work
+        except (PortError, OSError) as fault:  # the status has been sent: a line must say it
+            _log.warning("trial_ended_early", app_id=app_id, fault=str(fault))
+            line = {
+                "code": "unavailable",
+                "message": "the calls cannot be read now; try again later",
+                "complete": False,
+            }
+            await answer.write(msgspec.json.encode(line) + b"\n")
         return answer

@@ -1,13 +1,17 @@
 """`/v1/rules`, on a whole server."""
 
+import asyncio
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
 import msgspec
 import pytest
 
 from gateway.ports import StoredCategory
+from gateway.stores.calls import CallRecords
+from gateway.stores.sqlite import DiskFailed
 from tests.client import Account, play
 from tests.integration.hummed import DIALOGUE, client_of, eventually, humming, serving
 from tests.integration.test_vendors import START
@@ -202,6 +206,36 @@ async def test_each_rule_has_a_track_record_against_voice_qc(app: Account) -> No
         assert (rule["precision"], rule["recall"]) == (1.0, 1.0)
         assert None not in (rule["lead_p50_ms"], rule["hangup_lead_p50_ms"])
     assert (quiet["shadow"], quiet["alerts"], quiet["precision"], quiet["lead_p50_ms"]) == (2, 0, None, None)
-    _, none = await ask(app, "GET", f"/v1/rules/record?since_ms={2**50}")
+    _, none = await ask(app, "GET", f"/v1/rules/record?since_ms={10**14}")
     assert none["rules"] == []
     assert (await ask(app, "GET", "/v1/rules/record?since_ms=yesterday"))[0] == 400
+
+
+async def test_a_trial_that_ends_early_says_so_in_its_last_line(app: Account) -> None:
+    await play(app, START, humming((0, 400), (100, 1500), (0, 1000)), speed=0)
+
+    async def failing(*_: object, **__: object) -> None:
+        raise DiskFailed(5, "disk I/O error")
+
+    with patch.object(CallRecords, "page", failing):
+        lines = await tried(app, {"contents": ["help"], "text": ["help"], "limit": 3})
+    assert [lines[0]["fires"], lines[-1]["code"], lines[-1]["complete"]] == [True, "unavailable", False]
+
+
+async def test_more_trials_than_two_at_a_time_are_told_to_come_again(app: Account) -> None:
+    running, may_end = asyncio.Semaphore(0), asyncio.Event()
+
+    async def waiting(*_: object, **__: object) -> list[object]:
+        running.release()
+        await may_end.wait()
+        return []
+
+    with patch.object(CallRecords, "page", waiting):
+        async with asyncio.TaskGroup() as group:
+            two = [group.create_task(tried(app, {"contents": ["a"]})) for _ in range(2)]
+            for _ in two:
+                await running.acquire()
+            status, refusal = await ask(app, "POST", "/v1/rules/try", {"contents": ["a"]})
+            may_end.set()
+    assert (status, refusal["code"]) == (429, "busy")
+    assert all(one.result()[-1]["complete"] for one in two)
