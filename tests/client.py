@@ -56,9 +56,9 @@ class Account:
 
     async def send(self, method: str, path: str, body: object = None, **headers: str) -> tuple[int, bytes]:
         """Status and answer of a request with a JSON body."""
-        content = {"data": msgspec.json.encode(body)} if body is not None else {}
+        data = None if body is None else msgspec.json.encode(body)
         every = {**self.headers, **headers}
-        async with self.session.request(method, self.http + path, headers=every, **content) as response:
+        async with self.session.request(method, self.http + path, headers=every, data=data) as response:
             return response.status, await response.read()
 
 

@@ -1,20 +1,21 @@
 """What the design says of a call's task for voice QC and of trying rules; each test is named after its sentence."""
 
 from pathlib import Path
+from typing import Literal
 
 import pytest
 
 from gateway.call.settings import CallTerms
 from gateway.session.session import quality_task
 from protocol.messages import Start
-from tests.quality_world import TWO_PARTIES
-from tests.unit.clients.test_quality_http import APP, Vendor, _answer
+from tests.quality_world import APP, TWO_PARTIES
+from tests.unit.clients.test_quality_http import Vendor, _answer
 
 
 @pytest.mark.parametrize(("channels", "split"), [(1, False), (2, True)])
 @pytest.mark.parametrize("categories", [(), ("Money back", "Farewell")])
 async def test_the_gateway_creates_its_tasks_with_detection_its_detail_split_channels_for_two_and_starts_categories(
-    tmp_path: Path, channels: int, split: bool, categories: tuple[str, ...]
+    tmp_path: Path, channels: Literal[1, 2], split: bool, categories: tuple[str, ...]
 ) -> None:
     recording = tmp_path / "call.wav"
     recording.write_bytes(TWO_PARTIES)
