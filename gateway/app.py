@@ -38,20 +38,27 @@ from gateway.ports import QualityApi, VoiceprintApi
 from gateway.quality.api import QualityEndpoints
 from gateway.quality.audio import AudioFolder, RecordingReader
 from gateway.quality.push import ResultPusher
+from gateway.quality.record_routes import RecordRoutes
+from gateway.quality.rule_routes import RuleRoutes
 from gateway.quality.rulebook import Rulebook
 from gateway.quality.service import QualityService
 from gateway.quality.tokens import AccessTokens
 from gateway.quality.transcribe import Transcriber
+from gateway.quality.trial import Trials
+from gateway.quality.trial_routes import TrialRoutes
+from gateway.quality.vendor_rules import VendorRulebook
+from gateway.quality.vendor_sync import VendorSync
 from gateway.quality.worker import QualityWorker
 from gateway.session.admission import Limits
 from gateway.session.calls import Calls
 from gateway.session.engines import Engines as CallEngines
 from gateway.session.loop_lag import LoopLag
+from gateway.session.rule_changes import RuleChanges
 from gateway.session.rulesets import RuleSets
 from gateway.session.session import Keeping, Patience
 from gateway.session.settings import call_settings
 from gateway.settings import Settings, in_url, is_loopback, parse_address, parse_apps, parse_fetch_allow
-from gateway.stores import apps, calls, outbox, quality, rule_books, voiceprints
+from gateway.stores import apps, calls, outbox, quality, quality_rules, rule_books, rule_outcomes, voiceprints
 from gateway.stores.apps import Apps
 from gateway.stores.calls import CallRecords
 from gateway.stores.disk_space import DiskSpace
@@ -59,10 +66,12 @@ from gateway.stores.dispatch import Dispatcher
 from gateway.stores.journal import FileJournal, JournalLimits, RecoveredCall
 from gateway.stores.outbox import Outbox, OutboxState
 from gateway.stores.ownership import DataFolderLock
-from gateway.stores.quality import SqliteQualityRules, SqliteQualityTasks
+from gateway.stores.quality import SqliteQualityTasks
 from gateway.stores.quality_pushes import SqliteQualityPushes
+from gateway.stores.quality_rules import SqliteQualityRules
 from gateway.stores.recordings import Recordings
 from gateway.stores.rule_books import SqliteRuleBooks
+from gateway.stores.rule_outcomes import SqliteRuleOutcomes
 from gateway.stores.serving import served_at
 from gateway.stores.sqlite import Database, Schema
 from gateway.stores.voiceprints import SqliteVoiceprints
@@ -77,7 +86,8 @@ from protocol.quality import MAX_AUDIO_BYTES
 log = structlog.get_logger(__name__)
 
 SCHEMAS: tuple[Schema, ...] = (
-    apps.SCHEMA, calls.SCHEMA, outbox.SCHEMA, rule_books.SCHEMA, voiceprints.SCHEMA, quality.SCHEMA
+    apps.SCHEMA, calls.SCHEMA, outbox.SCHEMA, rule_books.SCHEMA, voiceprints.SCHEMA, quality.SCHEMA,
+    quality_rules.SCHEMA, rule_outcomes.SCHEMA,
 )  # fmt: skip
 MAX_RECORDING_S = 6 * 3600
 APPS_REFRESH_S = 30.0
@@ -220,10 +230,12 @@ class EarshotServer:
         self._outbox = box = Outbox(self._database, self._clock, data_dir=settings.data_path)
         self._fetcher = GuardedFetcher(FetchTargets(parse_fetch_allow(settings.fetch_allow)))
         callbacks = self._callbacks()
-        rules = SqliteQualityRules(self._database)
+        rules = SqliteQualityRules(self._database, changed=lambda: rule_changes.changed())
+        rulesets = RuleSets(rules, SqliteRuleBooks(self._database))
         voiceprint_routes, voices = await self._voiceprint()
         quality_routes, qc = self._quality(rules, callbacks)
-        self.calls = self._calls(voices, rules, records, box)
+        self.calls = self._calls(voices, rulesets, records, box)
+        rule_changes = RuleChanges(lambda: self.calls.sessions, rulesets, rules)
         dispatcher = Dispatcher(
             box,
             qc,
@@ -233,6 +245,7 @@ class EarshotServer:
             poll_s=settings.qc_poll_s,
         )
         self.calls.take_up(self._left_behind)
+        self._run("rule-changes", rule_changes.run())
         dispatcher.start()
         self._begun.push_async_callback(dispatcher.stop)
         self._run("apps-refresh", self._refresh_apps())
@@ -240,6 +253,7 @@ class EarshotServer:
         self._run("load", self._follow_load())
         door = HttpDoor(self.calls, records, recordings.path, self._credentials, self.metrics, self._not_ready)
         routes = [*door.routes(), *voiceprint_routes, *quality_routes]
+        routes += self._rule_routes(records, door.caller)
         if callbacks is not None:
             routes += QualityCallbacks(callbacks, dispatcher.deliver_callback).routes()
         await self._listen(routes)
@@ -322,26 +336,46 @@ class EarshotServer:
             tasks, folder, submitted=worker.wake, fetcher=self._fetcher, no_space=lambda: self.disk_space.refusal
         )
         pusher = ResultPusher(SqliteQualityPushes(self._database, self._clock), service, self._fetcher, self._clock)
+        vendor = self._quality_vendor(callbacks)
+        self._rulebook = Rulebook(rules, VendorRulebook(vendor) if vendor else None)
         tokens = AccessTokens(subkey(self._key, "tokens"), self._credentials, self.apps, time)
-        routes = QualityEndpoints(service, Rulebook(rules), tokens, max_audio_bytes=MAX_AUDIO_BYTES).routes()
+        routes = QualityEndpoints(service, self._rulebook, tokens, max_audio_bytes=MAX_AUDIO_BYTES).routes()
         self._worker = self._run("quality-worker", worker.run())
         self._run("quality-push", pusher.run())
+        self._vendor_sync: VendorSync | None = None
+        if vendor is not None:
+            self._vendor_sync = VendorSync(
+                self._rulebook, lambda: self.apps.app_ids, self._clock, every_s=settings.rules_sync_s
+            )
+            self._run("rules-sync", self._vendor_sync.run())
+        return routes, vendor or service
+
+    def _rule_routes(self, records: CallRecords, caller: Callable[[web.Request], str]) -> list[web.RouteDef]:
+        trials = Trials(records, self._clock, pinyin=self.settings.pinyin)
+        return [
+            *RecordRoutes(SqliteRuleOutcomes(self._database), self._clock, caller).routes(),
+            *TrialRoutes(self._rulebook, trials, caller).routes(),
+            *RuleRoutes(self._rulebook, self._vendor_sync, caller).routes(),
+        ]
+
+    def _quality_vendor(self, callbacks: CallbackAddresses | None) -> QualityHttp | None:
+        settings = self.settings
         if not settings.quality_url:
-            return routes, service
+            return None
         client_id, _, client_secret = settings.quality_app.partition(":")
-        return routes, QualityHttp(
+        return QualityHttp(
             self._http_client,
             settings.quality_url,
             lambda _: (client_id, client_secret),
             callback_url=callbacks.url if callbacks else None,
         )
 
-    def _calls(self, voices: VoiceprintApi, rules: SqliteQualityRules, records: CallRecords, tasks: Outbox) -> Calls:
+    def _calls(self, voices: VoiceprintApi, rulesets: RuleSets, records: CallRecords, tasks: Outbox) -> Calls:
         settings = self.settings
         return Calls(
             CallEngines(self.engines.confirmer, self.engines.recognizer, voices),
-            Keeping(self._journal, records, tasks, self._clock, self.metrics),
-            RuleSets(rules, SqliteRuleBooks(self._database)),
+            Keeping(self._journal, records, SqliteRuleOutcomes(self._database), tasks, self._clock, self.metrics),
+            rulesets,
             call_settings(settings, WebrtcGate),
             Patience(settings.resume_window_s, settings.settle_timeout_s),
             Limits(settings.max_calls, settings.max_call_s, settings.max_calls_per_app),

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from typing import TypeVar
 
 import aiohttp
+import msgspec
 
 from gateway.clients.quality_http import QualityHttp
 from gateway.clients.voiceprint_http import VoiceprintHttp
@@ -51,6 +52,13 @@ class Account:
     async def get(self, path: str) -> tuple[int, bytes]:
         """Status and body of one of our own routes."""
         async with self.session.get(self.http + path, headers=self.headers) as response:
+            return response.status, await response.read()
+
+    async def send(self, method: str, path: str, body: object = None, **headers: str) -> tuple[int, bytes]:
+        """Status and answer of a request with a JSON body."""
+        data = None if body is None else msgspec.json.encode(body)
+        every = {**self.headers, **headers}
+        async with self.session.request(method, self.http + path, headers=every, data=data) as response:
             return response.status, await response.read()
 
 

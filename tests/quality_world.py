@@ -39,8 +39,10 @@ from gateway.quality.speech import Samples
 from gateway.quality.tokens import AccessTokens
 from gateway.quality.transcribe import Transcriber
 from gateway.quality.worker import QualityWorker
-from gateway.stores.quality import SCHEMA, SqliteQualityRules, SqliteQualityTasks
+from gateway.stores.quality import SCHEMA, SqliteQualityTasks
 from gateway.stores.quality_pushes import SqliteQualityPushes
+from gateway.stores.quality_rules import SCHEMA as RULES_SCHEMA
+from gateway.stores.quality_rules import SqliteQualityRules
 from gateway.stores.sqlite import Database
 
 APP, SECRET = "app-1", "secret-1"
@@ -198,7 +200,7 @@ class QualityWorld:
         self.apps = FixedApps()
         self.pauses: list[float] = []
         self.recognizer = recognizer or PitchRecognizer()
-        self.database = Database(folder / "earshot.sqlite", [SCHEMA])
+        self.database = Database(folder / "earshot.sqlite", [SCHEMA, RULES_SCHEMA])
         self.tasks = SqliteQualityTasks(self.database)
         self.rulebook = Rulebook(SqliteQualityRules(self.database))
         self.audio_path = folder / "quality"

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 
 import msgspec
 
-from gateway.call.effects import ConfirmSpeech, Effect, Identify, Send, Transcribe, UploadRecording
+from gateway.call.effects import ConfirmSpeech, Effect, Identify, KeepInShadow, Send, Transcribe, UploadRecording
 from gateway.call.events import (
     AudioArrived,
     AudioStored,
@@ -27,7 +27,7 @@ from gateway.call.machine import Call
 from gateway.call.states import IllegalEvent, State
 from protocol.codec import decode_server, encode
 from protocol.errors import ProtocolError
-from protocol.messages import Ack, ServerMessage
+from protocol.messages import Ack, Alert, AlertUpdate, ServerMessage
 
 Question = ConfirmSpeech | Identify | Transcribe
 
@@ -101,17 +101,24 @@ class Replayed:
 
 OnMessage = Callable[[ServerMessage, bytes], None]
 OnNote = Callable[[Noted, int], None]
+OnShadow = Callable[[Alert | AlertUpdate], None]
 
 
-def replay(call: Call, history: CallHistory, on_message: OnMessage, on_note: OnNote) -> Replayed:
+def replay(
+    call: Call,
+    history: CallHistory,
+    on_message: OnMessage,
+    on_note: OnNote,
+    on_shadow: OnShadow = lambda _: None,
+) -> Replayed:
     """Fold a history into a new `call`. Blocking, and as long as it takes: see BENCHMARKS.md, replay.
 
     `on_message` gets each message of the call anew, with its bytes, in order; `on_note` each key and mark with its
-    position in ms. Raises Diverged: the call is then of no use.
+    position in ms, `on_shadow` what a rule in shadow would have sent. Raises Diverged: the call is then of no use.
     """
     try:
         events, samples = _unbroken(history)
-        past = _Replay(call, history, on_message, on_note).run(events, samples)
+        past = _Replay(call, history, on_message, on_note, on_shadow).run(events, samples)
     except (msgspec.DecodeError, ProtocolError, IllegalEvent) as fault:
         raise Diverged(f"its journal does not fit this program: {fault}") from fault
     last_seq = history.messages[-1][0] if history.messages else 0
@@ -145,7 +152,9 @@ def _unbroken(history: CallHistory) -> tuple[list[KeptEvent], int]:
 
 
 class _Replay:
-    def __init__(self, call: Call, history: CallHistory, on_message: OnMessage, on_note: OnNote) -> None:
+    def __init__(
+        self, call: Call, history: CallHistory, on_message: OnMessage, on_note: OnNote, on_shadow: OnShadow
+    ) -> None:
         self._call = call
         self._audio = history.audio
         self._rest = b""
@@ -153,6 +162,7 @@ class _Replay:
         self._journalled: Mapping[int, bytes] = dict(history.messages)
         self._on_message = on_message
         self._on_note = on_note
+        self._on_shadow = on_shadow
         self._past = Replayed(call)
 
     def run(self, events: Iterable[KeptEvent], samples: int) -> Replayed:
@@ -197,6 +207,8 @@ class _Replay:
             match effect:
                 case Send(message):
                     self._said(message)
+                case KeepInShadow(message):
+                    self._on_shadow(message)
                 case ConfirmSpeech():
                     past.confirms[effect.channel, effect.ordinal] = effect
                 case Identify():

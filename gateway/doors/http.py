@@ -63,20 +63,20 @@ class HttpDoor:
 
     async def _list(self, request: web.Request) -> web.Response:
         """`limit` (20, at most 200) calls, latest first; `before` (a call id) pages on."""
-        app_id = self._caller(request)
+        app_id = self.caller(request)
         limit = _number(request, "limit", default=20, least=1, most=MAX_PAGE)
         stored = await self._store.page(app_id, limit=limit, before=request.query.get("before"))
         return _json({"calls": [self._summary(record) for record in stored]})
 
     async def _one(self, request: web.Request) -> web.Response:
-        app_id, call_id = self._caller(request), request.match_info["call_id"]
+        app_id, call_id = self.caller(request), request.match_info["call_id"]
         session = self._calls.find(app_id, call_id)
         if session is not None:
             return _json(_of_session(session))
         return _json(_of_record(await self._stored(app_id, call_id)))
 
     async def _recording(self, request: web.Request) -> web.StreamResponse:
-        app_id, call_id = self._caller(request), request.match_info["call_id"]
+        app_id, call_id = self.caller(request), request.match_info["call_id"]
         if self._calls.find(app_id, call_id) is None:
             await self._stored(app_id, call_id)
         path = self._recording_path(call_id)
@@ -92,7 +92,8 @@ class HttpDoor:
             raise _error(web.HTTPNotFound, "unknown_call", f"no call {call_id!r}")
         return record
 
-    def _caller(self, request: web.Request) -> str:
+    def caller(self, request: web.Request) -> str:
+        """The app whose credentials a request bears. Raises the answer that others get."""
         try:
             return self._credentials.from_headers(request.headers, request.query)
         except AccessDenied:

@@ -5,7 +5,7 @@ docstring says otherwise; the rate stands beside it. Every method that can wait 
 `Unavailable`, which say whose fault it was.
 """
 
-from gateway.ports.calls import CallRecord, CallState, CallStore, Journal, TaskQueue
+from gateway.ports.calls import CallRecord, CallState, CallStore, Journal, RuleOutcomes, RuleTrack, TaskQueue
 from gateway.ports.errors import PortError, Rejected, Unavailable
 from gateway.ports.outside import Clock, FetchedFile, Fetcher
 from gateway.ports.quality import (
@@ -20,8 +20,11 @@ from gateway.ports.quality import (
     QualityTask,
     QualityTasks,
     RuleBooks,
+    RulesMoved,
     RuleSource,
+    RuleVersions,
     StoredCategory,
+    VendorRules,
 )
 from gateway.ports.speech import (
     DecodedAudio,
@@ -68,7 +71,11 @@ __all__ = [
     "Recognizer",
     "Rejected",
     "RuleBooks",
+    "RuleOutcomes",
     "RuleSource",
+    "RuleTrack",
+    "RuleVersions",
+    "RulesMoved",
     "SpeechConfirmer",
     "SpeechProbabilities",
     "StoredCategory",
@@ -76,6 +83,7 @@ __all__ = [
     "TranscribeRequest",
     "Transcription",
     "Unavailable",
+    "VendorRules",
     "VoiceprintApi",
     "VoiceprintRow",
     "VoiceprintStore",

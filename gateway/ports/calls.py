@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, Protocol
 
+from gateway.call.track_record import RuleOutcome
 from gateway.ports.quality import QualityTask
 
 
@@ -89,6 +90,34 @@ class CallStore(Protocol):
 
     async def page(self, app_id: str, *, limit: int, before: str | None = None) -> Sequence[CallRecord]:
         """Latest first; `before` (a call id) pages on."""
+
+
+@dataclass(frozen=True, slots=True)
+class RuleTrack:
+    """A rule's outcomes over many calls (see `RuleOutcome`); the medians are of confirmed alerts."""
+
+    category: str
+    rule: str
+    calls: int
+    alerts: int
+    confirmed: int
+    not_confirmed: int
+    indeterminate: int
+    retracted: int
+    missed: int
+    shadow: int
+    lead_p50_ms: int | None
+    hangup_lead_p50_ms: int | None
+
+
+class RuleOutcomes(Protocol):
+    """What became of early alerts, by app: another app's are as if absent."""
+
+    async def keep(self, app_id: str, call_id: str, judged_at_ms: int, outcomes: Sequence[RuleOutcome]) -> None:
+        """Keep what a call's verdict says, in the place of what was kept of this call before."""
+
+    async def tracks(self, app_id: str, *, since_ms: int, limit: int) -> Sequence[RuleTrack]:
+        """Rules by category and expression, over the calls judged since."""
 
 
 class TaskQueue(Protocol):

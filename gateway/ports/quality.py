@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, Protocol, Self
@@ -74,11 +74,26 @@ class StoredCategory:
     category: str
     description: str
     contents: tuple[AnyContent, ...]
+    at_vendor: bool = False
+    """A voice QC vendor has its plain strings; the vendor's list is what counts for them."""
+
+
+class RulesMoved(Exception):
+    """The app's rules are at another version than the one that was to be changed; nothing was changed."""
+
+    def __init__(self, version: int) -> None:
+        self.version = version
+        super().__init__(f"the rules are at version {version}")
 
 
 class RuleSource(Protocol):
     async def rules(self, app_id: str) -> tuple[int, Sequence[StoredCategory]]:
         """The app's rules and their version."""
+
+
+class RuleVersions(Protocol):
+    async def versions(self, app_ids: Collection[str]) -> Mapping[str, int]:
+        """The versions of the rules of apps, cheaply; an app that never had any may be left out. Raises Unavailable."""
 
 
 class RuleBooks(Protocol):
@@ -186,7 +201,22 @@ class QualityTasks(Protocol):
         """The `audio_name` of every job that is not finished."""
 
 
-class QualityRules(RuleSource, Protocol):
+class VendorRules(Protocol):
+    """The rule list of a voice QC vendor, which knows plain strings only. Every method may raise a PortError."""
+
+    async def rules(
+        self, app_id: str, category: str = "", *, page_no: int = 1, page_size: int = 10
+    ) -> tuple[int, Sequence[StoredCategory]]:
+        """How many categories hold `category` in their name, and one page of them."""
+
+    async def add_rule(self, app_id: str, rule: StoredCategory) -> None: ...
+
+    async def modify_rule(self, app_id: str, rule: StoredCategory) -> None: ...
+
+    async def delete_rule(self, app_id: str, category: str) -> None: ...
+
+
+class QualityRules(RuleSource, RuleVersions, Protocol):
     """The rule categories of each app. A change raises the app's version by one; one that fails leaves it.
 
     Every method may raise Unavailable.
@@ -198,8 +228,17 @@ class QualityRules(RuleSource, Protocol):
     async def modify(self, app_id: str, category: StoredCategory) -> bool:
         """False when the app has no such category."""
 
-    async def remove(self, app_id: str, category: str) -> bool:
-        """False when the app has no such category."""
+    async def put(self, app_id: str, category: StoredCategory, *, at_version: int | None = None) -> int:
+        """Add the category, or put it in the place of the one of its name; the version that this made.
+
+        Raises RulesMoved when the rules are not `at_version`.
+        """
+
+    async def remove(self, app_id: str, category: str, *, at_version: int | None = None) -> bool:
+        """False when the app has no such category. Raises RulesMoved when the rules are not `at_version`."""
+
+    async def replace_all(self, app_id: str, categories: Sequence[StoredCategory], *, at_version: int) -> None:
+        """Have these and no others, in this order. Raises RulesMoved when the rules are not `at_version`."""
 
     async def page(self, app_id: str, fragment: str, offset: int, limit: int) -> tuple[int, Sequence[StoredCategory]]:
         """How many categories hold `fragment` in their name, and some of them in the order they were added."""

@@ -21,12 +21,13 @@ from gateway.call.machine import Call
 from gateway.call.replay import Diverged
 from gateway.call.settings import CallSettings, CallTerms
 from gateway.call.states import State
+from gateway.call.track_record import outcomes
 from gateway.ports import CallRecord, CallState, QualityAnswer
 from gateway.session.admission import Admission, Limits
 from gateway.session.engines import CallEngines, Engines, Voices
-from gateway.session.rebuilding import CallHeader, Interrupted, Rebuilt, Recovered, breather, rebuild, rules_digest
+from gateway.session.rebuilding import CallHeader, Interrupted, Rebuilt, Recovered, breather, rebuild, rule_digests
 from gateway.session.recovery import Recovery
-from gateway.session.rulesets import RuleSets
+from gateway.session.rulesets import RuleSets, RulesOfCall
 from gateway.session.session import CallSession, Keeping, Patience, quality_task
 from protocol.codec import MAX_MESSAGE_BYTES, decode_server
 from protocol.errors import ProtocolError
@@ -88,7 +89,9 @@ class Calls:
         call_id = secrets.token_hex(10)
         terms = CallTerms.of(call_id, start)
         document = CallDocument(call_id, start, terms.roles)
-        session = self._session(app_id, Call(terms, self._settings, in_force.rules), document, start)
+        rules = RulesOfCall(in_force, pinyin=self._settings.pinyin)
+        core = Call(terms, self._settings, in_force.rules, rules.find)
+        session = self._session(app_id, core, document, rules, start)
         header = CallHeader(
             rate_hz=start.rate,
             channels=start.channels,
@@ -169,7 +172,9 @@ class Calls:
     def __len__(self) -> int:
         return len(self._live)
 
-    def _session(self, app_id: str, core: Call, document: CallDocument, start: Start) -> CallSession:
+    def _session(
+        self, app_id: str, core: Call, document: CallDocument, rules: RulesOfCall, start: Start
+    ) -> CallSession:
         voices = Voices(app_id, start.org_id or app_id, start.tag_id or None)
         keeping, terms = self._keeping, core.terms
         return CallSession(
@@ -177,6 +182,7 @@ class Calls:
             terms,
             core,
             document,
+            rules,
             CallEngines(self._engines, voices, terms.call_id, start.rate, keeping.clock, keeping.metrics),
             keeping,
             self._patience,
@@ -229,6 +235,8 @@ class Calls:
         )
         document = judged(record.document, updates, missed, result, failure)
         state: CallState = "failed" if failure else "judged"
+        # Before the document, which says that this is done.
+        await self._track(app_id, call_id, document, record.began_at_ms)
         await self._keeping.calls.save(replace(record, state=state, document=document))
 
     def _ended(self, session: CallSession) -> None:
@@ -246,9 +254,17 @@ class Calls:
         if "missed" not in qc:
             await session.save("judging")
         else:
+            if not session.judged_elsewhere:
+                content = session.document.content
+                await self._track(session.app_id, session.call_id, content, session.began_at_ms)
             await session.save("failed" if session.document.content["reason"] == "qc_failed" else "judged")
         if handed_in:  # else the journal has the only copy, and the next start hands it in
             await self._keeping.journal.release(session.call_id)
+
+    async def _track(self, app_id: str, call_id: str, document: dict[str, Any], began_at_ms: int) -> None:
+        """Keep how the rules did in a call that is judged now; a verdict that comes again takes its own place."""
+        now_ms = round(self._keeping.clock.wall() * 1000)
+        await self._keeping.outcomes.keep(app_id, call_id, now_ms, outcomes(document, now_ms - began_at_ms))
 
     # --- starting and stopping ---
 
@@ -261,7 +277,7 @@ class Calls:
 
         async def find_and_tidy() -> list[Recovered]:
             found = list(await find())
-            await self._rules.keep_only({digest for call in found if (digest := rules_digest(call.header))})
+            await self._rules.keep_only({digest for call in found for digest in rule_digests(call)})
             return found
 
         self.recovery.start(find_and_tidy)
@@ -281,7 +297,7 @@ class Calls:
             await self._hang_up_for(found, header)
             return
         call = rebuilt.past.call
-        session = self._session(header.app_id, call, rebuilt.document, header.start)
+        session = self._session(header.app_id, call, rebuilt.document, rebuilt.rules, header.start)
         if call.state is State.ENDED:
             known = await self._keeping.calls.get(header.app_id, found.call_id)
             session.judged_elsewhere = known is not None and known.state in ("judged", "failed")
@@ -291,11 +307,15 @@ class Calls:
         log.info("call_taken_up", call_id=found.call_id, state=call.state.value, samples=call.samples)
 
     async def _rebuilt(self, found: Recovered, header: CallHeader) -> Rebuilt:
-        in_force = await self._rules.of_digest(header.rules, pinyin=header.pinyin)
-        if in_force is None:
-            raise Diverged("the rules that it was judged by are not kept")
+        kept = []
+        for digest in rule_digests(found) or [""]:
+            in_force = await self._rules.of_digest(digest, pinyin=header.pinyin)
+            if in_force is None:
+                raise Diverged("the rules that it was judged by are not kept")
+            kept.append(in_force)
+        rules = RulesOfCall(kept[0], pinyin=header.pinyin, later=kept[1:])
         breathe = breather(busy=lambda: bool(self._live), stopping=lambda: self._admission.closed)
-        return await asyncio.to_thread(rebuild, found, header, self._settings, in_force.rules, breathe)
+        return await asyncio.to_thread(rebuild, found, header, self._settings, rules, breathe)
 
     async def _hang_up_for(self, found: Recovered, header: CallHeader) -> None:
         """Judge a call that cannot go on by what is left of it: its audio, and the messages its client has seen."""

@@ -10,13 +10,13 @@ from typing import Any, Protocol
 import msgspec
 
 from gateway.call.document import CallDocument
-from gateway.call.events import Noted
+from gateway.call.events import Noted, RulesChanged
 from gateway.call.machine import Call
-from gateway.call.replay import CallHistory, Diverged, Replayed, replay
+from gateway.call.replay import CallHistory, Diverged, KeptEvent, Replayed, replay
 from gateway.call.settings import CallSettings, CallTerms
 from gateway.session.record import MessageRecord
-from protocol.messages import ServerMessage, Start
-from protocol.rules.matcher import RuleSet
+from gateway.session.rulesets import RulesOfCall
+from protocol.messages import Alert, AlertUpdate, ServerMessage, Start
 
 PIECE_MS = 200
 BREATH_S = 0.0002
@@ -61,12 +61,23 @@ class CallHeader(msgspec.Struct, frozen=True, kw_only=True):
         return bool(self.settings.get("pinyin", True))
 
 
-def rules_digest(header: bytes) -> str:
-    """Under which the rules of a call are kept; empty where its header does not say."""
+_RULES_CHANGED = b'"%s"' % RulesChanged.__name__.encode()
+
+
+def rule_digests(found: Recovered) -> list[str]:
+    """Under which the rules of a call are kept: those it began with, then those that came while it ran.
+
+    Empty where its header does not say.
+    """
     try:
-        return msgspec.json.decode(header, type=CallHeader).rules
+        digests = [msgspec.json.decode(found.header, type=CallHeader).rules]
+        for _, payload in found.events:
+            if _RULES_CHANGED in payload:  # few are: the others need not be decoded here
+                event = msgspec.json.decode(payload, type=KeptEvent).event
+                digests += [event.digest] if isinstance(event, RulesChanged) else []
     except msgspec.DecodeError:
-        return ""
+        return []
+    return list(dict.fromkeys(filter(None, digests)))
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,10 +88,11 @@ class Rebuilt:
     past: Replayed
     document: CallDocument
     record: MessageRecord
+    rules: RulesOfCall
 
 
 def rebuild(
-    found: Recovered, header: CallHeader, settings: CallSettings, rules: RuleSet, breathe: Callable[[], None]
+    found: Recovered, header: CallHeader, settings: CallSettings, rules: RulesOfCall, breathe: Callable[[], None]
 ) -> Rebuilt:
     """Replay a call; `settings` give the gate, all else comes with the call. Blocking: for a thread of its own.
 
@@ -94,6 +106,9 @@ def rebuild(
         record.add(message, payload)
         document.apply(message)
 
+    def on_shadow(message: Alert | AlertUpdate) -> None:
+        document.keep_in_shadow(message)
+
     def on_note(note: Noted, at_ms: int) -> None:
         document.note(note.kind, note.value, at_ms)
 
@@ -101,14 +116,14 @@ def rebuild(
     audio = _in_pieces(found.read_audio(), piece_bytes, breathe)
     history = CallHistory(found.events, found.messages, found.samples, audio)
     try:
-        call = Call(terms, CallSettings.from_data(header.settings, settings.gate), rules)
-        past = replay(call, history, on_message, on_note)
+        call = Call(terms, CallSettings.from_data(header.settings, settings.gate), rules.in_force.rules, rules.find)
+        past = replay(call, history, on_message, on_note, on_shadow)
     except (Diverged, Interrupted):
         raise
     except Exception as fault:
         raise Diverged(f"it cannot be replayed: {fault!r}") from fault
     document.agree(call.terms)
-    return Rebuilt(header, past, document, record)
+    return Rebuilt(header, past, document, record, rules)
 
 
 class Interrupted(Exception):

@@ -33,6 +33,7 @@ from gateway.call.events import (
     Noted,
     NumbersSkipped,
     QcWaitExpired,
+    RulesChanged,
     SettlingExpired,
     SpeechConfirmed,
     Transcribed,
@@ -43,11 +44,12 @@ from gateway.call.machine import Call
 from gateway.call.replay import KeptEvent, encode_event
 from gateway.call.settings import CallTerms
 from gateway.call.states import State
-from gateway.ports import CallRecord, CallState, CallStore, Clock, Journal, QualityTask, TaskQueue
+from gateway.ports import CallRecord, CallState, CallStore, Clock, Journal, QualityTask, RuleOutcomes, TaskQueue
 from gateway.session.acks import Acknowledgement
 from gateway.session.engines import CallEngines
 from gateway.session.rebuilding import Rebuilt
 from gateway.session.record import MessageRecord
+from gateway.session.rulesets import RulesInForce, RulesOfCall
 from gateway.telemetry import Metrics
 from protocol.codec import encode
 from protocol.messages import Ack, Alert, AlertUpdate, Ended, Error, GoingAway, Language, ServerMessage
@@ -85,6 +87,7 @@ class Keeping:
 
     journal: Journal
     calls: CallStore
+    outcomes: RuleOutcomes
     tasks: TaskQueue
     clock: Clock
     metrics: Metrics
@@ -107,6 +110,7 @@ class CallSession:
         terms: CallTerms,
         core: Call,
         document: CallDocument,
+        rules: RulesOfCall,
         engines: CallEngines,
         keeping: Keeping,
         patience: Patience,
@@ -117,6 +121,7 @@ class CallSession:
         self.app_id = app_id
         self.terms = terms
         self.document = document
+        self.rules = rules
         self.record = MessageRecord()
         self.began_at_ms = round(keeping.clock.wall() * 1000)
         self.framed = framed
@@ -224,6 +229,13 @@ class CallSession:
 
     def hang_up(self, reason: str, wait_qc_ms: int = WAIT_QC_MS) -> None:
         self.receive(HungUp(reason, wait_qc_ms))
+
+    def use_rules(self, in_force: RulesInForce) -> None:
+        """Judge by other rules from the next sentence on. A call that is over stays as it is, and so does one that the
+        journal has no memory left for: it is to be asked again."""
+        if self.live and self._keeping.journal.has_room and in_force.digest != self.rules.in_force.digest:
+            self.rules.change(in_force)
+            self.receive(RulesChanged(in_force.version, in_force.digest))
 
     def whisper(self, message: ServerMessage) -> None:
         """Tell the client something that is about this socket or its messages, not about the call: without a number."""

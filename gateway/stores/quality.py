@@ -1,16 +1,13 @@
-"""What voice QC keeps, in SQLite: its queue of recordings with their results, and the rules of each app."""
+"""What voice QC keeps, in SQLite: its queue of recordings with their results."""
 
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import TypeVar
 
-import msgspec
-
-from gateway.ports import PushState, QualityJob, QualityRecord, StoredCategory, Unavailable
+from gateway.ports import PushState, QualityJob, QualityRecord, Unavailable
 from gateway.stores.sqlite import Database
-from protocol.rules import Content
 
 SCHEMA = """
 CREATE TABLE IF NOT EXISTS quality_tasks (
@@ -38,18 +35,6 @@ CREATE TABLE IF NOT EXISTS quality_pushes (
     last_error TEXT NOT NULL DEFAULT ''
 ) WITHOUT ROWID;
 CREATE INDEX IF NOT EXISTS quality_pushes_due ON quality_pushes (next_at) WHERE state = 'waiting';
-CREATE TABLE IF NOT EXISTS quality_rule_versions (
-    app_id TEXT PRIMARY KEY,
-    version INTEGER NOT NULL
-) WITHOUT ROWID;
-CREATE TABLE IF NOT EXISTS quality_rules (
-    place INTEGER PRIMARY KEY AUTOINCREMENT,
-    app_id TEXT NOT NULL,
-    category TEXT NOT NULL,
-    description TEXT NOT NULL,
-    contents BLOB NOT NULL,
-    UNIQUE (app_id, category)
-);
 """
 
 T = TypeVar("T")
@@ -152,78 +137,9 @@ class SqliteQualityTasks:
         return await run(self._database, lambda db: db.execute(statement, (*values, ticket, _RUNNING)).rowcount == 1)
 
 
-class SqliteQualityRules:
-    """`QualityRules`, hence also `RuleSource`."""
-
-    def __init__(self, database: Database) -> None:
-        self._database = database
-
-    async def rules(self, app_id: str) -> tuple[int, Sequence[StoredCategory]]:
-        def work(db: sqlite3.Connection) -> tuple[int, Sequence[StoredCategory]]:
-            row = db.execute("SELECT version FROM quality_rule_versions WHERE app_id = ?", (app_id,)).fetchone()
-            found = db.execute(
-                "SELECT category, description, contents FROM quality_rules WHERE app_id = ? ORDER BY place", (app_id,)
-            )
-            return (row["version"] if row else 0), [_category(one) for one in found]
-
-        return await run(self._database, work)
-
-    async def add(self, app_id: str, category: StoredCategory) -> bool:
-        return await self._change(
-            app_id,
-            "INSERT INTO quality_rules (app_id, category, description, contents) VALUES (?, ?, ?, ?)"
-            " ON CONFLICT DO NOTHING",
-            (app_id, category.category, category.description, msgspec.json.encode(category.contents)),
-        )
-
-    async def modify(self, app_id: str, category: StoredCategory) -> bool:
-        return await self._change(
-            app_id,
-            "UPDATE quality_rules SET description = ?, contents = ? WHERE app_id = ? AND category = ?",
-            (category.description, msgspec.json.encode(category.contents), app_id, category.category),
-        )
-
-    async def remove(self, app_id: str, category: str) -> bool:
-        return await self._change(
-            app_id, "DELETE FROM quality_rules WHERE app_id = ? AND category = ?", (app_id, category)
-        )
-
-    async def page(self, app_id: str, fragment: str, offset: int, limit: int) -> tuple[int, Sequence[StoredCategory]]:
-        escaped = fragment.replace("\\", r"\\").replace("%", r"\%").replace("_", r"\_")
-        matching = r"FROM quality_rules WHERE app_id = ? AND category LIKE ? ESCAPE '\'"
-        key = (app_id, f"%{escaped}%")
-
-        def work(db: sqlite3.Connection) -> tuple[int, Sequence[StoredCategory]]:
-            (total,) = db.execute(f"SELECT count(*) {matching}", key).fetchone()
-            rows = db.execute(
-                f"SELECT category, description, contents {matching} ORDER BY place LIMIT ? OFFSET ?",
-                (*key, limit, offset),
-            )
-            return total, [_category(row) for row in rows]
-
-        return await run(self._database, work)
-
-    async def _change(self, app_id: str, statement: str, values: tuple[object, ...]) -> bool:
-        def work(db: sqlite3.Connection) -> bool:
-            if db.execute(statement, values).rowcount != 1:
-                return False
-            db.execute(
-                "INSERT INTO quality_rule_versions VALUES (?, 1) ON CONFLICT DO UPDATE SET version = version + 1",
-                (app_id,),
-            )
-            return True
-
-        return await run(self._database, work)
-
-
 async def run(database: Database, work: Callable[[sqlite3.Connection], T]) -> T:
     """One transaction. A database that is locked, full or broken is Unavailable, not the caller's fault."""
     try:
         return await database.run(work)
     except sqlite3.OperationalError as fault:
         raise Unavailable(f"the database of voice QC does not answer: {fault}") from fault
-
-
-def _category(row: sqlite3.Row) -> StoredCategory:
-    contents = msgspec.json.decode(row["contents"], type=tuple[str | Content, ...])
-    return StoredCategory(row["category"], row["description"], contents)

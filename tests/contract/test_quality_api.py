@@ -8,7 +8,7 @@ import pytest
 
 from gateway.clients.quality_http import QualityHttp
 from gateway.ports import QualityApi, QualityTask, Rejected, StoredCategory, Unavailable
-from gateway.stores.quality import SqliteQualityRules
+from gateway.stores.quality_rules import SqliteQualityRules
 from protocol.quality import RuleQuery
 from protocol.rules import Content
 from tests.quality_world import APP, OTHER_APP, OTHER_SECRET, SECRET, TWO_PARTIES, QualityWorld, recording, wav

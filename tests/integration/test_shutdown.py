@@ -111,20 +111,21 @@ async def test_a_call_that_waits_for_its_verdict_when_the_server_stops_gets_it_a
     # A vendor that nobody answers for keeps the call waiting.
     nowhere = {"EARSHOT_QUALITY_URL": "http://127.0.0.1:9", "EARSHOT_QUALITY_APP": "demo:secret"}
     with EarshotProcess(tmp_path / "data", ENVIRONMENT | nowhere, module=HUMMED) as server:
-        async with client_of(server) as app:
-            await app.quality.add_rule("demo", StoredCategory("Money back", "", ("refund",)))
-            async with CallClient(app.ws, START, app_id="demo", secret="secret") as client:
-                await client.send_audio(DIALOGUE)
-                await client.hang_up()
-                await until(client, Ack, lambda ack: ack.samples == SAMPLES)
+        async with (
+            client_of(server) as app,
+            CallClient(app.ws, START, app_id="demo", secret="secret") as client,
+        ):
+            await client.send_audio(DIALOGUE)
+            await client.hang_up()
+            await until(client, Ack, lambda ack: ack.samples == SAMPLES)
 
-                async def sealed() -> bool:
-                    status, _ = await app.get(f"/v1/calls/{client.call_id}/recording")
-                    return status == 200
+            async def sealed() -> bool:
+                status, _ = await app.get(f"/v1/calls/{client.call_id}/recording")
+                return status == 200
 
-                await eventually(sealed)
-                server.signal(signal.SIGTERM)
-                await until(client, GoingAway)
+            await eventually(sealed)
+            server.signal(signal.SIGTERM)
+            await until(client, GoingAway)
         assert await asyncio.to_thread(server.process.wait, 30) == 0
     with server_on(tmp_path / "data") as second:
         async with client_of(second) as app:

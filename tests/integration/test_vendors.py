@@ -2,11 +2,14 @@
 
 import socket
 from pathlib import Path
+from typing import Any
+
+import msgspec
 
 from gateway.doors.quality_callback import PATH
 from gateway.ports import StoredCategory
 from protocol.messages import Ended, QcResult, Speaker, Start
-from tests.client import play
+from tests.client import Account, play
 from tests.integration.hummed import DIALOGUE, RATE_HZ, client_of, eventually, humming, serving
 from tests.integration.test_http_side import wav_of
 
@@ -27,6 +30,7 @@ async def test_a_call_asks_the_voiceprint_and_quality_apis_that_settings_name(tm
             client_of(server) as app,
         ):
             await at_vendor.voices.register("vendor-id", "desk-org", "desk", "Low", wav_of(humming((100, 4000))))
+            await synced(app)
             rule = StoredCategory("Money back", "", ("refund",))
             await at_vendor.quality.add_rule("vendor-id", rule)
             log = await play(app, START, DIALOGUE, speed=0)
@@ -34,7 +38,7 @@ async def test_a_call_asks_the_voiceprint_and_quality_apis_that_settings_name(tm
 
     assert log.one(Ended).reason == "hangup"
     assert {one.name for one in log.of(Speaker) if one.state == "known"} == {"Low"}
-    # The rule lives at the vendor only, so that no early alert could know it.
+    # The rule came to the vendor since its rules were last looked at, so that no early alert could know it.
     assert log.hits == {"Money back"}
     assert [one.category for one in log.one(QcResult).missed] == ["Money back"]
     assert told.result["detection_result"] == log.one(QcResult).result["detection_result"]
@@ -54,7 +58,9 @@ async def test_a_vendor_that_refuses_us_costs_a_call_its_labels_and_its_verdict_
             serving(tmp_path / "gateway", apps="demo:secret", qc_poll_s=0.05, **settings) as server,
             client_of(server) as app,
         ):
-            await app.quality.add_rule("demo", StoredCategory("Money back", "", ("refund",)))
+            # A rule that the vendor would not understand needs no vendor.
+            rule = {"contents": [{"expression": "refund"}]}
+            assert (await app.send("PUT", "/v1/rules/Money%20back", rule))[0] == 200
             log = await play(app, START, DIALOGUE, speed=0, wait_qc_ms=30_000)
             (alert,) = log.alerts_of("refund")
             status, _ = await app.get(f"/v1/calls/{log.call_id}/recording")
@@ -62,6 +68,19 @@ async def test_a_vendor_that_refuses_us_costs_a_call_its_labels_and_its_verdict_
     assert log.one(Ended).reason == "qc_failed"
     assert log.statuses_of(alert)[-1] == "indeterminate"
     assert {one.state for one in log.of(Speaker)} == {"undecided"}
+
+
+async def synced(app: Account) -> dict[str, Any]:
+    """The app's rules, once the vendor's list has been taken over."""
+
+    async def told() -> dict[str, Any] | None:
+        _, body = await app.get("/v1/rules")
+        listed: dict[str, Any] = msgspec.json.decode(body)
+        return listed if listed["synced_at"] else None
+
+    listed = await eventually(told)
+    assert listed is not None
+    return listed
 
 
 def free_address() -> str:

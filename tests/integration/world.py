@@ -18,6 +18,7 @@ from websockets.exceptions import ConnectionClosed
 from websockets.typing import Subprotocol
 
 from gateway.call.settings import CallSettings
+from gateway.call.track_record import RuleOutcome
 from gateway.credentials import Credentials
 from gateway.doors.limits import DoorLimits
 from gateway.doors.native import NativeDoor
@@ -26,6 +27,7 @@ from gateway.ports import (
     Candidate,
     QualityAnswer,
     QualityTask,
+    RuleTrack,
     SpeechProbabilities,
     StoredCategory,
     TranscribeRequest,
@@ -129,6 +131,19 @@ class CallsInMemory:
         ids = [one.call_id for one in newest_first]
         begin = ids.index(before) + 1 if before is not None else 0
         return newest_first[begin : begin + limit]
+
+
+@dataclass
+class OutcomesInMemory:
+    """The RuleOutcomes port in a dictionary, without its sums."""
+
+    kept: dict[tuple[str, str], list[RuleOutcome]] = field(default_factory=dict)
+
+    async def keep(self, app_id: str, call_id: str, judged_at_ms: int, outcomes: Sequence[RuleOutcome]) -> None:
+        self.kept[app_id, call_id] = list(outcomes)
+
+    async def tracks(self, app_id: str, *, since_ms: int, limit: int) -> Sequence[RuleTrack]:
+        raise NotImplementedError("nobody asks here")
 
 
 @dataclass
@@ -331,7 +346,7 @@ async def running(data_dir: Path, options: Options | None = None) -> AsyncIterat
     stored = tuple(StoredCategory(name, "", tuple(contents)) for name, contents in options.rules.items())
     calls = Calls(
         Engines(confirmer, recognizer, voiceprint),
-        Keeping(journal, records, tasks, clock, metrics),
+        Keeping(journal, records, OutcomesInMemory(), tasks, clock, metrics),
         RuleSets(FixedRules(stored), options.books),
         CallSettings(gate=LoudnessGate),
         Patience(options.resume_window_s, settle_timeout_s=30),
