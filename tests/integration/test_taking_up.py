@@ -240,10 +240,10 @@ async def test_a_handshake_that_breaks_off_on_the_way_back_is_tried_again(world:
             nonlocal broken
             broken += 1
             writer.close()
-            call._url = world.url  # the next try finds the server in its place
+            call._urls = [world.url]  # the next try finds the server in its place
 
         async with await asyncio.start_server(break_off, "127.0.0.1", 0) as dying:
-            call._url = f"ws://127.0.0.1:{dying.sockets[0].getsockname()[1]}/v1/calls"
+            call._urls = [f"ws://127.0.0.1:{dying.sockets[0].getsockname()[1]}/v1/calls"]
             world.cut_connections()
             await call.hang_up()
             assert isinstance([message async for message in call][-1], Ended)
