@@ -188,3 +188,34 @@ def test_any_environment_gives_settings_or_a_settings_error(values: dict[str, st
 def test_a_value_that_is_none_of_the_choices_is_told_them() -> None:
     with pytest.raises(SettingsError, match=r"environment: vad: .* expected one of webrtc\+silero, webrtc, silero"):
         load(None, {"EARSHOT_VAD": "foo"})
+
+
+KEY = "k" * 32
+
+
+def test_a_cluster_needs_a_key_that_its_nodes_share() -> None:
+    text = fault(environment={"EARSHOT_REDIS_URL": "redis://:hunter2@host"})
+    assert "redis_url needs cluster_key" in text
+    assert "openssl rand -hex 32" in text
+    assert "hunter2" not in text
+    assert "shorter than 32" in fault(cluster_key="short")
+
+
+@pytest.mark.parametrize(
+    ("given", "replicated"),
+    [
+        ({}, False),
+        ({"cluster_key": KEY, "redis_url": "redis://host"}, True),
+        ({"cluster_key": KEY, "redis_url": "redis://host", "ack": "replica"}, True),
+        ({"cluster_key": KEY, "redis_url": "unix:///run/redis.sock", "ack": "local"}, False),
+    ],
+)
+def test_acks_wait_for_redis_where_there_is_one_unless_told_otherwise(given: dict[str, str], replicated: bool) -> None:
+    assert load(None, {}, given).settings.replicated is replicated
+
+
+@pytest.mark.parametrize(
+    ("given", "text"), [({"ack": "replica"}, "needs redis_url"), ({"redis_url": "host"}, "redis://")]
+)
+def test_a_cluster_that_cannot_be_is_refused(given: dict[str, str], text: str) -> None:
+    assert text in fault(None, {}, **given)
