@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import os
+import secrets
+import socket
 import sqlite3
 from collections.abc import Callable, Coroutine, Iterable, Iterator
 from contextlib import AsyncExitStack, contextmanager
@@ -25,8 +27,8 @@ from gateway.doors.native import NativeDoor
 from gateway.doors.tls import Tls
 from gateway.engines.engines import Engines
 from gateway.engines.webrtc import WebrtcGate
-from gateway.keys import local_app, server_key, subkey
-from gateway.ports import QualityApi, VoiceprintApi
+from gateway.keys import cluster_key, local_app, server_key, subkey
+from gateway.ports import QualityApi, Unavailable, VoiceprintApi
 from gateway.quality.api import QualityEndpoints
 from gateway.quality.audio import AudioFolder, RecordingReader
 from gateway.quality.rulebook import Rulebook
@@ -36,6 +38,8 @@ from gateway.quality.transcribe import Transcriber
 from gateway.quality.worker import QualityWorker
 from gateway.session.calls import Calls, Limits
 from gateway.session.engines import Engines as CallEngines
+from gateway.session.moving import Moving
+from gateway.session.ownership import Standing
 from gateway.session.rulesets import RuleSets
 from gateway.session.session import Keeping, Patience
 from gateway.session.settings import call_settings
@@ -43,11 +47,13 @@ from gateway.settings import Settings, in_url, is_loopback, parse_address, parse
 from gateway.stores import apps, calls, outbox, quality, rule_books, voiceprints
 from gateway.stores.apps import Apps
 from gateway.stores.calls import CallRecords
+from gateway.stores.cluster import Cluster, alone, through_redis
 from gateway.stores.dispatch import Dispatcher
 from gateway.stores.journal import FileJournal, JournalLimits, RecoveredCall
 from gateway.stores.outbox import Outbox
 from gateway.stores.quality import SqliteQualityRules, SqliteQualityTasks
 from gateway.stores.recordings import Recordings
+from gateway.stores.redis_connection import RedisConnection, Unsuitable, check_suitable
 from gateway.stores.rule_books import SqliteRuleBooks
 from gateway.stores.sqlite import Database
 from gateway.stores.voiceprints import SqliteVoiceprints
@@ -116,7 +122,7 @@ class EarshotServer:
         self._credentials = Credentials(self.apps, skew_s=settings.clock_skew_s, now=time)
         self._tls = Tls(settings.tls_cert, settings.tls_key) if settings.tls_cert else None
         self._addresses: Addresses | None = None
-        self._key = server_key(data)
+        self._key = cluster_key(settings.cluster_key) if settings.cluster_key else server_key(data)
 
     def _configured_apps(self) -> dict[str, tuple[str, ...]]:
         configured = parse_apps(self.settings.apps)
@@ -161,17 +167,25 @@ class EarshotServer:
         self._begun.push_async_callback(self.engines.stop)
         self._http_client = await self._begun.enter_async_context(aiohttp.ClientSession())
         recordings = Recordings(settings.data_path)
+        cluster = await self._join_cluster()
         self._journal = FileJournal(
-            settings.data_path, recordings, limits=JournalLimits(commit_interval_ms=settings.commit_interval_ms)
+            settings.data_path,
+            recordings,
+            limits=JournalLimits(commit_interval_ms=settings.commit_interval_ms),
+            follower=cluster.replication,
         )
+        self._begun.push_async_callback(cluster.owners.stop)
+        self._begun.push_async_callback(cluster.replication.stop)
         await self._journal.start()
         self._begun.push_async_callback(self._journal.stop)
+        cluster.replication.start(self._journal.read_back)
         records = CallRecords(self._database)
         box = Outbox(self._database, self._clock)
         rules = SqliteQualityRules(self._database)
         voiceprint_routes, voices = await self._voiceprint()
         quality_routes, qc = self._quality(rules)
-        self.calls = self._calls(voices, rules, records, box)
+        moving = Moving(cluster.owners, self._journal, cluster.tail, cluster.late, records)
+        self.calls = self._calls(voices, rules, records, box, cluster, moving)
         dispatcher = Dispatcher(
             box,
             qc,
@@ -181,11 +195,46 @@ class EarshotServer:
             poll_s=settings.qc_poll_s,
         )
         self.calls.take_up(self._left_behind)
+        cluster.owners.start(self.calls.lose, self.calls.adopt, moving.look_after)
         dispatcher.start()
         self._begun.push_async_callback(dispatcher.stop)
         self._run("apps-refresh", self._refresh_apps())
         door = HttpDoor(self.calls, records, recordings.path, self._credentials, self.metrics, self._not_ready)
         await self._listen([*door.routes(), *voiceprint_routes, *quality_routes])
+
+    async def _join_cluster(self) -> Cluster:
+        """What this node shares with others, through Redis; without one it is alone. Raises StartFailed."""
+        settings = self.settings
+        books = SqliteRuleBooks(self._database)
+        if not settings.redis_url:
+            self._cluster = alone(self._clock, books, resume_window_s=settings.resume_window_s)
+            return self._cluster
+        connection = RedisConnection(settings.redis_url)
+        self._begun.push_async_callback(connection.close)
+        try:
+            doubts = await check_suitable(connection, replicated=settings.replicated)
+        except Unsuitable as fault:
+            raise StartFailed(str(fault)) from fault
+        except Unavailable as fault:
+            doubts = [f"{fault}; this node goes on alone until it can be"]
+        for doubt in doubts:
+            log.warning("cluster_doubtful", doubt=doubt)
+        standing = Standing(settings.lease_s, settings.resume_window_s, settings.replicated)
+        node = settings.node or f"{socket.gethostname()}-{secrets.token_hex(3)}"
+        self._cluster = through_redis(connection, node, self._clock, books, standing, self._note_replication)
+        log.info(
+            "node_of_a_cluster",
+            node=node,
+            redis=connection.shown_url,
+            ack="replica" if standing.replicated else "local",
+        )
+        return self._cluster
+
+    def _note_replication(self, fault: str | None) -> None:
+        if fault is None:
+            log.info("replication_is_well")
+        else:
+            log.warning("replication_is_not_well", fault=fault)
 
     def _run(self, name: str, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
         """Run `work` until this server stops."""
@@ -227,16 +276,25 @@ class EarshotServer:
         client_id, _, client_secret = settings.quality_app.partition(":")
         return routes, QualityHttp(self._http_client, settings.quality_url, lambda _: (client_id, client_secret))
 
-    def _calls(self, voices: VoiceprintApi, rules: SqliteQualityRules, records: CallRecords, tasks: Outbox) -> Calls:
+    def _calls(
+        self,
+        voices: VoiceprintApi,
+        rules: SqliteQualityRules,
+        records: CallRecords,
+        tasks: Outbox,
+        cluster: Cluster,
+        moving: Moving,
+    ) -> Calls:
         settings = self.settings
         return Calls(
             CallEngines(self.engines.confirmer, self.engines.recognizer, voices),
-            Keeping(self._journal, records, tasks, self._clock, self.metrics),
-            RuleSets(rules, SqliteRuleBooks(self._database)),
+            Keeping(self._journal, records, tasks, self._clock, self.metrics, cluster.owners),
+            RuleSets(rules, cluster.books),
             call_settings(settings, WebrtcGate),
             Patience(settings.resume_window_s, settings.settle_timeout_s),
             Limits(settings.max_calls, settings.max_call_s),
             subkey(self._key, "resume"),
+            moving,
         )
 
     async def _left_behind(self) -> Iterable[RecoveredCall]:
@@ -281,6 +339,8 @@ class EarshotServer:
             return "an engine is being restarted"
         if self._journal.degraded:
             return f"the journal is degraded: {self._journal.degraded}"
+        if self._cluster.replication.degraded:
+            return f"acks wait for the cluster: {self._cluster.replication.degraded}"
         if self.calls.recovery.fault is not None:
             return f"unfinished calls could not be looked for: {self.calls.recovery.fault}"
         if self._worker.done():

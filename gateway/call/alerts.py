@@ -47,7 +47,9 @@ class AlertLedger:
         scope: Literal["recording", "sentence"],
         *,
         pinyin: bool,
+        id_prefix: str = "",
     ) -> None:
+        self._id_prefix = id_prefix
         self._evaluator_for: Callable[[Sequence[str]], CallEvaluator] = lambda wanted: CallEvaluator(
             rules, wanted, scope, pinyin=pinyin
         )
@@ -115,7 +117,7 @@ class AlertLedger:
         assert verdict.state != "none"
         evidence = [self._located(heard) for heard in verdict.hits]
         alert = LiveAlert(
-            f"a{len(self._all) + 1}",
+            f"{self._id_prefix}a{len(self._all) + 1}",
             verdict.rule.category,
             verdict.rule.expression,
             verdict.state,

@@ -54,7 +54,8 @@ ROOM_MS = 10_000
 class Call:
     """One call. `receive` is the only way in; the effects it returns are to be carried out in order."""
 
-    def __init__(self, terms: CallTerms, settings: CallSettings, rules: RuleSet) -> None:
+    def __init__(self, terms: CallTerms, settings: CallSettings, rules: RuleSet, *, id_prefix: str = "") -> None:
+        """`id_prefix` begins every id that this core gives: another one, of which nothing is left, has given some."""
         self.state = State.NEW
         self.samples = 0
         self.terms = terms
@@ -62,9 +63,11 @@ class Call:
         self._now_ms = 0
         self._seq = 0
         self._effects: list[Effect] = []
-        self._analysis = Analysis(settings, terms)
+        self._analysis = Analysis(settings, terms, id_prefix)
         self._labels = Labels(settings.speaker, terms)
-        self._alerts = AlertLedger(rules, terms.categories, settings.rule_scope, pinyin=settings.pinyin)
+        self._alerts = AlertLedger(
+            rules, terms.categories, settings.rule_scope, pinyin=settings.pinyin, id_prefix=id_prefix
+        )
         self._transcripts = Transcripts()
         self._impatient = False
         self._paused_at = 0
