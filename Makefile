@@ -2,9 +2,12 @@
 PYTHON ?= python3
 VENV   := .venv
 BIN    := $(VENV)/bin
+# Labelled calls and the voices in them, if somebody put them beside the repository; else the demo's calls are played.
+CORPUS ?= ../shared/corpus
+LABELLED = $(if $(wildcard $(CORPUS)/calls),$(CORPUS)/calls $(patsubst %,--enrol $(CORPUS)/%,en zh) --apart magic)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test check unit bench lock docs clean
+.PHONY: help setup demo test faults check unit bench lock docs clean
 
 help: ## list the commands
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -33,8 +36,11 @@ check: $(VENV)/.installed ## formatting, lint, types, and the layers of the desi
 test: setup check ## everything CI runs
 	$(BIN)/pytest -n auto --dist loadfile
 
-bench: setup ## latency, accuracy and CPU of live calls played in real time (BENCH="--limit 1" for a quick look)
-	$(BIN)/python -m loadtest.bench $(BENCH)
+faults: setup ## kill, starve, cut off and flood real servers, and print what it cost
+	$(BIN)/pytest tests/faults --full -n0
+
+bench: setup ## latency, accuracy and CPU of live calls played in real time (BENCH="--play stereo --limit 1" for a quick look)
+	$(BIN)/earshot eval $(LABELLED) $(or $(BENCH),--play stereo --play mono)
 
 unit: $(VENV)/.installed ## the pure core and the adapters, in seconds
 	$(BIN)/pytest tests/unit tests/contract

@@ -11,7 +11,10 @@ from gateway.commands.app import app
 from gateway.commands.call import call
 from gateway.commands.demo import demo
 from gateway.commands.doctor import doctor
+from gateway.commands.evaluate import evaluate
 from gateway.commands.models import models
+from gateway.commands.outbox import outbox
+from gateway.commands.rules import rules
 from gateway.commands.serve import serve
 
 
@@ -24,7 +27,7 @@ def cli() -> None:
     """
 
 
-for command in (serve, call, demo, models, doctor, app):
+for command in (serve, call, demo, models, doctor, app, outbox, rules, evaluate):
     cli.add_command(command)
 
 

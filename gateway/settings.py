@@ -49,6 +49,8 @@ class Settings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     tls_cert: str = ""
     """PEM certificate chain; with `tls_key`, both listeners speak TLS. Read again on SIGHUP."""
     tls_key: str = ""
+    fetch_allow: str = ""
+    """Addresses beside public ones that a request may make this server call, "CIDR:port" by commas; port *: any."""
     apps: str = ""
     """Apps beside those of `earshot app create`: "appid:secret,appid:secret"."""
     log_level: Literal["debug", "info", "warning", "error"] = "info"
@@ -56,6 +58,9 @@ class Settings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
 
     # --- calls ---
     max_calls: Count = 1000
+    """Calls at a time; those that have hung up and wait for their verdict do not count."""
+    max_calls_per_app: Count = 0
+    """Calls at a time of one app; 0: as many as max_calls allows."""
     max_call_s: Seconds = 14_400
     """A call longer than this is hung up (4 hours)."""
     resume_window_s: Seconds = 60
@@ -84,6 +89,27 @@ class Settings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """This node's name in the cluster; default the host's and a random part."""
     lease_s: Annotated[float, Meta(ge=1, le=600)] = 15
     """A node that Redis has not heard of for this long counts as gone."""
+    # --- pressure ---
+    disk_low_mb: Count = 512
+    """With less free space (MiB) than this for the data folder, nothing new is taken on; calls go on. 0: never."""
+    disk_warn_mb: Count = 2048
+    """With less than this, the log warns."""
+    max_loop_lag_ms: Milliseconds = 500
+    """When the event loop runs later than this, on average over 2 s, new calls are refused; 0: never."""
+    max_messages_per_s: Count = 500
+    """Control messages, pings and frames with under 10 ms of audio, of one socket; four times as many at once."""
+    catch_up_speed: Annotated[float, Meta(ge=0)] = 20
+    """How many times faster than real time audio is taken, after the first 30 s; 0: as fast as it comes."""
+    max_requests_per_app: Count = 0
+    """Requests at a time of one app to the voiceprint API; 0: any number."""
+    max_pending_connections: Count = 1024
+    """Connections of a listener that have brought no request; beyond, the oldest of them is cut."""
+    handshake_timeout_s: Seconds = 10
+    """From a connection to a whole request head on it, on both listeners."""
+    ping_interval_s: Annotated[float, Meta(gt=0)] = 20
+    """How often a client of the native socket is pinged ..."""
+    ping_timeout_s: Annotated[float, Meta(gt=0)] = 20
+    """... and how long it may take to answer."""
 
     # --- utterances ---
     vad: Literal["webrtc+silero", "webrtc", "silero"] = "webrtc+silero"
@@ -113,7 +139,7 @@ class Settings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     # --- words and rules ---
     recognizer: Literal["whisper-base", "whisper-tiny.en"] = "whisper-base"
     recognizer_processes: Count = 0
-    """Engine processes for recognition; 0: one less than the processors."""
+    """Engine processes for recognition; 0: one for each processor."""
     partial_hop_ms: Milliseconds = _ANALYSIS.partial_hop_ms
     """An open segment's text is renewed this often while capacity allows; 0: only at pauses and at the end."""
     rule_scope: Literal["recording", "sentence"] = "recording"
@@ -135,6 +161,7 @@ class Settings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
             if getattr(self, f"{name}_url") and ":" not in getattr(self, f"{name}_app"):
                 raise ValueError(f"{name}_url needs {name}_app, as appid:secret")
         parse_apps(self.apps)
+        parse_fetch_allow(self.fetch_allow)
         self._check_cluster()
 
     def _check_cluster(self) -> None:
@@ -196,6 +223,33 @@ def parse_apps(apps: str) -> dict[str, tuple[str, ...]]:
             raise ValueError("apps must look like appid:secret,appid:secret")
         parsed[app_id] = (*parsed.get(app_id, ()), secret)
     return parsed
+
+
+@dataclass(frozen=True, slots=True)
+class FetchAllowed:
+    """Addresses inside our own network that a request may name."""
+
+    network: ipaddress.IPv4Network | ipaddress.IPv6Network
+    port: int | None
+    """None: any."""
+
+    def covers(self, address: ipaddress.IPv4Address | ipaddress.IPv6Address, port: int) -> bool:
+        return address in self.network and self.port in (None, port)
+
+
+def parse_fetch_allow(text: str) -> tuple[FetchAllowed, ...]:
+    """The entries of "10.1.0.0/16:8443,fd00::/8:*". Raises ValueError naming the one at fault."""
+    parsed = []
+    for entry in filter(None, (part.strip() for part in text.split(","))):
+        network, _, port = entry.rpartition(":")
+        try:
+            known_port = port == "*" or (port.isascii() and port.isdigit() and 0 < int(port) < 65536)
+            if not known_port or "/" not in network:
+                raise ValueError("wrong form")  # noqa: TRY301 - told together with what ip_network refuses
+            parsed.append(FetchAllowed(ipaddress.ip_network(network), None if port == "*" else int(port)))
+        except ValueError as fault:
+            raise ValueError(f"fetch_allow has {entry!r}; expected CIDR:port, such as 10.1.0.0/16:8443") from fault
+    return tuple(parsed)
 
 
 class SettingsError(Exception):

@@ -36,7 +36,32 @@ class Metrics:
         self.engine_failures = Counter(
             "earshot_engine_failures", "Questions no engine answered.", ["engine"], registry=registry
         )
+        self.load_level = Gauge(
+            "earshot_load_level", "What live text gives up: 0 nothing, 6 all but late finals.", registry=registry
+        )
+        self.recognizer_queue = Gauge("earshot_recognizer_queue", "Texts that wait their turn.", registry=registry)
+        self.recognizer_lag_s = Gauge(
+            "earshot_recognizer_lag_seconds",
+            "How late, after its deadline, the latest text was begun.",
+            registry=registry,
+        )
         self.alerts = Counter("earshot_alerts", "Alert statuses reached.", ["status"], registry=registry)
+        self.loop_lag_s = Histogram(
+            "earshot_loop_lag_seconds", "How late the event loop ran.", buckets=_LATENCY_S, registry=registry
+        )
+        self.disk_free_bytes = Gauge("earshot_disk_free_bytes", "Free space for the data folder.", registry=registry)
+        self.journal_backlog_bytes = Gauge(
+            "earshot_journal_backlog_bytes", "What waits in memory for the disk.", registry=registry
+        )
+        self.outbox_tasks = Gauge(
+            "earshot_outbox_tasks",
+            "Tasks that voice QC owes a verdict on, or was given up for.",
+            ["state"],
+            registry=registry,
+        )
+        self.outbox_oldest_s = Gauge(
+            "earshot_outbox_oldest_seconds", "Age of the oldest such task.", ["state"], registry=registry
+        )
         self.refused = Counter("earshot_refused", "Requests and sockets refused.", ["code"], registry=registry)
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
@@ -81,10 +80,10 @@ def _note(message: ServerMessage, playback: Playback, audio: AudioFormat, seen: 
         seen.fault = message.reason
 
 
-def percentiles(values: list[float]) -> tuple[float, float, float]:
-    """p50, p95 and the largest; zeros where there is nothing."""
-    ordered = deque(sorted(values))
+def percentiles(values: list[float]) -> tuple[float, float, float, float]:
+    """p50, p95, p99 and the largest; zeros where there is nothing."""
+    ordered = sorted(values)
     if not ordered:
-        return 0.0, 0.0, 0.0
+        return 0.0, 0.0, 0.0, 0.0
     last = len(ordered) - 1
-    return ordered[last // 2], ordered[round(last * 0.95)], ordered[last]
+    return ordered[last // 2], ordered[round(last * 0.95)], ordered[round(last * 0.99)], ordered[last]

@@ -30,6 +30,7 @@ from protocol.messages import (
     ClientMessage,
     Ended,
     Error,
+    Flow,
     Hangup,
     Ping,
     Replaced,
@@ -114,6 +115,13 @@ class CallClient:
         self._socket: ClientConnection | None = None
         self._inbox: asyncio.Queue[ServerMessage | Exception] = asyncio.Queue()
         self._room = asyncio.Event()
+        self._flowing = asyncio.Event()
+        self._flowing.set()
+        """Not set: the server takes no audio for now, or what was kept meanwhile is still on its way."""
+        self._may_send = True
+        self._next_byte = 0
+        """While not flowing: the first byte of the call's audio that no socket has been given."""
+        self._letting_go: asyncio.Task[None] | None = None
         self._reader: asyncio.Task[None] | None = None
 
     @property
@@ -143,31 +151,36 @@ class CallClient:
         self, kind: type[BaseException] | None, fault: BaseException | None, trace: TracebackType | None
     ) -> None:
         """Let go of the socket. Without `hang_up` the server waits its resume window, then hangs up."""
-        if self._reader is not None:
-            self._reader.cancel()
-            await asyncio.gather(self._reader, return_exceptions=True)
+        tasks = [task for task in (self._reader, self._letting_go) if task is not None]
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
         if self._socket is not None:
             await self._socket.close()
 
     async def send_audio(self, payload: bytes) -> None:
         """Send the next bytes, in the call's encoding, channels interleaved; any size will do.
 
-        They are kept until acked and sent again after a break. Waits while over a minute is unacked.
+        They are kept until acked and sent again after a break. While the server says `xoff` they are only kept.
+        Waits while over a minute is unacked.
         """
         limit_bytes = MAX_UNACKED_S * self._audio.rate_hz * self._audio.bytes_per_instant
         while len(self._unacked) > limit_bytes and not self._over:
             self._room.clear()
             await self._room.wait()
         self._unacked += payload
-        await self._send(payload)
+        if self._flowing.is_set():
+            await self._send(payload)
 
     async def send(self, message: ClientMessage) -> None:
-        """Send a control message; one that a break swallows is sent again, in its place.
+        """Send a control message, after the audio that the server has not taken yet.
 
-        Raises ProtocolError for one that the server would refuse to read; nothing is sent then.
+        One that a break swallows is sent again, in its place. Raises ProtocolError for one that the server would refuse
+        to read; nothing is sent then.
         """
         payload = encode(message)
         decode_client(payload)
+        await self._flowing.wait()
         if not isinstance(message, Ping | Start | Resume):
             self._controls_sent += 1
             at_sample = self._unacked_from_sample + len(self._unacked) // self._audio.bytes_per_instant
@@ -275,6 +288,7 @@ class CallClient:
             self._inbox.put_nowait(fault)
         finally:
             self._room.set()
+            self._flowing.set()
 
     def _take(self, message: ServerMessage) -> bool:
         """Note and pass on one message; True when it is the last."""
@@ -283,6 +297,8 @@ class CallClient:
         self._last_seq = message.seq or self._last_seq
         if isinstance(message, Ack):
             self._forget(message.samples)
+        elif isinstance(message, Flow):
+            self._heed(message)
         elif isinstance(message, Replaced):
             raise CallLost("another socket resumed this call")  # to come back would throw that one out in turn
         self._inbox.put_nowait(message)
@@ -296,6 +312,40 @@ class CallClient:
         while self._controls and self._controls[0][1] < samples:
             self._controls.popleft()
         self._room.set()
+
+    # --- holding back ---
+
+    def _heed(self, flow: Flow) -> None:
+        self._may_send = flow.state == "xon"
+        if not self._may_send and self._flowing.is_set():
+            self._flowing.clear()
+            self._next_byte = self._unacked_from_byte + len(self._unacked)
+        elif self._may_send and not self._flowing.is_set() and (self._letting_go is None or self._letting_go.done()):
+            # Not here: whoever reads must go on reading, or both sides wait for each other.
+            self._letting_go = asyncio.get_running_loop().create_task(self._let_go())
+
+    async def _let_go(self) -> None:
+        """Send what was kept since `xoff`; what `send_audio` adds meanwhile goes the same way, in order."""
+        socket = self._socket
+        try:
+            while self._may_send and socket is not None and socket is self._socket:
+                begin = self._next_byte - self._unacked_from_byte
+                chunk = bytes(self._unacked[begin : begin + self._chunk_bytes])
+                if not chunk:
+                    self._flowing.set()
+                    return
+                self._next_byte += len(chunk)
+                await socket.send(chunk, text=False)
+        except ConnectionClosed:
+            pass  # on the next socket everything that is not acked goes anyway
+
+    @property
+    def _unacked_from_byte(self) -> int:
+        return self._unacked_from_sample * self._audio.bytes_per_instant
+
+    @property
+    def _chunk_bytes(self) -> int:
+        return self._audio.rate_hz // 2 * self._audio.bytes_per_instant
 
     async def _come_back(self) -> ClientConnection:
         started = self.started
@@ -343,11 +393,11 @@ class CallClient:
         sent = controls
         while True:
             # Acks that were read with the answer may move the beginning of what is kept: positions are the call's.
-            begin = at - self._unacked_from_sample * width
+            begin = at - self._unacked_from_byte
             control = next((one for one in self._controls if one[0] > sent), None)
-            until = len(self._unacked) if control is None else control[1] * width - self._unacked_from_sample * width
+            until = len(self._unacked) if control is None else control[1] * width - self._unacked_from_byte
             if begin < until:
-                chunk = bytes(self._unacked[begin : min(until, begin + self._audio.rate_hz // 2 * width)])
+                chunk = bytes(self._unacked[begin : min(until, begin + self._chunk_bytes)])
                 await socket.send(chunk, text=False)
                 at += len(chunk)
             elif control is not None:
@@ -356,6 +406,8 @@ class CallClient:
             else:
                 break
         self._socket = socket
+        self._may_send = True  # a new socket begins with `xon`
+        self._flowing.set()
 
 
 def _refusal(refusal: InvalidStatus) -> CallRefused:

@@ -59,8 +59,22 @@ CODES = {
             "too_fast",
             1008,
             True,
-            "Far more audio than real time. Reserved: the server reads more slowly instead.",
-            "Send at the speed of the recording.",
+            "Far too many messages: control messages, pings and frames with less than 10 ms of audio count together.",
+            "`resume`; put at least 10 ms of audio into a frame.",
+        ),
+        ErrorCode(
+            "too_slow",
+            1008,
+            True,
+            "Too much waits for you to read it; most often the network is stuck and you never see this.",
+            "`resume`, and read on: what you missed is sent again.",
+        ),
+        ErrorCode(
+            "said_too_much",
+            1008,
+            False,
+            "The call's `transcript`, `dtmf`, `mark` and `update` messages are over 8 MiB together.",
+            "`resume` without sending more of them.",
         ),
         ErrorCode(
             "timeout",
@@ -112,6 +126,13 @@ CODES = {
             "The server takes no new calls, or cannot store audio, right now.",
             "Try again after `retry_after_ms`.",
         ),
+        ErrorCode(
+            "too_many_calls",
+            1013,
+            True,
+            "The app has as many calls going on as it may: what the voiceprint API calls 10800.",
+            "Hang up another call of the app first; its place is free at once.",
+        ),
         ErrorCode("shutting_down", 1012, True, "The server is going away.", "Connect again, elsewhere if you can."),
         ErrorCode(
             "internal",
@@ -139,6 +160,10 @@ REFUSALS = (
     Refusal(401, "access_denied", "No credentials, or wrong ones, or a timestamp outside the accepted skew."),
     Refusal(403, "foreign_origin", "A browser page of another origin asks."),
     Refusal(404, "not_found", "The path is not `/v1/calls`."),
+    Refusal(
+        503, "overloaded", "No new calls right now, and none of the app that could be resumed: wait for `Retry-After`."
+    ),
+    Refusal(503, "shutting_down", "The server is going away."),
 )
 
 CLOSE_CODES = {
@@ -148,7 +173,7 @@ CLOSE_CODES = {
     1009: "A message over `limits.max_message_bytes`; most often without an `error` before it.",
     1011: "`internal`, or a keep-alive ping that nobody answered for 20 s.",
     1012: "The server is going away; `going_away` or `shutting_down` came before.",
-    1013: "`overloaded`, `recovering`, `held_elsewhere` or `cluster_unavailable`.",
+    1013: "`overloaded`, `too_many_calls`, `recovering`, `held_elsewhere` or `cluster_unavailable`.",
     1006: "No close frame: the network failed, or the client read too slowly and was cut off. `resume`.",
 }
 

@@ -17,6 +17,8 @@ _EVIDENCE = m.Evidence(
     match="exact",
     begin=9,
     end=15,
+    speaker="Ben",
+    sub_expression="refund&&!solved",
 )
 
 CLIENT: tuple[ClientMessage, ...] = (
@@ -55,7 +57,7 @@ SERVER: tuple[ServerMessage, ...] = (
     m.Replaced(call_id=_CALL),
     m.GoingAway(call_id=_CALL, deadline_ms=10000),
     m.Ack(call_id=_CALL, seq=9, at_ms=20400, samples=163200),
-    m.Flow(call_id=_CALL, seq=10, at_ms=20400, state="xoff", window_samples=16000),
+    m.Flow(call_id=_CALL, state="xoff", window_samples=16000),
     m.Segment(
         call_id=_CALL,
         seq=11,
@@ -114,6 +116,8 @@ SERVER: tuple[ServerMessage, ...] = (
         pending=["negation"],
         keywords=["refund"],
         evidence=[_EVIDENCE],
+        heard_ms=21690,
+        text_ms=21800,
     ),
     m.AlertUpdate(call_id=_CALL, seq=19, at_ms=61000, alert_id="a1", status="confirmed", reason="qc_hit", evidence=[]),
     m.Gap(call_id=_CALL, seq=15, at_ms=30000, channel=0, from_sample=240000, to_sample=241600, cause="network"),

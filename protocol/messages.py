@@ -56,7 +56,7 @@ class Update(_Client, frozen=True, kw_only=True, tag="update"):
     """Merge into the running call; absent fields stay."""
 
     language: Language | None = None
-    """From the next stretch recognised on."""
+    """From the next utterance on."""
     roles: Annotated[list[ShortText], Meta(max_length=2)] | None = None
     """One for each channel; another number of roles changes nothing."""
     metadata: dict[str, Any] | None = None
@@ -74,10 +74,13 @@ class Continue(_Client, frozen=True, kw_only=True, tag="continue"):
 
 
 class ClientTranscript(_Client, frozen=True, kw_only=True, tag="transcript"):
-    """A sentence that the softphone recognised itself; it counts as final text."""
+    """A sentence that the softphone recognised itself; it counts as final text.
+
+    From the first one of a channel on, the server's own recogniser is not asked about that channel any more.
+    """
 
     text: Annotated[str, Meta(max_length=4096)]
-    """The sentence as it was said."""
+    """The sentence as it was said; an empty one only says that the channel's words will come from the softphone."""
     begin_ms: Annotated[int, Meta(ge=0)]
     """On the media clock."""
     end_ms: Annotated[int, Meta(ge=0)]
@@ -144,7 +147,7 @@ class _Server(Struct, frozen=True, kw_only=True, tag_field="type"):
     call_id: str = ""
     """The call; empty only in an `error` that comes before there is one."""
     seq: int = 0
-    """Counts the call's messages from 1; 0 in `pong`, `resumed`, `replaced`, `going_away` and `error`."""
+    """Counts the call's messages from 1; 0 in `pong`, `resumed`, `replaced`, `going_away`, `flow` and `error`."""
     at_ms: int = 0
     """Position on the media clock: how much audio had come, or been looked at, when this happened."""
 
@@ -195,12 +198,12 @@ class Ack(_Server, frozen=True, kw_only=True, tag="ack"):
 
 
 class Flow(_Server, frozen=True, kw_only=True, tag="flow"):
-    """`xoff`: send no more than `window_samples` beyond the last ack; `xon`: carry on."""
+    """`xoff`: audio cannot be taken for now: keep it, and send no more until `xon`. It is about this socket alone."""
 
     state: Literal["xoff", "xon"]
-    """`xoff` holds the client back, `xon` lets it go."""
+    """`xoff` holds the client back, `xon` lets it go; a new socket begins with `xon`."""
     window_samples: int
-    """How far beyond the last ack the client may send."""
+    """How far beyond the last ack the client may send all the same: in `xoff`, no further than the server has taken."""
 
 
 class Segment(_Server, frozen=True, kw_only=True, tag="segment"):
@@ -252,6 +255,9 @@ class Transcript(_Server, frozen=True, kw_only=True, tag="transcript"):
     """What the recogniser heard, such as `en` or `zh`; empty when it heard nothing."""
     words: list[Word]
     """With their times; empty when the recogniser gave none."""
+    stable_chars: int = 0
+    """So many characters at the beginning of `text` stay as they are until the final text; the rest may still change.
+    In a final text, all of them."""
 
 
 class Candidate(Struct, frozen=True, kw_only=True):
@@ -293,7 +299,7 @@ class Evidence(Struct, frozen=True, kw_only=True):
     """Where a keyword was heard. `begin` and `end` are the character span in `text`."""
 
     segment_id: str
-    """The utterance it was heard in."""
+    """The utterance it was heard in; empty for silence."""
     channel: int
     """From 0."""
     text: str
@@ -310,6 +316,10 @@ class Evidence(Struct, frozen=True, kw_only=True):
     """First character of the keyword in `text`, from 0."""
     end: int
     """One past its last character."""
+    speaker: str = ""
+    """Who said it, as labelled by then; empty when nobody was known."""
+    sub_expression: str = ""
+    """The part of the rule that was true with it."""
 
 
 class Alert(_Server, frozen=True, kw_only=True, tag="alert"):
@@ -331,6 +341,12 @@ class Alert(_Server, frozen=True, kw_only=True, tag="alert"):
     """The keywords heard, each once."""
     evidence: list[Evidence]
     """Where each was heard; empty for a rule of negatives alone."""
+    options: dict[str, Any] | None = None
+    """What the rule asks beyond its expression; null for a rule that is an expression and nothing else."""
+    heard_ms: int = 0
+    """When the last of its keywords ended, or what decided it, on the media clock; `at_ms` less this is the delay."""
+    text_ms: int = 0
+    """How far the audio reached whose text decided: from here to `at_ms` it was recognised."""
 
 
 AlertStatus = Literal["provisional", "final", "retracted", "confirmed", "not_confirmed", "indeterminate"]
@@ -344,7 +360,8 @@ class AlertUpdate(_Server, frozen=True, kw_only=True, tag="alert_update"):
     status: AlertStatus
     """Where it stands now."""
     reason: str
-    """`settled`, `evidence`, `forbidden_keyword`, `not_in_final_text`, `qc_hit`, `no_qc_hit` or `no_verdict`."""
+    """`settled`, `evidence`, `forbidden_keyword`, `not_in_final_text`, `speaker_changed`, `qc_hit`, `no_qc_hit`,
+    `no_verdict`, `not_judged` or `gap`."""
     evidence: list[Evidence]
     """What was added; often empty."""
 

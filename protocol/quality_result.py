@@ -2,7 +2,7 @@
 
 Where the document's example and its table differ, the table's types win (`hit` is a boolean, `state` 2 is success).
 Fields beyond the document are additions that change none of its own: `begin_ms`, `end_ms`, `progress`,
-`rules_version`, `unknown_categories`, and the `detail` of a `detection_result` entry.
+`rules_version`, `unknown_categories`, the `detail` of a `detection_result` entry, and the `options` of a content.
 """
 
 from __future__ import annotations
@@ -12,6 +12,8 @@ from enum import IntEnum
 from typing import Any, Literal
 
 import msgspec
+
+from protocol.rules.options import Options
 
 # --- states ------------------------------------------------------------------------------------------------------
 
@@ -72,11 +74,12 @@ class Sentence(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class ContentVerdict(msgspec.Struct, frozen=True, kw_only=True):
-    """What one rule expression made of a text."""
+    """What one rule expression made of a text. `options` (ours): what the rule asks beyond the vendor's language."""
 
     content: str
     hit: bool
     keyword: tuple[str, ...]
+    options: Options | msgspec.UnsetType = msgspec.UNSET
 
 
 class CategoryVerdict(msgspec.Struct, frozen=True, kw_only=True):

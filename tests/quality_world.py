@@ -21,6 +21,7 @@ from aiohttp.test_utils import TestServer
 from gateway.credentials import Credentials
 from gateway.ports import (
     DecodedAudio,
+    FetchedFile,
     Fetcher,
     Rejected,
     SpeechConfirmer,
@@ -31,6 +32,7 @@ from gateway.ports import (
 )
 from gateway.quality.api import QualityEndpoints
 from gateway.quality.audio import AudioFolder, RecordingReader
+from gateway.quality.push import ResultPusher
 from gateway.quality.rulebook import Rulebook
 from gateway.quality.service import QualityService
 from gateway.quality.speech import Samples
@@ -38,6 +40,7 @@ from gateway.quality.tokens import AccessTokens
 from gateway.quality.transcribe import Transcriber
 from gateway.quality.worker import QualityWorker
 from gateway.stores.quality import SCHEMA, SqliteQualityRules, SqliteQualityTasks
+from gateway.stores.quality_pushes import SqliteQualityPushes
 from gateway.stores.sqlite import Database
 
 APP, SECRET = "app-1", "secret-1"
@@ -168,6 +171,16 @@ class FixedClock:
         return self.seconds
 
 
+class _NoFetcher:
+    """Calls nobody."""
+
+    async def fetch(self, url: str, *, max_bytes: int) -> FetchedFile:
+        raise Rejected("nothing is fetched here")
+
+    async def post_json(self, url: str, body: bytes) -> None:
+        raise Rejected("nobody is called from here")
+
+
 class QualityWorld:
     """One process's worth of voice QC. A second one over the same folder is that process started again."""
 
@@ -190,6 +203,7 @@ class QualityWorld:
         self.rulebook = Rulebook(SqliteQualityRules(self.database))
         self.audio_path = folder / "quality"
         self.folder = AudioFolder(self.audio_path)
+        self.pushes = SqliteQualityPushes(self.database, self.clock, uniform=lambda low, high: high)
         self.worker = QualityWorker(
             self.tasks,
             self.rulebook,
@@ -197,6 +211,7 @@ class QualityWorld:
             RecordingReader(WavDecoder(), max_audio_s=max_audio_s),
             Transcriber(self.recognizer, confirmer, self.clock),
             pause=self._pause,
+            finished=lambda: self.pusher.wake(),
         )
         self.service = QualityService(
             self.tasks,
@@ -205,6 +220,7 @@ class QualityWorld:
             fetcher=fetcher,
             max_audio_bytes=max_audio_bytes,
         )
+        self.pusher = ResultPusher(self.pushes, self.service, fetcher or _NoFetcher(), self.clock)
         self.tokens = AccessTokens(
             b"k" * 32, Credentials(self.apps, skew_s=300, now=self.clock.wall), self.apps, self.clock.wall
         )

@@ -6,9 +6,11 @@ from collections import deque
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from gateway.call.channel import Channel, Happening
+from gateway.call.channel import Channel, Happening, Ticked
 from gateway.call.framer import FRAME_MS, Framer
 from gateway.call.settings import CallSettings, CallTerms
+
+TICK_MS = 1000
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,8 +68,13 @@ class Analysis:
             self._channels[channel].answer(ordinal, probabilities)
             yield from self._advance()
 
-    def partial_answered(self, channel: int, segment_id: str) -> None:
-        self._channels[channel].partial_answered(segment_id)
+    def partial_answered(self, channel: int, segment_id: str, agreed_ends_ms: tuple[int, ...]) -> None:
+        self._channels[channel].partial_answered(segment_id, agreed_ends_ms)
+
+    def pace(self, level: int, *, judged: bool) -> None:
+        """Ask for texts as a load level allows (see `cadence`), on every channel."""
+        for channel in self._channels:
+            channel.pace(level, judged=judged)
 
     def stop_waiting(self) -> Iterator[Happened]:
         """No answer will come any more: what is still asked is left to the gate."""
@@ -99,3 +106,5 @@ class Analysis:
             for index, frame in enumerate(self._frames.popleft()):
                 for what in self._channels[index].push(frame):
                     yield Happened(self._now_ms, index, what)
+            if self._now_ms % TICK_MS == 0:
+                yield Happened(self._now_ms, 0, Ticked(min(channel.unheard_ms for channel in self._channels)))

@@ -8,6 +8,7 @@ from typing import Literal
 
 import numpy as np
 
+from gateway.call.cadence import cadence
 from gateway.call.framer import FRAME_MS
 from gateway.call.history import History
 from gateway.call.segmenter import Closed, Opened, Segmenter, SegmenterSettings
@@ -28,6 +29,12 @@ class AnalysisSettings:
     """A silence this long in an open segment brings a partial at once ..."""
     foreseen_ms: int = 12_000
     """... and, in a segment no longer than this, one good enough to be the final text if nothing more is said."""
+    short_window_ms: int = 6000
+    """The window under load; then, too, a partial leaves out what was agreed on and ended `short_tail_ms` ago."""
+    short_tail_ms: int = 4000
+    identify_short_ms: int = 1500
+    """Where anybody may speak, a segment with less than `identify_after_ms` of speech, but this, is identified at its
+    close."""
 
 
 @dataclass(slots=True)
@@ -76,7 +83,8 @@ class VoiceGathered:
 class TextWanted:
     """A stretch to transcribe; `settled_ms`: keywords that ended by then may count in a partial.
 
-    `foreseen`: a partial of the very stretch that the final will have if nothing more is said.
+    `foreseen`: a partial of the very stretch that the final will have if nothing more is said. `hurried`: what will be
+    the final text need not be as good as it could.
     """
 
     utterance: Utterance
@@ -85,9 +93,17 @@ class TextWanted:
     begin_ms: int
     settled_ms: int
     foreseen: bool = False
+    hurried: bool = False
 
 
-Happening = Asked | Began | Ceased | VoiceGathered | TextWanted
+@dataclass(frozen=True, slots=True)
+class Ticked:
+    """Another second of the media clock was looked at; no utterance that is yet to open begins before `unheard_ms`."""
+
+    unheard_ms: int
+
+
+Happening = Asked | Began | Ceased | VoiceGathered | TextWanted | Ticked
 
 
 class Channel:
@@ -110,6 +126,7 @@ class Channel:
         self._samples_per_ms = rate_hz // 1000
         self._one_party = one_party
         self._analysis = analysis
+        self._cadence = cadence(analysis, 0, judged=True)
         self._history = History()
         self._vad = ChannelVad(vad, gate)
         self._segmenter = Segmenter(segmenter, self._loudness)
@@ -122,6 +139,7 @@ class Channel:
         self._partial_pending = False
         self._spoke_since_partial = False
         self._foreseen_end_ms = 0
+        self._agreed_ends_ms: tuple[int, ...] = ()
 
     # --- what comes in ---
 
@@ -135,6 +153,12 @@ class Channel:
 
     def answer(self, ordinal: int, probabilities: tuple[float, ...] | None) -> None:
         self._vad.answer(ordinal, probabilities)
+
+    @property
+    def unheard_ms(self) -> int:
+        """No text is yet to be asked for that begins before."""
+        now_ms = self._history.end_sample // self._samples_per_ms
+        return max(0, now_ms - self._keep_ms) if self._open is None else self._open.begin_ms
 
     def push(self, frame: bytes) -> list[Happening]:
         """Take the next 20 ms (never while `blocked`)."""
@@ -159,10 +183,18 @@ class Channel:
             happenings += self._close(boundary)
         return happenings
 
-    def partial_answered(self, segment_id: str) -> None:
-        """The partial asked for is back, or will never be: the segment, if still open, may ask for its next."""
+    def partial_answered(self, segment_id: str, agreed_ends_ms: tuple[int, ...] = ()) -> None:
+        """The partial asked for is back, or will never be: the segment, if still open, may ask for its next.
+
+        `agreed_ends_ms`: where, on the media clock, each word ended that two hypotheses agree on; in order.
+        """
         if self._open is not None and self._open.segment_id == segment_id:
             self._partial_pending = False
+            self._agreed_ends_ms = agreed_ends_ms
+
+    def pace(self, level: int, *, judged: bool) -> None:
+        """Ask for texts as `cadence` says for this load level, from the next on; `judged`: rules look at them."""
+        self._cadence = cadence(self._analysis, level, judged=judged)
 
     def stop_waiting(self) -> None:
         """No answer will come any more: what is still asked is left to the gate."""
@@ -194,6 +226,7 @@ class Channel:
         self._partial_at_ms = begin * FRAME_MS
         self._partial_pending = self._spoke_since_partial = False
         self._foreseen_end_ms = 0
+        self._agreed_ends_ms = ()
         return Began(self._open)
 
     def _hear(self, index: int) -> list[Happening]:
@@ -222,29 +255,40 @@ class Channel:
         utterance.end_ms = closed.end * FRAME_MS
         happenings: list[Happening] = [Ceased(utterance)]
         grown_ms = self._voice_ms - utterance.identified_ms
-        if utterance.identified_ms and grown_ms >= self._analysis.identify_after_ms // 3:
+        short = not (utterance.identified_ms or self._one_party)
+        if (utterance.identified_ms and grown_ms >= self._analysis.identify_after_ms // 3) or (
+            short and utterance.net_speech_ms >= self._analysis.identify_short_ms
+        ):
             happenings.append(self._gather(utterance))
         pcm = self._pcm(utterance.begin_ms, utterance.end_ms)
-        happenings.append(TextWanted(utterance, "final", pcm, utterance.begin_ms, utterance.end_ms))
+        hurried = self._cadence.hurried
+        happenings.append(TextWanted(utterance, "final", pcm, utterance.begin_ms, utterance.end_ms, hurried=hurried))
         return happenings
 
     def _want_partial(self) -> list[Happening]:
-        utterance, settings = self._open, self._analysis
+        utterance, settings, pace = self._open, self._analysis, self._cadence
         if utterance is None:
             return []
         now_ms = self._history.end_sample // self._samples_per_ms
-        pausing = self._segmenter.silence_frames * FRAME_MS >= settings.pause_ms
+        pausing = pace.at_pauses and self._segmenter.silence_frames * FRAME_MS >= settings.pause_ms
         end_ms = self._segmenter.end_if_silent * FRAME_MS
         if pausing and end_ms <= min(now_ms, utterance.begin_ms + settings.foreseen_ms):
             return self._foresee(utterance, end_ms, now_ms)
         if self._partial_pending or not self._spoke_since_partial:
             return []
-        if not pausing and now_ms - self._partial_at_ms < settings.partial_hop_ms:
+        if not pausing and (pace.hop_ms is None or now_ms - self._partial_at_ms < pace.hop_ms):
             return []
         self._partial_at_ms, self._partial_pending, self._spoke_since_partial = now_ms, True, False
-        begin_ms = max(utterance.begin_ms, now_ms - settings.partial_window_ms)
+        begin_ms = self._window_begin_ms(utterance, now_ms)
         settled_ms = now_ms if pausing else now_ms - 100
         return [TextWanted(utterance, "partial", self._pcm(begin_ms, now_ms), begin_ms, settled_ms)]
+
+    def _window_begin_ms(self, utterance: Utterance, now_ms: int) -> int:
+        begin_ms = max(utterance.begin_ms, now_ms - self._cadence.window_ms)
+        if self._cadence.tail_ms is None:
+            return begin_ms
+        agreed_ms = max((end for end in self._agreed_ends_ms if end <= now_ms - self._cadence.tail_ms), default=0)
+        return max(begin_ms, agreed_ms)
 
     def _foresee(self, utterance: Utterance, end_ms: int, now_ms: int) -> list[Happening]:
         """Once in a pause: the text of all that was said, whatever else is being transcribed."""
@@ -253,7 +297,8 @@ class Channel:
         self._foreseen_end_ms = end_ms
         self._partial_at_ms, self._partial_pending, self._spoke_since_partial = now_ms, True, False
         pcm = self._pcm(utterance.begin_ms, end_ms)
-        return [TextWanted(utterance, "partial", pcm, utterance.begin_ms, now_ms, foreseen=True)]
+        hurried = self._cadence.hurried
+        return [TextWanted(utterance, "partial", pcm, utterance.begin_ms, now_ms, foreseen=True, hurried=hurried)]
 
     # --- the past ---
 

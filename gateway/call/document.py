@@ -13,6 +13,7 @@ from gateway.call.alerts import LiveAlert
 from gateway.call.settings import CallTerms
 from protocol import messages
 from protocol.messages import Evidence, ServerMessage, Start
+from protocol.rules.circumstances import Circumstances, Hole
 
 
 class CallDocument:
@@ -34,6 +35,7 @@ class CallDocument:
             "reason": "",
             "segments": [],
             "alerts": [],
+            "shadow_alerts": [],
             "gaps": [],
             "notes": [],
             "warnings": [],
@@ -50,7 +52,8 @@ class CallDocument:
                     text=message.text,
                     final=message.final,
                     language=message.language,
-                    words=msgspec.to_builtins(message.words),
+                    # As JSON already: nobody looks into them here, and as objects they would take six times the memory.
+                    words=msgspec.Raw(msgspec.json.encode(message.words)),
                 )
             case messages.Speaker():
                 self._segment_of(message)["speaker"] = {
@@ -60,10 +63,7 @@ class CallDocument:
                     "stable": message.stable,
                 }
             case messages.Alert():
-                alert = _plain(message)
-                alert["status"] = alert.pop("certainty")
-                self._alerts[message.alert_id] = alert
-                self.content["alerts"].append(alert)
+                self._add_alert(message, "alerts")
             case messages.AlertUpdate():
                 self._update_alert(message)
             case messages.Gap():
@@ -78,6 +78,13 @@ class CallDocument:
                 self.content.update(samples=message.samples, duration_ms=message.duration_ms, reason=message.reason)
             case _:
                 pass
+
+    def keep_in_shadow(self, message: messages.Alert | messages.AlertUpdate) -> None:
+        """Keep what a rule in shadow would have sent."""
+        if isinstance(message, messages.Alert):
+            self._add_alert(message, "shadow_alerts")
+        else:
+            self._update_alert(message)
 
     def agree(self, terms: CallTerms) -> None:
         """Take over what the client has changed of the call's terms."""
@@ -108,6 +115,12 @@ class CallDocument:
             self.content["segments"].append(segment)
         return segment
 
+    def _add_alert(self, message: messages.Alert, place: str) -> None:
+        alert = _plain(message)
+        alert["status"] = alert.pop("certainty")
+        self._alerts[message.alert_id] = alert
+        self.content[place].append(alert)
+
     def _update_alert(self, message: messages.AlertUpdate) -> None:
         alert = self._alerts.get(message.alert_id)
         if alert is not None:
@@ -133,9 +146,20 @@ def alerts_of(document: dict[str, Any]) -> list[LiveAlert]:
             alert["status"],
             list(alert["keywords"]),
             msgspec.convert(alert["evidence"], list[Evidence]),
+            list(alert["pending"]),
+            alert.get("options"),
         )
         for alert in document["alerts"]
     ]
+
+
+def holes_of(document: dict[str, Any]) -> list[Hole]:
+    """The holes of a stored document that are long enough to hide a word."""
+    around, rate_hz = Circumstances(), document["rate"]
+    for gap in document["gaps"]:
+        begin_ms, end_ms = (gap[edge] * 1000 // rate_hz for edge in ("from_sample", "to_sample"))
+        around.lose(Hole(gap["channel"], document["roles"][gap["channel"]], begin_ms, end_ms))
+    return around.holes
 
 
 def _plain(message: ServerMessage) -> dict[str, Any]:

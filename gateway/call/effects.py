@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-from protocol.messages import Language, ServerMessage
+from protocol.messages import Alert, AlertUpdate, Language, ServerMessage
 
 
 @dataclass(frozen=True, slots=True)
@@ -13,6 +13,13 @@ class Send:
     """Record the message, then send it to the client and to whoever watches."""
 
     message: ServerMessage
+
+
+@dataclass(frozen=True, slots=True)
+class KeepInShadow:
+    """Keep and count what a rule in shadow would have sent (without a number); tell neither client nor watchers."""
+
+    message: Alert | AlertUpdate
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,7 +57,7 @@ class Transcribe:
     """Ask for the words of one stretch of a channel.
 
     `foreseen`: a partial over the stretch that the segment's final will have if nothing more is said: its answer may
-    then serve as the final's.
+    then serve as the final's. `hurried`: a final (or a foreseen one) may be slightly worse, if that makes it faster.
     """
 
     segment_id: str
@@ -59,6 +66,7 @@ class Transcribe:
     language: Language
     kind: Literal["partial", "final"]
     foreseen: bool = False
+    hurried: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,4 +82,4 @@ class EndCall:
     """Nothing more will come of this call: close the socket, forget the core."""
 
 
-Effect = Send | StoreAudio | ConfirmSpeech | Identify | Transcribe | UploadRecording | EndCall
+Effect = Send | KeepInShadow | StoreAudio | ConfirmSpeech | Identify | Transcribe | UploadRecording | EndCall

@@ -99,6 +99,12 @@ class ClientSpoke(msgspec.Struct, frozen=True, tag=True):
     end_ms: int
 
 
+class LoadChanged(msgspec.Struct, frozen=True, tag=True):
+    """How loaded the recogniser is, 0 (not at all) to 6: the call asks for texts accordingly."""
+
+    level: int
+
+
 class Updated(msgspec.Struct, frozen=True, tag=True):
     """The client changed the call's terms; None leaves a field as it is."""
 
@@ -119,6 +125,13 @@ class Paused(msgspec.Struct, frozen=True, tag=True): ...
 
 
 class Continued(msgspec.Struct, frozen=True, tag=True): ...
+
+
+class RulesChanged(msgspec.Struct, frozen=True, tag=True):
+    """The app's rules are other ones now: `digest` is that of the RuleSet, which the call looks up by it."""
+
+    version: int
+    digest: str
 
 
 class Warned(msgspec.Struct, frozen=True, tag=True):
@@ -167,6 +180,6 @@ class QcWaitExpired(msgspec.Struct, frozen=True, tag=True):
 
 Event = (
     Accepted | AudioArrived | AudioLost | AudioStored | SpeechConfirmed | Identified | Transcribed | ClientSpoke
-    | Updated | Noted | Paused | Continued | Warned | HungUp | SettlingExpired | QcProgressed | QcJudged
-    | QcWaitExpired | NumbersSkipped
+    | LoadChanged | Updated | RulesChanged | Noted | Paused | Continued | Warned | HungUp | SettlingExpired
+    | QcProgressed | QcJudged | QcWaitExpired | NumbersSkipped
 )  # fmt: skip

@@ -22,6 +22,7 @@ class Labels:
         self._one_party = terms.one_party_per_channel
         self._ordinal = 0
         self._asked: dict[int, tuple[Utterance, int]] = {}
+        self._named: dict[str, tuple[str, bool]] = {}
 
     @property
     def pending(self) -> bool:
@@ -32,6 +33,11 @@ class Labels:
         self._ordinal += 1
         self._asked[self._ordinal] = utterance, net_speech_ms
         return self._ordinal
+
+    def who(self, segment_id: str, channel: int) -> tuple[str, bool]:
+        """The name (empty: nobody known) and stability of a segment's label, or else of its channel's one party."""
+        label = self._rolling[channel].label if self._one_party else Label()
+        return self._named.get(segment_id, (label.name, label.stable))
 
     def give_up(self) -> None:
         self._asked.clear()
@@ -45,7 +51,9 @@ class Labels:
         rolling = self._rolling[utterance.channel]
         if not event.refused:
             rolling.update(utterance.segment_id, net_speech_ms, event.candidates)
-        return self._message(utterance, net_speech_ms, self._judged(utterance.channel, terms), terms)
+        # Where anybody may speak, the label of the segment before says nothing of this one.
+        told = Label() if event.refused and not self._one_party else self._judged(utterance.channel, terms)
+        return self._message(utterance, net_speech_ms, told, terms)
 
     def at_close(self, utterance: Utterance, terms: CallTerms) -> Speaker:
         """The label of a segment too short to be identified: the channel's own, where it carries one party."""
@@ -60,6 +68,7 @@ class Labels:
         return labels[channel]
 
     def _message(self, utterance: Utterance, net_speech_ms: int, label: Label, terms: CallTerms) -> Speaker:
+        self._named[utterance.segment_id] = label.name, label.stable
         return Speaker(
             segment_id=utterance.segment_id,
             channel=utterance.channel,

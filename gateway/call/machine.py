@@ -6,7 +6,7 @@ numbered here.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import replace
 from typing import Literal
 
@@ -14,8 +14,18 @@ import msgspec
 
 from gateway.call.alerts import AlertLedger
 from gateway.call.analysis import Analysis, Happened
-from gateway.call.channel import Asked, Began, Ceased, TextWanted, Utterance, VoiceGathered
-from gateway.call.effects import ConfirmSpeech, Effect, EndCall, Identify, Send, StoreAudio, Transcribe, UploadRecording
+from gateway.call.channel import Asked, Began, Ceased, TextWanted, Ticked, Utterance, VoiceGathered
+from gateway.call.effects import (
+    ConfirmSpeech,
+    Effect,
+    EndCall,
+    Identify,
+    KeepInShadow,
+    Send,
+    StoreAudio,
+    Transcribe,
+    UploadRecording,
+)
 from gateway.call.events import (
     Accepted,
     AudioArrived,
@@ -26,12 +36,14 @@ from gateway.call.events import (
     Event,
     HungUp,
     Identified,
+    LoadChanged,
     Noted,
     NumbersSkipped,
     Paused,
     QcJudged,
     QcProgressed,
     QcWaitExpired,
+    RulesChanged,
     SettlingExpired,
     SpeechConfirmed,
     Transcribed,
@@ -42,7 +54,7 @@ from gateway.call.labels import Labels
 from gateway.call.settings import CallSettings, CallTerms
 from gateway.call.states import TRANSITIONS, IllegalEvent, State
 from gateway.call.text import Text
-from gateway.call.transcripts import Transcripts, nothing_heard
+from gateway.call.transcripts import Said, Transcripts, nothing_heard
 from protocol import messages
 from protocol.messages import ServerMessage
 from protocol.rules.matcher import RuleSet
@@ -54,8 +66,19 @@ ROOM_MS = 10_000
 class Call:
     """One call. `receive` is the only way in; the effects it returns are to be carried out in order."""
 
-    def __init__(self, terms: CallTerms, settings: CallSettings, rules: RuleSet, *, id_prefix: str = "") -> None:
-        """`id_prefix` begins every id that this core gives: another one, of which nothing is left, has given some."""
+    def __init__(
+        self,
+        terms: CallTerms,
+        settings: CallSettings,
+        rules: RuleSet,
+        rules_by_digest: Callable[[str], RuleSet] | None = None,
+        *,
+        id_prefix: str = "",
+    ) -> None:
+        """`rules_by_digest` finds the rules that a `RulesChanged` names, raising KeyError; without it they stay.
+
+        `id_prefix` begins every id that this core gives: another one, of which nothing is left, has given some.
+        """
         self.state = State.NEW
         self.samples = 0
         self.terms = terms
@@ -68,6 +91,9 @@ class Call:
         self._alerts = AlertLedger(
             rules, terms.categories, settings.rule_scope, pinyin=settings.pinyin, id_prefix=id_prefix
         )
+        self._rules_by_digest = rules_by_digest
+        self._categories = rules.categories
+        self._load = 0
         self._transcripts = Transcripts()
         self._impatient = False
         self._paused_at = 0
@@ -75,6 +101,11 @@ class Call:
         self._verdict: QcJudged | None = None
         self._wait_over = False
         self._qc_state: int | None = None
+
+    @property
+    def unstored_samples(self) -> int:
+        """Instants received that are not known to be safe yet."""
+        return self.samples - self._stored
 
     @property
     def stored_samples(self) -> int:
@@ -91,7 +122,7 @@ class Call:
 
         A client ahead of real time also waits for final texts; one that keeps time never does.
         """
-        waiting_ms = self.terms.audio.samples_to_ms(self.samples - self._stored) + self._analysis.backlog_ms
+        waiting_ms = self.terms.audio.samples_to_ms(self.unstored_samples) + self._analysis.backlog_ms
         return waiting_ms < ROOM_MS and not (ahead_of_time and self._transcripts.finals_pending > 2)
 
     def receive(self, event: Event) -> list[Effect]:
@@ -107,10 +138,14 @@ class Call:
         before, self.state = self.state, after
         self._handle(event, before)
         if self.state is State.SETTLING and self._settled():
-            self._send_all(self._alerts.close())
+            self._send_all(self._alerts.close(self._now_ms))
             self.state = State.ENDED if self._verdict or self._wait_over else State.JUDGING
         if self.state is State.ENDED and before is not State.ENDED:
             self._end(judged=before is not State.NEW)
+        self._effects += [
+            KeepInShadow(msgspec.structs.replace(one, call_id=self.terms.call_id, at_ms=self._now_ms))
+            for one in self._alerts.take_shadowed()
+        ]
         return self._effects
 
     def _handle(self, event: Event, before: State) -> None:
@@ -128,6 +163,7 @@ class Call:
                         cause=event.cause,
                     )
                 )
+                self._lose(event.channel, event.from_sample, event.to_sample)
             case AudioStored(samples):
                 self._stored = samples
                 if before is not State.ENDED:
@@ -140,12 +176,21 @@ class Call:
                 self._transcribed(event)
             case ClientSpoke():
                 self._client_spoke(event)
+            case LoadChanged(level):
+                self._load = level
+                self._pace()
             case Updated():
                 self._update(event)
             case Noted():
                 pass  # the shell keeps it; the core only says when it may happen
             case NumbersSkipped(through):
                 self._seq = max(self._seq, through)
+            case RulesChanged():
+                if self._rules_by_digest is not None:
+                    rules = self._rules_by_digest(event.digest)
+                    self._categories = rules.categories
+                    self._send_all(self._alerts.use(rules))
+                    self._pace()
             case Paused():
                 self._paused_at = self.samples
             case Continued():
@@ -196,19 +241,41 @@ class Call:
             case Asked(ordinal, pcm, fresh):
                 return [ConfirmSpeech(happened.channel, ordinal, pcm, fresh)]
             case Began(utterance):
-                return [self._numbered(self._segment(utterance, "opened"))]
+                self._transcripts.begin(utterance, self.terms.language)
+                opened = self._segment(utterance, "opened")
+                return self._numbered_all([opened, *self._alerts.opened(utterance.channel, utterance.begin_ms)])
             case Ceased(utterance):
-                closed = [self._numbered(self._segment(utterance, "closed"))]
-                if not utterance.identified_ms:
-                    closed.append(self._numbered(self._labels.at_close(utterance, self.terms)))
-                return [*closed]
+                return self._numbered_all(self._ceased(utterance))
+            case Ticked(unheard_ms):
+                return self._numbered_all(self._alerts.settled(self._settled_ms(unheard_ms)))
             case VoiceGathered(utterance, pcm, net_speech_ms, _):
                 return [Identify(happened.channel, self._labels.ask(utterance, net_speech_ms), pcm)]
             case TextWanted() as wanted:
-                ordinal = self._transcripts.ask(wanted)
-                segment_id = wanted.utterance.segment_id
-                language = self.terms.language
-                return [Transcribe(segment_id, ordinal, wanted.pcm, language, wanted.kind, wanted.foreseen)]
+                return self._transcribe(wanted)
+
+    def _transcribe(self, wanted: TextWanted) -> list[Effect]:
+        asked = self._transcripts.ask(wanted)
+        if asked is None:
+            return []
+        ordinal, language = asked
+        segment_id, foreseen, hurried = wanted.utterance.segment_id, wanted.foreseen, wanted.hurried
+        return [Transcribe(segment_id, ordinal, wanted.pcm, language, wanted.kind, foreseen, hurried)]
+
+    def _ceased(self, utterance: Utterance) -> list[ServerMessage]:
+        drafts: list[ServerMessage] = [self._segment(utterance, "closed")]
+        segment_id = utterance.segment_id
+        if not utterance.identified_ms:
+            label = self._labels.at_close(utterance, self.terms)
+            drafts += [label, *self._alerts.labelled(segment_id, label.name, stable=label.stable, now_ms=self._now_ms)]
+        drafts += self._alerts.spoke(segment_id, utterance.channel, utterance.begin_ms, utterance.end_ms)
+        return drafts
+
+    def _settled_ms(self, unheard_ms: int) -> int:
+        """Everything said before has its final text. In a pause, which will be a hole, nothing settles."""
+        bounds = [unheard_ms, self._transcripts.unsettled_ms]
+        if self.state is State.PAUSED:
+            bounds.append(self.terms.audio.samples_to_ms(self._paused_at))
+        return min(bound for bound in bounds if bound is not None)
 
     def _segment(self, utterance: Utterance, state: Literal["opened", "closed"]) -> messages.Segment:
         return messages.Segment(
@@ -226,6 +293,12 @@ class Call:
                 self._send(
                     messages.Gap(channel=channel, from_sample=self._paused_at, to_sample=self.samples, cause="pause")
                 )
+                self._lose(channel, self._paused_at, self.samples)
+
+    def _lose(self, channel: int, from_sample: int, to_sample: int) -> None:
+        """What is missing may hide words."""
+        to_ms = self.terms.audio.samples_to_ms
+        self._send_all(self._alerts.lost(channel, self.terms.roles[channel], to_ms(from_sample), to_ms(to_sample)))
 
     # --- what engines and people say ---
 
@@ -233,29 +306,44 @@ class Call:
         message = self._labels.answer(event, self.terms)
         if message is not None:
             self._send(message)
+            label = message.name, message.stable
+            self._send_all(self._alerts.labelled(message.segment_id, label[0], stable=label[1], now_ms=self._now_ms))
 
     def _transcribed(self, event: Transcribed) -> None:
-        answered = self._transcripts.answer(event)
-        if answered is None:
-            return
-        wanted, text = answered
-        if wanted.kind == "partial":
-            self._analysis.partial_answered(wanted.utterance.channel, wanted.utterance.segment_id)
-        if text is not None:
-            self._said(wanted.utterance, text, final=wanted.kind == "final", settled_ms=wanted.settled_ms)
+        wanted, said = self._transcripts.answer(event)
+        if wanted is not None and wanted.kind == "partial":
+            channel, segment_id = wanted.utterance.channel, wanted.utterance.segment_id
+            self._analysis.partial_answered(channel, segment_id, self._transcripts.agreed_ends_ms(segment_id))
+        for one in said:
+            self._said(one)
+
+    def _said(self, said: Said) -> None:
+        wanted, final = said.wanted, said.wanted.kind == "final"
+        self._show(wanted.utterance, said.shown, said.stable_chars, final=final)
+        end_ms = wanted.begin_ms + self.terms.audio.samples_to_ms(len(wanted.pcm) // 2)
+        self._judge(wanted.utterance, said.heard, None if final else said.heard.settled(wanted.settled_ms), end_ms)
 
     def _client_spoke(self, event: ClientSpoke) -> None:
-        utterance = Utterance(self._analysis.next_segment_id(), event.channel, event.begin_ms, event.end_ms)
-        text = Text(event.text, self.terms.language, (), event.begin_ms, event.end_ms)
-        self._said(utterance, text, final=True, settled_ms=event.end_ms)
+        """From here the softphone's words are the channel's. An empty text says no more than that."""
+        forgotten = self._transcripts.cede(event.channel, event.begin_ms)
+        if event.text.strip():
+            utterance = Utterance(self._analysis.next_segment_id(), event.channel, event.begin_ms, event.end_ms)
+            self._say_finally(utterance, Text(event.text, self.terms.language, (), event.begin_ms, event.end_ms))
+        for shown in forgotten:
+            self._say_finally(shown, nothing_heard(shown))
 
-    def _said(self, utterance: Utterance, text: Text, *, final: bool, settled_ms: int) -> None:
+    def _say_finally(self, utterance: Utterance, text: Text) -> None:
+        self._show(utterance, text, len(text.text), final=True)
+        self._judge(utterance, text, None, text.end_ms)
+
+    def _show(self, utterance: Utterance, text: Text, stable_chars: int, *, final: bool) -> None:
         self._send(
             messages.Transcript(
                 segment_id=utterance.segment_id,
                 channel=utterance.channel,
                 role=self.terms.roles[utterance.channel],
                 text=text.text,
+                stable_chars=stable_chars,
                 final=final,
                 begin_ms=text.begin_ms,
                 end_ms=text.end_ms,
@@ -265,11 +353,22 @@ class Call:
                 ],
             )
         )
-        segment_id, channel = utterance.segment_id, utterance.channel
-        if final:
-            self._send_all(self._alerts.final(segment_id, channel, text))
+
+    def _judge(self, utterance: Utterance, text: Text, settled: str | None, text_ms: int) -> None:
+        """Hold rules against a text that covers the audio up to `text_ms`; `settled`: what counts of a partial one."""
+        segment_id, channel, role = utterance.segment_id, utterance.channel, self.terms.roles[utterance.channel]
+        name, stable = self._labels.who(segment_id, channel)
+        self._send_all(self._alerts.labelled(segment_id, name, stable=stable, now_ms=self._now_ms))
+        if settled is None:
+            self._send_all(self._alerts.final(segment_id, channel, text, role=role, text_ms=text_ms))
         else:
-            self._send_all(self._alerts.partial(segment_id, channel, text, text.settled(settled_ms)))
+            self._send_all(self._alerts.partial(segment_id, channel, text, settled, role=role, text_ms=text_ms))
+
+    def _pace(self) -> None:
+        """Partial texts thin out with the load, and sooner where no rule looks at this call's words."""
+        wanted = self.terms.categories
+        judged = any(category in wanted for category in self._categories) if wanted else bool(self._categories)
+        self._analysis.pace(self._load, judged=judged)
 
     def _update(self, event: Updated) -> None:
         terms = self.terms
@@ -282,6 +381,7 @@ class Call:
         )
         if event.categories is not None:
             self._send_all(self._alerts.judge_only(event.categories))
+            self._pace()
 
     # --- the end ---
 
@@ -310,14 +410,14 @@ class Call:
             return
         self._impatient = True
         self._labels.give_up()
-        for wanted in self._transcripts.give_up():
-            self._said(wanted.utterance, nothing_heard(wanted.utterance), final=True, settled_ms=0)
+        for said in self._transcripts.give_up():
+            self._said(said)
         self._send(messages.Warning(code="analysis_incomplete", message="The last words were not transcribed in time."))
 
     def _end(self, *, judged: bool) -> None:
         verdict = self._verdict
         if verdict is not None:
-            updates, missed = self._alerts.reconcile(None if verdict.failure else verdict.result)
+            updates, missed = self._alerts.reconcile(None if verdict.failure else verdict.result, self.terms.roles)
             self._send_all(updates)
             self._send(messages.QcResult(session_id=verdict.session_id, result=verdict.result, missed=missed))
         reason = self._hangup_reason
@@ -335,6 +435,9 @@ class Call:
 
     def _send(self, draft: ServerMessage) -> None:
         self._effects.append(self._numbered(draft))
+
+    def _numbered_all(self, drafts: Iterable[ServerMessage]) -> list[Effect]:
+        return [self._numbered(draft) for draft in drafts]
 
     def _numbered(self, draft: ServerMessage) -> Send:
         self._seq += 1

@@ -23,6 +23,8 @@ class SpeakerSettings:
     """The present label is kept down to `known_score` minus this."""
     pooled_segments: int = 4
     """On a channel that carries one party, the last so many segments count together."""
+    unknown_ms: int = 3000
+    """Net speech after which a voice like nobody's is called unknown: with less, it is undecided."""
     stable_ms: int = 6000
     """Net speech after which a known or unknown label is called stable."""
 
@@ -68,8 +70,10 @@ class RollingLabel:
         pooled = self._pooled()
         best = pooled[0] if pooled else Hit("", 0.0)
         margin = best.score - pooled[1].score if len(pooled) > 1 else best.score
-        state = self._decide(best, margin)
         heard_ms = sum(one.net_speech_ms for one in self._evidence)
+        state = self._decide(best, margin)
+        if state == "unknown" and heard_ms < self._settings.unknown_ms:
+            state = "undecided"
         self.label = Label(
             state=state,
             name=best.name if state == "known" else "",

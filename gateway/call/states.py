@@ -14,12 +14,14 @@ from gateway.call.events import (
     Event,
     HungUp,
     Identified,
+    LoadChanged,
     Noted,
     NumbersSkipped,
     Paused,
     QcJudged,
     QcProgressed,
     QcWaitExpired,
+    RulesChanged,
     SettlingExpired,
     SpeechConfirmed,
     Transcribed,
@@ -41,15 +43,17 @@ class State(Enum):
 
 N, L, P, S, J, E = State
 _ANSWERS: dict[type[Event], tuple[State, ...]] = {
-    # Engines answer late, and storing goes on: legal everywhere; after SETTLING they change nothing any more.
+    # Engines answer late, storing goes on, rules change: legal everywhere; after SETTLING they change nothing any more.
     AudioStored: (L, P, S, J, E),
     SpeechConfirmed: (L, P, S, J, E),
     Identified: (L, P, S, J, E),
     Transcribed: (L, P, S, J, E),
+    RulesChanged: (L, P, S, J, E),
     Warned: (L, P, S, J, E),
     # A call that goes on after a crash of the machine steps over the numbers that the crash has taken.
     NumbersSkipped: (L, P, S, J, E),
     Noted: (L, P, S, J, E),
+    LoadChanged: (L, P, S, J, E),
 }
 TRANSITIONS: dict[type[Event], dict[State, State]] = {
     **{event: {state: state for state in states} for event, states in _ANSWERS.items()},

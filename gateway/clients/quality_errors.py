@@ -3,35 +3,33 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from datetime import UTC, datetime
-from email.utils import parsedate_to_datetime
 from typing import Any
 
 import msgspec
 
+from gateway.clients.retry_after import RETRYABLE_STATUSES, retry_after_s
 from gateway.ports import PortError, Rejected, Unavailable
 
 _RETRYABLE_CODES = frozenset({1, 2, 4, 17, 18, 19, 282000, 282004})
 """Baidu's: unknown or inner error, unavailable, cluster, daily, per-second or total limits reached."""
-_RETRYABLE_STATUSES = frozenset({408, 425, 429})
 
 
 def parsed_answer(status: int, headers: Mapping[str, str], body: bytes) -> tuple[dict[str, Any], float | None]:
     """The JSON object of an answer, and its Retry-After in s. Raises Rejected or Unavailable when it has none."""
-    retry_after_s = _retry_after_s(headers.get("Retry-After", ""))
-    if status >= 500 or status in _RETRYABLE_STATUSES:
-        raise Unavailable(f"voice QC answered HTTP {status}", retry_after_s=retry_after_s)
+    wait_s = retry_after_s(headers.get("Retry-After", ""))
+    if status >= 500 or status in RETRYABLE_STATUSES:
+        raise Unavailable(f"voice QC answered HTTP {status}", retry_after_s=wait_s)
     try:
         answer = msgspec.json.decode(body)
     except msgspec.DecodeError as fault:
         if status >= 300:
             raise Rejected(f"voice QC answered HTTP {status}", code=f"http_{status}") from fault
-        raise Unavailable("voice QC answered something other than JSON", retry_after_s=retry_after_s) from fault
+        raise Unavailable("voice QC answered something other than JSON", retry_after_s=wait_s) from fault
     if not isinstance(answer, dict):
-        raise Unavailable("voice QC answered JSON that is no object", retry_after_s=retry_after_s)
+        raise Unavailable("voice QC answered JSON that is no object", retry_after_s=wait_s)
     if status >= 300 and "error_code" not in answer and "error" not in answer:
         raise Rejected(f"voice QC answered HTTP {status}", code=f"http_{status}")
-    return answer, retry_after_s
+    return answer, wait_s
 
 
 def failure_of(answer: Mapping[str, Any], retry_after_s: float | None) -> PortError | None:
@@ -45,15 +43,3 @@ def failure_of(answer: Mapping[str, Any], retry_after_s: float | None) -> PortEr
     if isinstance(code, int) and code in _RETRYABLE_CODES:
         return Unavailable(message, retry_after_s=retry_after_s)
     return Rejected(message, code=str(code))
-
-
-def _retry_after_s(value: str) -> float | None:
-    """RFC 9110, 10.2.3: seconds or a date; None when it is neither."""
-    if value.isascii() and value.isdigit():
-        return float(value)
-    try:
-        when = parsedate_to_datetime(value)
-    except ValueError:
-        return None
-    # A date without a zone is UTC, as HTTP has it.
-    return max(0.0, (when.replace(tzinfo=when.tzinfo or UTC) - datetime.now(UTC)).total_seconds())

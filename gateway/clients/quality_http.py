@@ -26,7 +26,7 @@ from protocol.quality import (
     TOKEN_PATH,
     ErrorCode,
 )
-from protocol.quality_result import state_from_answer
+from protocol.rules.book import plain
 
 ClientCredentials = Callable[[str], tuple[str, str]]
 """From an app of ours to the client id and secret that the other side knows it by. Raises LookupError."""
@@ -41,13 +41,23 @@ class QualityHttp:
     """
 
     def __init__(
-        self, http: aiohttp.ClientSession, base_url: str, credentials: ClientCredentials, *, timeout_s: float = 120.0
+        self,
+        http: aiohttp.ClientSession,
+        base_url: str,
+        credentials: ClientCredentials,
+        *,
+        timeout_s: float = 120.0,
+        callback_url: Callable[[str, str], str] | None = None,
     ) -> None:
-        """`http` stays its owner's; `timeout_s` bounds one request, an upload included."""
+        """`http` stays its owner's; `timeout_s` bounds one request, an upload included.
+
+        `callback_url` gives the address at which the verdict on a task of (app_id, session_id) is welcome.
+        """
         self._http = http
         self._base_url = base_url.rstrip("/")
         self._credentials = credentials
         self._timeout = aiohttp.ClientTimeout(total=timeout_s)
+        self._callback_url = callback_url
         self._tokens: dict[str, str] = {}
 
     # --- QualityApi ----------------------------------------------------------------------------------------------
@@ -73,17 +83,17 @@ class QualityHttp:
         }
         if task.categories:
             fields["categories"] = list(task.categories)
+        if self._callback_url is not None:
+            fields["callback_url"] = self._callback_url(task.app_id, task.session_id)
         await self._call(task.app_id, "POST", CREATE_PATH, body=fields)
 
     async def result(self, app_id: str, session_id: str) -> QualityAnswer:
-        """Where a task stands. A known `state_desc` counts for more than the number beside it."""
+        """Where a task stands."""
         answer = await self._call(app_id, "GET", RESULT_PATH, query={"session_id": session_id})
-        result = answer.get("result")
-        state = result.get("state") if isinstance(result, dict) else None
-        if not isinstance(result, dict) or not isinstance(state, int):
-            raise Unavailable("voice QC answered a task's query without a result and its state")
-        description = str(result.get("state_desc", ""))
-        return QualityAnswer(state_from_answer(state, description), description, result)
+        try:
+            return QualityAnswer.of(answer.get("result"))
+        except ValueError as fault:
+            raise Unavailable(f"voice QC answered a task's query badly: {fault}") from fault
 
     # --- rules ---------------------------------------------------------------------------------------------------
 
@@ -190,7 +200,8 @@ class _RulePage(msgspec.Struct, frozen=True):
 
 
 def _rule_fields(rule: StoredCategory) -> dict[str, Any]:
-    return {"category": rule.category, "description": rule.description, "contents": list(rule.contents)}
+    # A vendor would judge a rule with options by its bare expression: better not at all.
+    return {"category": rule.category, "description": rule.description, "contents": list(plain(rule.contents))}
 
 
 def _uploadable(recording: Path) -> tuple[str, int]:

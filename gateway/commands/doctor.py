@@ -6,18 +6,23 @@ import asyncio
 import os
 import socket
 from pathlib import Path
+from time import time
 
 import click
 from rich.console import Console
 from rich.table import Table
 
+from gateway.app import SystemClock
 from gateway.commands.options import config_option, data_option, settings_of
+from gateway.commands.outbox import duration
 from gateway.engines.manifest import CAMPPLUS, SILERO
 from gateway.engines.models import damaged
 from gateway.ports import Unavailable
 from gateway.settings import SECRET, Settings, parse_address
+from gateway.stores.outbox import SCHEMA, Outbox
 from gateway.stores.redis_connection import RedisConnection, Unsuitable, check_suitable, without_password
 from gateway.stores.serving import served_at
+from gateway.stores.sqlite import Database
 
 
 @click.command()
@@ -65,6 +70,7 @@ def _checks(settings: Settings) -> list[tuple[str, str, str]]:
         fault = f"{', '.join(bad)} missing or damaged: run `earshot models pull {name}`" if bad else ""
         checks.append((f"model {name}", fault, f"whole, in {settings.models_path}"))
     checks.append(_check_data(settings.data_path))
+    checks.append(("outbox", "", _outbox(settings.data_path)))
     if settings.redis_url:
         checks.append(asyncio.run(_check_redis(settings)))
     serving = served_at(settings.data_path)
@@ -96,6 +102,21 @@ async def _check_redis(settings: Settings) -> tuple[str, str, str]:
     finally:
         await connection.close()
     return subject, "", "; ".join(doubts) or "answers, and is set up as docs/cluster.md asks"
+
+
+def _outbox(data: Path) -> str:
+    """What waits for voice QC, in words. Nothing of it keeps a server from running."""
+    path = data / "earshot.db"
+    if not path.is_file():
+        return "empty"
+    database = Database(path, [SCHEMA])
+    try:
+        depths = asyncio.run(Outbox(database, SystemClock(), data_dir=data).depths())
+    finally:
+        database.close()
+    told = [f"{one.tasks} {one.state}, the oldest for {duration(time() - one.oldest_at)}" for one in depths]
+    more = "; see `earshot outbox list`" if any(one.state == "dead" for one in depths) else ""
+    return ("; ".join(told) or "empty") + more
 
 
 def _taken(host: str, port: int) -> str:

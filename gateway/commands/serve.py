@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import signal
+import threading
 from pathlib import Path
 
 import click
@@ -11,7 +13,9 @@ import structlog
 import uvloop
 
 from gateway.app import Addresses, EarshotServer, StartFailed
+from gateway.commands.open_files import raise_open_files
 from gateway.commands.options import config_option, data_option, settings_of
+from gateway.commands.supervisor import notify
 from gateway.doors.tls import BadCertificate
 from gateway.engines.models import ModelMissing
 from gateway.keys import local_app
@@ -25,44 +29,72 @@ log = structlog.get_logger(__name__)
 @click.command()
 @click.option("--http", metavar="HOST:PORT", help="Listener of the HTTP side; port 0 picks a free one.")
 @click.option("--ws", metavar="HOST:PORT", help="Listener of the native socket.")
+@click.option("--replace", is_flag=True, help="Take over from the server of this data folder: get ready, then stop it.")
 @data_option
 @config_option
-def serve(http: str | None, ws: str | None, data: str | None, config: Path | None) -> None:
+def serve(http: str | None, ws: str | None, replace: bool, data: str | None, config: Path | None) -> None:
     """Run the gateway until SIGTERM or Ctrl-C. Defaults: HTTP 127.0.0.1:8080, socket 127.0.0.1:8081, ./earshot-data.
 
     Without any app (see `earshot app create`, EARSHOT_APPS) it serves loopback only, with an app it prints.
-    SIGHUP reads the TLS certificate again.
+    SIGHUP reads the TLS certificate again. SIGTERM drains: calls are let go within `drain_s`, nothing stored is lost,
+    and the next server on the data folder goes on with them. A second one ends it at once.
     """
     settings = settings_of(config, http=http, ws=ws, data=data).settings
     configure_logging(settings.log_level, settings.log_format)
+    raise_open_files()
     try:
-        uvloop.run(_serve(settings))
+        uvloop.run(_serve(settings, replace=replace))
     except (StartFailed, BadCertificate, ModelMissing) as fault:
         raise click.ClickException(str(fault)) from fault
 
 
-async def _serve(settings: Settings) -> None:
-    stop = asyncio.Event()
+async def _serve(settings: Settings, *, replace: bool) -> None:
+    told = asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, stop.set)
-    server = EarshotServer(settings, on_progress=lambda step: log.info("starting", step=step))
-    addresses = await server.start()
+        loop.add_signal_handler(number, told.set)
+    server = EarshotServer(settings, on_progress=lambda step: log.info("starting", step=step), replace=replace)
+    starting, stopping = asyncio.create_task(server.start()), asyncio.create_task(told.wait())
+    await asyncio.wait((starting, stopping), return_when=asyncio.FIRST_COMPLETED)
+    if not starting.done():
+        _leave_within(settings.drain_s)
+        starting.cancel()
+        await asyncio.gather(starting, return_exceptions=True)
+        return
+    addresses = starting.result()
     loop.add_signal_handler(signal.SIGHUP, _reload, server)
     _greet(server, addresses)
     note_addresses(settings.data_path, addresses.http, addresses.ws)
+    notify("READY=1")
+    await stopping
+    log.info("stopping", calls=len(server.calls))
+    notify("STOPPING=1")
+    _leave_within(settings.drain_s)
+    withdraw_addresses(settings.data_path)
     try:
-        await stop.wait()
-        log.info("stopping", calls=len(server.calls))
-        loop.add_signal_handler(signal.SIGINT, _give_up)
-    finally:
-        withdraw_addresses(settings.data_path)
-        try:
-            async with asyncio.timeout(settings.drain_s):
-                await server.stop()
-        except TimeoutError:
-            # What was acked is in the journal; engine processes end with this one.
-            log.warning("not_stopped_in_time", drain_s=settings.drain_s)
+        await server.stop()
+    except Exception:
+        log.exception("not_stopped_cleanly")  # here, because the deadline may come before the error is shown
+        raise
+
+
+def _leave_within(seconds: float) -> None:
+    """From here on this process ends by itself, and a second signal ends it at once.
+
+    Whatever hangs (a disk, a name look-up, the event loop itself) cannot hold it: a thread of its own looks at the
+    clock, and the system deals with the second signal. What was acknowledged is in the journal.
+    """
+    for number in (signal.SIGTERM, signal.SIGINT):
+        asyncio.get_running_loop().remove_signal_handler(number)
+        signal.signal(number, signal.SIG_DFL)
+    deadline = threading.Timer(seconds, _leave, [seconds])
+    deadline.daemon = True
+    deadline.start()
+
+
+def _leave(drain_s: float) -> None:
+    log.warning("not_stopped_in_time", drain_s=drain_s)
+    os._exit(0)
 
 
 def _greet(server: EarshotServer, addresses: Addresses) -> None:
@@ -79,8 +111,3 @@ def _reload(server: EarshotServer) -> None:
         log.error("certificate_not_reloaded", fault=str(fault))  # noqa: TRY400 - the text says it all
     else:
         log.info("certificate_reloaded")
-
-
-def _give_up() -> None:
-    """A second Ctrl-C: the journal has what was acked."""
-    raise SystemExit(130)

@@ -3,36 +3,30 @@
 from __future__ import annotations
 
 import asyncio
-from dataclasses import dataclass
-
-from websockets.asyncio.server import ServerConnection
+from typing import Literal
 
 from gateway.call.events import ClientSpoke, Continued, Noted, Paused, Updated
 from gateway.call.intake import Intake
 from gateway.call.states import IllegalEvent
+from gateway.doors.connection import NativeConnection
+from gateway.doors.limits import CATCH_UP_S, MAX_SAID_BYTES, TINY_MS, DoorLimits
 from gateway.doors.outgoing import Outgoing
+from gateway.doors.token_bucket import TokenBucket
+from gateway.session.calls import MAX_UNACKED_MS
 from gateway.session.session import CallSession
 from protocol import messages
-from protocol.codec import AudioFrame, RawDecoder, decode_client, decode_framed
+from protocol.codec import ALL_CHANNELS, AudioFrame, RawDecoder, decode_client, decode_framed
 from protocol.errors import ProtocolError
 from protocol.messages import ClientMessage, Error
 
-
-@dataclass(frozen=True, slots=True)
-class DoorLimits:
-    """What a socket may take its time for, in seconds, and what a refused client is told."""
-
-    first_message_timeout_s: float
-    audio_timeout_s: float
-    max_call_s: float
-    overloaded_retry_ms: int = 5000
+_KEPT = (messages.ClientTranscript, messages.Dtmf, messages.Mark, messages.Update)
 
 
 class Conversation:
     """Reads until the socket closes. A fault that only this message is guilty of is answered and the call goes on."""
 
     def __init__(
-        self, connection: ServerConnection, session: CallSession, outgoing: Outgoing, limits: DoorLimits
+        self, connection: NativeConnection, session: CallSession, outgoing: Outgoing, limits: DoorLimits
     ) -> None:
         self._connection = connection
         self._session = session
@@ -43,7 +37,16 @@ class Conversation:
         self._intake = Intake(self._audio.rate_hz, self._audio.channels, first_sample=session.samples)
         if session.paused:
             self._intake.paused()
-        self._last_audio_s = asyncio.get_running_loop().time()
+        self._loop = asyncio.get_running_loop()
+        self._last_audio_s = self._loop.time()
+        speed = limits.catch_up_speed
+        self._speed = TokenBucket(1000 * speed, 1000 * CATCH_UP_S, self._loop.time())
+        """Milliseconds of audio."""
+        self._told_to_wait = False
+        self.held = False
+        """Whether a message waits for the server to have room, and nothing is read meanwhile."""
+        tiny = self._audio.rate_hz * TINY_MS // 1000 * (self._audio.bytes_per_instant // self._audio.channels)
+        connection.tiny_bytes = tiny
 
     async def run(self) -> None:
         """Return when another socket has taken the call, or the call has failed.
@@ -58,7 +61,7 @@ class Conversation:
                 if isinstance(payload, bytes):
                     await self._hear(payload)
                 else:
-                    self._obey(decode_client(payload))
+                    await self._listen(payload)
             except IllegalEvent as fault:
                 self._complain("unexpected_message", str(fault))
             except ProtocolError as fault:
@@ -76,13 +79,53 @@ class Conversation:
             raise ProtocolError("timeout", f"no audio for {seconds:g} s outside a pause") from None
 
     async def _hear(self, payload: bytes) -> None:
-        self._last_audio_s = asyncio.get_running_loop().time()
+        self._last_audio_s = self._loop.time()
         frame = decode_framed(payload, self._audio) if self._session.framed else self._raw.decode(payload)
-        await self._session.room()
+        await self._welcome(frame)
         self._take(frame)
         if self._session.samples > self._limits.max_call_s * self._audio.rate_hz:
             self._session.hang_up("max_duration")
-        self._last_audio_s = asyncio.get_running_loop().time()
+        self._last_audio_s = self._loop.time()
+
+    async def _welcome(self, frame: AudioFrame) -> None:
+        """Return when this audio may come in; a client that has to wait for long is told to keep it meanwhile."""
+        planes = self._audio.channels if frame.channel == ALL_CHANNELS else 1
+        audio_ms = len(frame.pcm) / (2 * planes) * 1000 / self._audio.rate_hz * planes / self._audio.channels
+        too_fast_s = self._speed.borrow(audio_ms, self._loop.time())
+        if too_fast_s == 0 and self._session.has_room:
+            return
+        self.held = True
+        telling = self._loop.call_later(self._limits.flow_after_s, self._hold_back)
+        try:
+            await asyncio.sleep(too_fast_s)
+            await self._session.room()
+        finally:
+            telling.cancel()
+            self.held = False
+        if self._told_to_wait:
+            self._told_to_wait = False
+            self._flow("xon", self._audio.rate_hz * MAX_UNACKED_MS // 1000)
+
+    def _hold_back(self) -> None:
+        self._told_to_wait = True
+        self._flow("xoff", self._session.unacked_samples)
+
+    def _flow(self, state: Literal["xoff", "xon"], window_samples: int) -> None:
+        flow = messages.Flow(call_id=self._session.call_id, state=state, window_samples=window_samples)
+        self._session.whisper(flow)
+
+    async def _listen(self, payload: str) -> None:
+        message = decode_client(payload)
+        if not isinstance(message, messages.Ping):
+            self.held = True
+            await self._session.memory()
+            self.held = False
+        if isinstance(message, _KEPT):
+            self._session.said_bytes += len(payload)
+            if self._session.said_bytes > MAX_SAID_BYTES:
+                kinds = "transcript, dtmf, mark and update"
+                raise ProtocolError("said_too_much", f"the call's {kinds} messages are over {MAX_SAID_BYTES} bytes")
+        self._obey(message)
 
     def _take(self, frame: AudioFrame) -> None:
         for event in self._intake.push(frame):
@@ -112,7 +155,7 @@ class Conversation:
                 self._intake.paused()
             case messages.Continue():
                 session.receive(Continued())
-                self._last_audio_s = asyncio.get_running_loop().time()
+                self._last_audio_s = self._loop.time()
             case messages.ClientTranscript():
                 self._quote(message)
             case messages.Dtmf(digit=digit):

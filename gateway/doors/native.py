@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import ssl
+from functools import partial
 from http import HTTPStatus
+from math import ceil
+from typing import cast
 
 import msgspec
 import structlog
@@ -16,8 +19,11 @@ from websockets.typing import Subprotocol
 from yarl import URL
 
 from gateway.credentials import AccessDenied, Credentials
-from gateway.doors.conversation import Conversation, DoorLimits, error_message
+from gateway.doors.connection import NativeConnection, keep_alive
+from gateway.doors.conversation import Conversation, error_message
+from gateway.doors.limits import DoorLimits
 from gateway.doors.outgoing import Outgoing
+from gateway.doors.strangers import Strangers
 from gateway.session.calls import Calls
 from gateway.session.session import CallSession
 from gateway.telemetry import Metrics
@@ -28,6 +34,8 @@ from protocol.errors import ProtocolError
 log = structlog.get_logger(__name__)
 
 PATH = "/v1/calls"
+FLOOD_GRACE_S = 1.0
+"""How long a peer that floods may take to read why it is cut off."""
 RECOVERING_RETRY_MS = 500
 
 
@@ -39,6 +47,15 @@ class NativeDoor:
         self._credentials = credentials
         self._limits = limits
         self._metrics = metrics
+        self._draining = False
+        self._unspoken: set[asyncio.Timeout] = set()
+        """Of each socket that has not said yet what it wants, how long it may still take."""
+
+    def drain(self) -> None:
+        """Take no more calls: whoever knocks is sent elsewhere, or back here once a successor listens."""
+        self._draining = True
+        for patience in self._unspoken:
+            patience.reschedule(asyncio.get_running_loop().time())
 
     async def serve(self, host: str, port: int, tls: ssl.SSLContext | None) -> Server:
         """Listen; the server returned is to be closed by the caller. Raises OSError."""
@@ -52,10 +69,13 @@ class NativeDoor:
             compression=None,  # deflate costs more than twice the CPU for 4 % of PCM (BENCHMARKS.md)
             max_size=MAX_MESSAGE_BYTES,
             max_queue=32,
-            open_timeout=10,
-            ping_interval=20,
-            ping_timeout=20,
+            open_timeout=self._limits.handshake_timeout_s,
+            ping_interval=None,  # our own keep-alive knows when no answer can be heard
             server_header=None,
+            create_connection=cast(
+                "type[ServerConnection]",
+                partial(NativeConnection, limits=self._limits, strangers=Strangers(self._limits.max_strangers)),
+            ),
         )
 
     # --- the upgrade ---
@@ -71,6 +91,8 @@ class NativeDoor:
     def _check(self, connection: ServerConnection, request: Request, url: URL) -> Response | None:
         if url.path != PATH:
             return self._refuse(HTTPStatus.NOT_FOUND, "not_found", f"the native socket is at {PATH}")
+        if self._draining:
+            return self._refuse(HTTPStatus.SERVICE_UNAVAILABLE, "shutting_down", "the server is going away")
         origin = request.headers.get("Origin")
         if origin is not None and _authority(origin) != request.headers.get("Host", ""):
             return self._refuse(HTTPStatus.FORBIDDEN, "foreign_origin", "this origin may not open calls")
@@ -79,51 +101,87 @@ class NativeDoor:
             return self._refuse(HTTPStatus.BAD_REQUEST, "bad_subprotocol", f"expected subprotocol {SUBPROTOCOL}")
         try:
             connection.username = self._credentials.from_headers(request.headers, url.query)
+            busy = self._calls.refusal_at_the_door(connection.username)
         except AccessDenied as denied:
             log.info("access_denied", reason=str(denied))
             text = "signed headers (X-App-Key, X-Timestamp, X-App-Signature) or HTTP Basic are missing or wrong"
             return self._refuse(HTTPStatus.UNAUTHORIZED, "access_denied", text)
-        return None
+        return None if busy is None else self._refuse(HTTPStatus.SERVICE_UNAVAILABLE, busy.code, busy.message)
 
     def _refuse(self, status: HTTPStatus, code: str, message: str) -> Response:
         self._metrics.refused.labels(code).inc()
         body = msgspec.json.encode({"code": code, "message": message})
         headers = Headers({"Content-Type": "application/json", "Content-Length": str(len(body))})
+        if status is HTTPStatus.SERVICE_UNAVAILABLE:
+            headers["Retry-After"] = "1"
         if status is HTTPStatus.UNAUTHORIZED:
             headers["WWW-Authenticate"] = 'Basic realm="earshot"'
+        if status is HTTPStatus.SERVICE_UNAVAILABLE:
+            headers["Retry-After"] = str(ceil(self._limits.overloaded_retry_ms / 1000))
         return Response(status.value, status.phrase, headers, body)
 
     # --- one socket ---
 
     async def _handle(self, connection: ServerConnection) -> None:
-        app_id = connection.username
-        outgoing = Outgoing(connection)
+        assert isinstance(connection, NativeConnection)
+        outgoing = Outgoing(connection, self._limits, self._last_words)
+        connection.on_flood = partial(self._cut_off_flood, outgoing)
+        conversation: Conversation | None = None
+        alive = asyncio.create_task(
+            keep_alive(connection, self._limits, lambda: conversation is not None and conversation.held)
+        )
         try:
-            session = await self._first_message(connection, app_id, outgoing)
+            session = await self._first_message(connection, connection.username, outgoing)
             try:
-                await Conversation(connection, session, outgoing, self._limits).run()
+                conversation = Conversation(connection, session, outgoing, self._limits)
+                await conversation.run()
             finally:
                 session.detach(outgoing)
         except ProtocolError as fault:
-            self._metrics.refused.labels(fault.code).inc()
-            retry_ms = self._limits.overloaded_retry_ms if fault.entry.retryable else 0
-            if fault.code == "recovering":
-                retry_ms = RECOVERING_RETRY_MS  # it has waited for its call already
-            outgoing.send(encode(error_message(fault, retry_after_ms=retry_ms)))
+            outgoing.send(self._last_words(fault))
             outgoing.close(fault.entry.close or 1008, fault.code)
+        except OSError as fault:
+            # The journal took no message: its memory is full, and what was to be said cannot be kept.
+            log.warning("call_not_kept", fault=str(fault))
+            unstored = ProtocolError("overloaded", "the call cannot be stored right now")
+            outgoing.send(self._last_words(unstored))
+            outgoing.close(unstored.entry.close or 1013, unstored.code)
         except ConnectionClosed:
             pass  # the session, if there is one, has been told by `detach`
         finally:
             await outgoing.finished()
+            alive.cancel()
+            await asyncio.gather(alive, return_exceptions=True)
+
+    def _cut_off_flood(self, outgoing: Outgoing) -> None:
+        most = self._limits.max_messages_per_s
+        what = "control messages, pings and frames with less than 10 ms of audio"
+        outgoing.cut_off(ProtocolError("too_fast", f"over {most:g} a second of {what}"), FLOOD_GRACE_S)
+
+    def _last_words(self, fault: ProtocolError) -> bytes:
+        """The error that goes before the close, and is counted."""
+        self._metrics.refused.labels(fault.code).inc()
+        retry_ms = self._limits.overloaded_retry_ms if fault.entry.retryable else 0
+        if fault.code == "recovering":
+            retry_ms = RECOVERING_RETRY_MS  # it has waited for its call already
+        return encode(error_message(fault, retry_after_ms=retry_ms))
 
     async def _first_message(self, connection: ServerConnection, app_id: str, outgoing: Outgoing) -> CallSession:
+        patience = asyncio.timeout(self._limits.first_message_timeout_s)
         try:
-            async with asyncio.timeout(self._limits.first_message_timeout_s):
+            async with patience:
+                self._unspoken.add(patience)
                 payload = await connection.recv()
         except TimeoutError:
+            if self._draining:
+                raise _leaving() from None
             seconds = self._limits.first_message_timeout_s
             raise ProtocolError("timeout", f"no first message within {seconds:g} s; expected start or resume") from None
+        finally:
+            self._unspoken.discard(patience)
         message = _decode_first(payload)
+        if self._draining:
+            raise _leaving()
         if isinstance(message, messages.Start):
             session = await self._calls.open(app_id, message)
             session.attach(outgoing, last_seq=0)
@@ -142,6 +200,10 @@ class NativeDoor:
         outgoing.send(encode(resumed))
         session.attach(outgoing, message.last_seq)
         return session
+
+
+def _leaving() -> ProtocolError:
+    return ProtocolError("shutting_down", "the server is going away")
 
 
 def _authority(origin: str) -> str:

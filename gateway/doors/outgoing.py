@@ -3,24 +3,34 @@
 from __future__ import annotations
 
 import asyncio
+from collections import deque
+from collections.abc import Callable, Sequence
 
 import structlog
 from websockets.asyncio.server import ServerConnection
 from websockets.exceptions import ConnectionClosed
 
+from gateway.doors.limits import DoorLimits
+from protocol.errors import ProtocolError
+
 log = structlog.get_logger(__name__)
 
-MAX_QUEUED = 4096
-"""Messages; a client this far behind is cut off and may resume, where it gets what it missed."""
 CLOSE_TIMEOUT_S = 10.0
 
 
 class Outgoing:
     """A session's Sink on a `websockets` connection."""
 
-    def __init__(self, connection: ServerConnection) -> None:
+    def __init__(
+        self, connection: ServerConnection, limits: DoorLimits, last_words: Callable[[ProtocolError], bytes]
+    ) -> None:
+        """`last_words` makes the error that tells a client why it was cut off."""
         self._connection = connection
-        self._queue: asyncio.Queue[bytes | None] = asyncio.Queue()
+        self._limits = limits
+        self._last_words = last_words
+        self._queue: deque[bytes | Sequence[bytes]] = deque()
+        self._queued_bytes = 0
+        self._wake = asyncio.Event()
         self._closing = False
         self._close_code, self._close_reason = 1000, ""
         self._writer = asyncio.get_running_loop().create_task(self._write())
@@ -28,18 +38,37 @@ class Outgoing:
     def send(self, payload: bytes) -> None:
         if self._closing:
             return
-        if self._queue.qsize() >= MAX_QUEUED:
-            log.warning("slow_reader_cut_off", remote=str(self._connection.remote_address))
-            self._closing = True
-            self._connection.transport.abort()
+        limits = self._limits
+        if len(self._queue) >= limits.max_queued_messages or self._queued_bytes > limits.max_queued_bytes:
+            waiting = f"{len(self._queue)} messages, {self._queued_bytes} bytes"
+            fault = ProtocolError("too_slow", f"{waiting} wait to be read; `resume` brings them")
+            self.cut_off(fault, limits.slow_reader_grace_s)
             return
-        self._queue.put_nowait(payload)
+        self._queue.append(payload)
+        self._queued_bytes += len(payload)
+        self._wake.set()
+
+    def send_again(self, payloads: Sequence[bytes]) -> None:
+        """Send what a client has missed: kept elsewhere all the same, so however much it is, it does not count."""
+        if not self._closing:
+            self._queue.append(payloads)
+            self._wake.set()
 
     def close(self, code: int, reason: str) -> None:
         if not self._closing:
             self._closing = True
             self._close_code, self._close_reason = code, reason
-            self._queue.put_nowait(None)
+            self._wake.set()
+
+    def cut_off(self, fault: ProtocolError, grace_s: float) -> None:
+        """Drop what waits, and say why: a peer that does not read it within `grace_s` seconds is cut all the same."""
+        if self._closing:
+            return
+        log.warning("client_cut_off", code=fault.code, remote=str(self._connection.remote_address), reason=str(fault))
+        self._closing = True
+        self._queue.clear()
+        self._writer.cancel()
+        self._writer = asyncio.get_running_loop().create_task(self._part(fault, grace_s))
 
     async def finished(self) -> None:
         """Return once what was queued before `close` is sent, or the peer is gone or too slow."""
@@ -52,8 +81,30 @@ class Outgoing:
 
     async def _write(self) -> None:
         try:
-            while (payload := await self._queue.get()) is not None:
-                await self._connection.send(payload, text=True)
+            while not self._closing or self._queue:
+                while self._queue:
+                    await self._send(self._queue.popleft())
+                self._wake.clear()
+                if not self._closing:
+                    await self._wake.wait()
             await self._connection.close(self._close_code, self._close_reason)
         except ConnectionClosed:
             self._closing = True
+
+    async def _send(self, queued: bytes | Sequence[bytes]) -> None:
+        if isinstance(queued, bytes):
+            self._queued_bytes -= len(queued)
+            await self._connection.send(queued, text=True)
+            return
+        for payload in queued:
+            await self._connection.send(payload, text=True)
+
+    async def _part(self, fault: ProtocolError, grace_s: float) -> None:
+        try:
+            async with asyncio.timeout(grace_s):
+                await self._connection.send(self._last_words(fault), text=True)
+                await self._connection.close(fault.entry.close or 1008, fault.code)
+        except (ConnectionClosed, TimeoutError):
+            pass
+        finally:
+            self._connection.transport.abort()

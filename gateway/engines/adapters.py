@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import itertools
 from collections.abc import Sequence
+from math import inf
 
 import numpy as np
 
@@ -19,6 +20,8 @@ LATER_RANK = 1
 
 EMBEDDING_MODEL = "campplus-zh-en-192"
 EMBEDDING_DIMENSIONS = 192
+PARTIAL_PATIENCE_S = 1.5
+"""A partial not begun this long after its deadline shows what was said too long ago; the next one is asked for then."""
 PIECE_S = 5
 """Longer audio is embedded in equal pieces of at most this, so that an enrolment never holds up a live call."""
 
@@ -31,18 +34,22 @@ class WhisperRecognizer:
         self._recordings = recordings
 
     async def transcribe(self, request: TranscribeRequest) -> Transcription | None:
-        """See the port. A final, too, takes the place of its segment's partial; a full queue drops partials (None).
+        """See the port. A full queue drops partials (None).
 
         Raises Rejected (`too_long`) beyond 30 s.
         """
         pool = self._recordings if request.kind == "recording" else self._live
+        partial = request.kind == "partial"
+        # A final differs from a partial in the silence that is appended, and a hurried one does not.
+        kind = "partial" if request.hurried and request.kind == "final" else request.kind
         answer: Transcription | None = await pool.run(
             "transcribe",
-            *(request.pcm, request.rate_hz, request.language, request.kind),
-            rank=LATER_RANK if request.kind == "partial" else FIRST_RANK,
+            *(request.pcm, request.rate_hz, request.language, kind),
+            rank=LATER_RANK if partial else FIRST_RANK,
             deadline_s=request.deadline_s,
             key=request.key,
-            replaceable=request.kind == "partial",
+            replaceable=partial or request.foreseen,
+            patience_s=PARTIAL_PATIENCE_S if partial else inf,
         )
         return answer
 

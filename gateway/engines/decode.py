@@ -13,7 +13,7 @@ from pathlib import Path
 
 from gateway.engines.pool import JobKilled, Pool
 from gateway.engines.worker import EngineSpec
-from gateway.ports import DecodedAudio, Rejected
+from gateway.ports import DecodedAudio, Rejected, Unavailable
 
 MIB = 1024 * 1024
 MOST_MEMORY_BYTES = 2048 * MIB
@@ -75,7 +75,10 @@ class AvDecoder:
             raise Rejected(f"the file {name!r} is empty, expected {EXPECTED}", code="undecodable")
         if name.lower().endswith(HEADERLESS):
             return _headerless(data, name, rate_hz, channels or 1, max_s)
-        folder = await asyncio.to_thread(_stage, self._spool, data)
+        try:
+            folder = await asyncio.to_thread(_stage, self._spool, data)
+        except OSError as cause:
+            raise Unavailable(f"{name!r} cannot be put where it is decoded: {cause}") from cause
         arguments = (str(folder), rate_hz, channels, max_s)
         try:
             found_hz, found_channels = await self._pool.run("decode", *arguments)
@@ -101,5 +104,9 @@ def _headerless(data: bytes, name: str, rate_hz: int | None, channels: int, max_
 
 def _stage(spool: Path, data: bytes) -> Path:
     folder = Path(tempfile.mkdtemp(dir=spool))
-    (folder / "input").write_bytes(data)
+    try:
+        (folder / "input").write_bytes(data)
+    except OSError:
+        shutil.rmtree(folder, ignore_errors=True)
+        raise
     return folder

@@ -9,17 +9,24 @@ from pathlib import Path
 
 from gateway.engines.adapters import CampplusEmbedder, SileroConfirmer, WhisperRecognizer
 from gateway.engines.decode import AvDecoder, decoder_pool
+from gateway.engines.load import PoolLoad
 from gateway.engines.manifest import CAMPPLUS, SILERO, WHISPER_BASE
 from gateway.engines.models import model_folder
 from gateway.engines.pool import Pool
 from gateway.engines.worker import EngineSpec
 from gateway.ports import Decoder, Embedder, Recognizer, SpeechConfirmer
 
+LIVE_QUEUE_LIMIT = 2048
+"""Finals that may wait: minutes of them on a machine far too small, some 160 kB each."""
 LIVE_JOB_TIMEOUT_S = 30
 RECORDING_JOB_TIMEOUT_S = 180
 EMBED_JOB_TIMEOUT_S = 30
 CONFIRM_JOB_TIMEOUT_S = 10
-RECORDING_NICENESS = 10
+RECOGNIZER_NICENESS = 5
+"""Live text takes every processor if it must, and leaves the audio's way in its turn."""
+RECORDING_NICENESS = 15
+OVERLOADED_LAG_S = 10.0
+"""Live texts that start this late help nobody in the call; another call would only make it worse."""
 
 
 class Engines:
@@ -40,17 +47,18 @@ class Engines:
     ) -> None:
         """`spool_dir` is emptied at start: files being decoded pass through it. `on_ready` hears each pool's name.
 
-        `recognizer_processes` defaults to one less than there are processors, and at least one.
+        `recognizer_processes` defaults to the number of processors.
         Raises ModelMissing, which names the command that fetches it.
         """
         whisper = {"folder": model_folder(models_dir, recognizer_model)}
         campplus = {"model_path": model_folder(models_dir, CAMPPLUS.name) / CAMPPLUS.files[0].name}
         silero = {"model_path": model_folder(models_dir, SILERO.name) / SILERO.files[0].name}
-        live_processes = recognizer_processes or max(1, (os.cpu_count() or 1) - 1)
+        live_processes = recognizer_processes or os.cpu_count() or 1
         live = Pool(
             "recognizer",
-            EngineSpec("gateway.engines.whisper:Whisper", whisper),
+            EngineSpec("gateway.engines.whisper:Whisper", whisper, niceness=RECOGNIZER_NICENESS),
             processes=live_processes,
+            queue_limit=LIVE_QUEUE_LIMIT,
             job_timeout_s=LIVE_JOB_TIMEOUT_S,
         )
         recordings = Pool(
@@ -75,6 +83,8 @@ class Engines:
         decoding = decoder_pool()
         self.pools: dict[str, Pool] = {pool.name: pool for pool in (live, recordings, embedder, confirmer, decoding)}
         self.recognizer: Recognizer = WhisperRecognizer(live, recordings)
+        self.load = PoolLoad(live)
+        """How far live text is behind; somebody has to ask for it once a second."""
         self.embedder: Embedder = CampplusEmbedder(embedder)
         self.confirmer: SpeechConfirmer = SileroConfirmer(confirmer)
         self._decoder = AvDecoder(decoding, spool_dir)
@@ -85,6 +95,14 @@ class Engines:
     def ready(self) -> bool:
         """Whether every engine has a process that answers."""
         return all(pool.available for pool in self.pools.values())
+
+    @property
+    def overload(self) -> str:
+        """Why no new call should begin; nothing while live texts come in bearable time."""
+        live = self.pools["recognizer"]
+        if live.queued and live.lag_s > OVERLOADED_LAG_S:
+            return f"live text comes {live.lag_s:.0f} s late"
+        return ""
 
     async def start(self) -> None:
         """Load everything at once. Raises what failed first, after the rest was stopped again."""

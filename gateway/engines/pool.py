@@ -1,21 +1,23 @@
 """Engine processes behind one queue ordered by deadline.
 
 What when the queue is full? First the partial that is due last is dropped (its awaiter gets None: the next one will
-come). When only finals are left, a new job is refused with Unavailable: the caller still holds the audio.
+come). When only finals are left, a new job is refused with Unavailable: the caller still holds the audio. Jobs are not
+put together into one engine call: a process takes the next as soon as it is free.
 """
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
-import heapq
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
+from math import inf
 from typing import Any
 
 import structlog
 
+from gateway.engines.deadline_queue import DeadlineQueue, QueueFull, Waiting
 from gateway.engines.process import EngineProcess, ProcessDied
 from gateway.engines.worker import EngineSpec, Job
 from gateway.ports import Unavailable
@@ -31,15 +33,11 @@ class JobKilled(Unavailable):
     """The job's process died, or was ended because it took too long."""
 
 
-@dataclass(order=True, slots=True)
-class _Queued:
-    rank: int
-    deadline_s: float
-    number: int
-    job: Job = field(compare=False)
-    key: str | None = field(compare=False)
-    answer: asyncio.Future[Any] = field(compare=False)
-    attempts: int = field(default=0, compare=False)
+@dataclass(slots=True)
+class _Asked:
+    job: Job
+    answer: asyncio.Future[Any]
+    attempts: int = 0
 
 
 class Pool:
@@ -63,16 +61,14 @@ class Pool:
         """
         self.name = name
         self._spec = spec
-        self._processes = processes
+        self.processes = processes
         self._queue_limit = queue_limit
+        self._queue = DeadlineQueue[_Asked](queue_limit, gone=lambda asked: asked.answer.done(), drop=self._drop)
         self._job_timeout_s = job_timeout_s
         self._jobs_per_process = jobs_per_process
         self._retries = retries
         self._clock = clock
-        self._heap: list[_Queued] = []
-        self._replaceable: dict[str, _Queued] = {}
         self._permits = asyncio.Semaphore(0)  # one for each entry ever pushed
-        self._number = 0
         self._tasks: list[asyncio.Task[None]] = []
         self._refusal: str | None = "is not started"
         """Why jobs are refused, if they are."""
@@ -85,6 +81,8 @@ class Pool:
         self.restarts = 0
         self.lag_s = 0.0
         """How far behind its deadline the last job started."""
+        self.on_begun: Callable[[float], None] = lambda _: None
+        """Hears how far behind its deadline (below zero: ahead of it) each job starts, in seconds."""
         self.busy_s = 0.0
         """Time that processes have spent on jobs."""
 
@@ -96,11 +94,16 @@ class Pool:
     @property
     def queued(self) -> int:
         """Jobs that wait for a process."""
-        return sum(not entry.answer.done() for entry in self._heap)
+        return len(self._queue)
+
+    @property
+    def overdue_s(self) -> float:
+        """How far beyond its deadline the job is that waits longest for its turn; minus infinity when none waits."""
+        return self._queue.overdue_s(self._clock())
 
     async def start(self) -> None:
         """Start and load all processes at once. Raises what loading raised, or Unavailable; none is left then."""
-        starts = [EngineProcess.start(self._spec, LOAD_TIMEOUT_S, self.name) for _ in range(self._processes)]
+        starts = [EngineProcess.start(self._spec, LOAD_TIMEOUT_S, self.name) for _ in range(self.processes)]
         started = await asyncio.gather(*starts, return_exceptions=True)
         processes = [process for process in started if isinstance(process, EngineProcess)]
         failure = next((outcome for outcome in started if isinstance(outcome, BaseException)), None)
@@ -130,64 +133,36 @@ class Pool:
         deadline_s: float | None = None,
         key: str | None = None,
         replaceable: bool = False,
+        patience_s: float = inf,
     ) -> Any:
         """The value of `engine.method(*arguments)`; None when the job gave way.
 
         Lower ranks go first, then earlier deadlines (default: now). A `replaceable` job gives way to any later one of
-        its key. Raises what the engine raised, or Unavailable.
+        its key; any job to time, when it was not begun `patience_s` after its deadline. Raises what the engine raised,
+        or Unavailable.
         """
         if self._refusal is not None:
             raise Unavailable(f"engine {self.name} {self._refusal}", retry_after_s=LONGEST_BACKOFF_S)
-        if key is not None and (older := self._replaceable.pop(key, None)) is not None:
-            self._drop(older)
-        entry = self._entry(Job(method, arguments), rank, deadline_s, key if replaceable else None)
-        if not self._make_room(entry):
-            return None
-        if entry.key is not None:
-            self._replaceable[entry.key] = entry
-        self._push(entry)
-        return await entry.answer
-
-    def _entry(self, job: Job, rank: int, deadline_s: float | None, key: str | None) -> _Queued:
-        self._number += 1
+        asked = _Asked(Job(method, arguments), asyncio.get_running_loop().create_future())
         due_s = self._clock() if deadline_s is None else deadline_s
-        return _Queued(rank, due_s, self._number, job, key, asyncio.get_running_loop().create_future())
+        try:
+            self._queue.push(asked, rank, due_s, key, replaceable=replaceable, stale_s=due_s + patience_s)
+        except QueueFull:
+            message = f"engine {self.name} is overloaded: {self._queue_limit} jobs wait"
+            raise Unavailable(message, retry_after_s=5) from None
+        self._permits.release()
+        return await asked.answer
 
-    def _make_room(self, entry: _Queued) -> bool:
-        """See that `entry` may be queued; False when it is itself what has to give way. Raises Unavailable."""
-        if len(self._heap) < self._queue_limit:
-            return True
-        self._heap = [queued for queued in self._heap if not queued.answer.done()]
-        heapq.heapify(self._heap)
-        if len(self._heap) < self._queue_limit:
-            return True
-        last = max([*self._replaceable.values(), *([entry] if entry.key is not None else [])], default=None)
-        if last is None:
-            raise Unavailable(f"engine {self.name} is overloaded: {self._queue_limit} jobs wait", retry_after_s=5)
-        if last is entry:
-            self.dropped += 1
-            return False
-        assert last.key is not None
-        del self._replaceable[last.key]
-        self._drop(last)
-        self._heap.remove(last)
-        heapq.heapify(self._heap)
-        return True
-
-    def _drop(self, entry: _Queued) -> None:
-        if not entry.answer.done():
-            entry.answer.set_result(None)
+    def _drop(self, asked: _Asked) -> None:
+        if not asked.answer.done():
+            asked.answer.set_result(None)
             self.dropped += 1
 
-    async def _next(self) -> _Queued:
+    async def _next(self) -> Waiting[_Asked]:
         while True:
             await self._permits.acquire()
-            if not self._heap:  # a full queue was thinned out, the permits of what left it remain
-                continue
-            entry = heapq.heappop(self._heap)
-            if entry.key is not None and self._replaceable.get(entry.key) is entry:
-                del self._replaceable[entry.key]
-            if not entry.answer.done():
+            entry = self._queue.pop(self._clock())
+            if entry is not None:  # else what had a permit gave way, or was dropped from a full queue
                 return entry
 
     async def _serve(self, process: EngineProcess) -> None:
@@ -202,8 +177,7 @@ class Pool:
                     jobs += 1
                 else:  # it died with nothing to do: no fault of this job, which any other process may take
                     _log.warning("engine_process_died", engine=self.name, pid=process.pid, attempt=0)
-                    entry.key = None
-                    self._push(entry)
+                    self._push_back(entry)
                 if not healthy or jobs == self._jobs_per_process:
                     self.ready -= 1
                     await process.kill()
@@ -213,48 +187,50 @@ class Pool:
         finally:
             await process.kill()
 
-    async def _perform(self, process: EngineProcess, entry: _Queued) -> bool:
+    async def _perform(self, process: EngineProcess, entry: Waiting[_Asked]) -> bool:
         """Run one job; False when the process must be replaced."""
+        asked = entry.item
         self.running += 1
-        entry.attempts += 1
+        asked.attempts += 1
         begun_s = self._clock()
         self.lag_s = max(0.0, begun_s - entry.deadline_s)
+        self.on_begun(begun_s - entry.deadline_s)
         try:
-            value = await process.run(entry.job, self._job_timeout_s)
+            value = await process.run(asked.job, self._job_timeout_s)
         except ProcessDied as cause:
-            _log.warning("engine_process_died", engine=self.name, pid=process.pid, attempt=entry.attempts)
+            _log.warning("engine_process_died", engine=self.name, pid=process.pid, attempt=asked.attempts)
             self._retry(entry, cause)
             return False
         except TimeoutError:
-            _log.warning("engine_job_timed_out", engine=self.name, pid=process.pid, method=entry.job.method)
+            _log.warning("engine_job_timed_out", engine=self.name, pid=process.pid, method=asked.job.method)
             message = f"engine {self.name} gave no answer within {self._job_timeout_s:g} s"
-            self._settle(entry, error=JobKilled(message))
+            self._settle(asked, error=JobKilled(message))
             return False
         except asyncio.CancelledError:
-            self._settle(entry, error=Unavailable(f"engine {self.name} is stopping"))
+            self._settle(asked, error=Unavailable(f"engine {self.name} is stopping"))
             raise
         except Exception as error:  # the engine's own, for whoever asked
-            self._settle(entry, error=error)
+            self._settle(asked, error=error)
         else:
             self.completed += 1
-            self._settle(entry, value)
+            self._settle(asked, value)
         finally:
             self.running -= 1
             self.busy_s += self._clock() - begun_s
         return True
 
-    def _retry(self, entry: _Queued, cause: ProcessDied) -> None:
+    def _retry(self, entry: Waiting[_Asked], cause: ProcessDied) -> None:
         """Queue the job again if it may be: the fault may have been the machine's and not the job's."""
-        if entry.attempts > self._retries:
-            error = JobKilled(f"engine {self.name} died on this job, {entry.attempts} times")
+        attempts = entry.item.attempts
+        if attempts > self._retries:
+            error = JobKilled(f"engine {self.name} died on this job, {attempts} times")
             error.__cause__ = cause
-            self._settle(entry, error=error)
+            self._settle(entry.item, error=error)
             return
-        entry.key = None
-        self._push(entry)
+        self._push_back(entry)
 
-    def _push(self, entry: _Queued) -> None:
-        heapq.heappush(self._heap, entry)
+    def _push_back(self, entry: Waiting[_Asked]) -> None:
+        self._queue.push_back(entry)
         self._permits.release()
 
     async def _replacement(self) -> EngineProcess:
@@ -274,17 +250,15 @@ class Pool:
                 self._refusal = None
                 return process
 
-    def _settle(self, entry: _Queued, value: Any = None, error: BaseException | None = None) -> None:
+    def _settle(self, asked: _Asked, value: Any = None, error: BaseException | None = None) -> None:
         with contextlib.suppress(asyncio.InvalidStateError):  # the awaiter may have given up
             if error is not None:
-                entry.answer.set_exception(error)
+                asked.answer.set_exception(error)
             else:
-                entry.answer.set_result(value)
+                asked.answer.set_result(value)
 
     def _refuse(self, reason: str) -> None:
         """Refuse what waits and what comes, until a process is ready again."""
         self._refusal = reason
-        for entry in self._heap:
-            self._settle(entry, error=Unavailable(f"engine {self.name} {reason}", retry_after_s=LONGEST_BACKOFF_S))
-        self._heap.clear()
-        self._replaceable.clear()
+        for asked in self._queue.clear():
+            self._settle(asked, error=Unavailable(f"engine {self.name} {reason}", retry_after_s=LONGEST_BACKOFF_S))

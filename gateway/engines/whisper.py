@@ -29,6 +29,10 @@ LONGEST_S = 30
 SILENCE_S: dict[Kind, float] = {"partial": 2, "final": 4, "recording": LONGEST_S}
 """Silence appended before encoding: more hears better and costs more; `recording` fills the window up."""
 
+BEAMS: dict[Kind, int] = {"partial": 1, "final": 1, "recording": 5}
+"""Hypotheses followed at once. Five take a tenth more than one over a padded window, whose encoding is most of the
+cost; on live windows it would be half as much again."""
+
 TOKENS_PER_S = {"en": 6, "zh": 8}
 """No one speaks faster. The cap is this times the length plus this once more: it ends loops."""
 
@@ -45,9 +49,9 @@ MOST_NO_SPEECH = 0.8
 LEAST_MEAN_LOG_PROBABILITY = -1.3
 MOST_COMPRESSION = 2.4
 """Guards. Real speech stayed within .59, -1.14 and 1.63; loops compress 3 to 9 times."""
-DOUBTFUL_NO_SPEECH = 0.6
-DOUBTFUL_MEAN_LOG_PROBABILITY = -0.8
-"""Together they give away what the model says to short noises ("Thank you.")."""
+DOUBTFUL = ((0.6, -0.8), (0.5, -1.0))
+"""No-speech probability above and mean log probability below, together: what the model says to short noises ("Thank
+you.") and to clicks ("作词作曲 ...", the credits of a song)."""
 _LOOP = re.compile(r"(.{4,}?)\1{2,}")
 SHORTEST_LOOP = 20
 """Characters. Short texts compress badly, so a loop in one shows as a unit said three times or more."""
@@ -88,7 +92,7 @@ class Whisper:
             spoken = self._language(encoded)
         prompt = self._prompt(spoken)
         for penalty in REPETITION_PENALTIES:
-            result = self._generate(encoded, prompt, spoken, penalty)
+            result = self._generate(encoded, prompt, spoken, penalty, BEAMS[kind])
             tokens: list[int] = [token for token in result.sequences_ids[0] if token < self._end]
             reason = _rejection(self._tokenizer.decode(tokens), len(tokens), result)
             if reason != "repetition":
@@ -118,13 +122,13 @@ class Whisper:
         names = (str(token).strip("<|>") for token, _ in ranked)
         return next(name for name in names if name in LANGUAGES)
 
-    def _generate(self, encoded: _Encoded, prompt: list[int], language: str, penalty: float) -> Any:
+    def _generate(self, encoded: _Encoded, prompt: list[int], language: str, penalty: float, beams: int) -> Any:
         per_s = TOKENS_PER_S[language]
         cap = int(per_s * encoded.seconds) + per_s
         return self._model.generate(
             encoded.states,
             [[*prompt, self._token("<|notimestamps|>")]],
-            beam_size=1,
+            beam_size=beams,
             sampling_temperature=0,
             repetition_penalty=penalty,
             max_length=min(2 * cap, 448),  # CTranslate2 yields half of what is asked
@@ -160,7 +164,7 @@ def _rejection(text: str, tokens: int, result: Any) -> str | None:
         return "no_speech"
     # The score is a mean over the tokens; the end token is the one more.
     mean_log_probability = result.scores[0] * tokens / (tokens + 1)
-    if result.no_speech_prob > DOUBTFUL_NO_SPEECH and mean_log_probability < DOUBTFUL_MEAN_LOG_PROBABILITY:
+    if any(result.no_speech_prob > no_speech and mean_log_probability < least for no_speech, least in DOUBTFUL):
         return "no_speech"
     encoded = text.encode()
     if len(encoded) / len(zlib.compress(encoded)) > MOST_COMPRESSION or _is_loop(text):

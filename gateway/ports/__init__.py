@@ -22,9 +22,12 @@ from gateway.ports.cluster import (
 from gateway.ports.errors import PortError, Rejected, Unavailable
 from gateway.ports.outside import Clock, FetchedFile, Fetcher
 from gateway.ports.quality import (
+    PushState,
     QualityAnswer,
     QualityApi,
     QualityJob,
+    QualityPush,
+    QualityPushes,
     QualityRecord,
     QualityRules,
     QualityTask,
@@ -72,9 +75,12 @@ __all__ = [
     "Lease",
     "PortError",
     "Progress",
+    "PushState",
     "QualityAnswer",
     "QualityApi",
     "QualityJob",
+    "QualityPush",
+    "QualityPushes",
     "QualityRecord",
     "QualityRules",
     "QualityTask",

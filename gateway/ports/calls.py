@@ -25,6 +25,10 @@ class Journal(Protocol):
         """Whether memory is left for audio that waits for the disk; appending none while there is not never raises."""
 
     @property
+    def crowded(self) -> bool:
+        """Whether so much waits for the disk already that no new call should begin."""
+
+    @property
     def position(self) -> int:
         """That of the latest append: `synced` with it waits for everything so far."""
 

@@ -61,6 +61,8 @@ class HeldCall:
     """Sealed by its holder, who hands it in: there is nothing left to take over."""
     hole_samples: int = 0
     """The holder lacks the audio before this instant, which an earlier holder may still have."""
+    has_tail: bool = False
+    """Its holder keeps its tail, or left it when it went. Else what the tail may hold is from before that holder."""
 
 
 @dataclass(frozen=True, slots=True)

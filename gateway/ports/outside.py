@@ -21,6 +21,12 @@ class Fetcher(Protocol):
         Raises Rejected (the address is not allowed, answers an error, or holds too much) or Unavailable.
         """
 
+    async def post_json(self, url: str, body: bytes) -> None:
+        """Hand a JSON document to such an address; returns once it has answered with success.
+
+        Raises Rejected (the address is not allowed, or refuses for good) or Unavailable.
+        """
+
 
 class Clock(Protocol):
     """Time as the shell sees it; the core of a call sees samples only."""

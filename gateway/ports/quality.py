@@ -5,9 +5,11 @@ from __future__ import annotations
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Literal, Protocol, Self
 
 from protocol.messages import Language
+from protocol.quality_result import state_from_answer
+from protocol.rules import AnyContent
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,6 +35,17 @@ class QualityAnswer:
     state_desc: str
     result: dict[str, Any]
 
+    @classmethod
+    def of(cls, result: object) -> Self:
+        """The answer in a `result` object of the API. A known `state_desc` counts for more than the number beside it.
+
+        Raises ValueError for anything else.
+        """
+        if not isinstance(result, dict) or type(state := result.get("state")) is not int:
+            raise ValueError("there is no result with its state")
+        description = str(result.get("state_desc", ""))
+        return cls(state_from_answer(state, description), description, result)
+
     @property
     def done(self) -> bool:
         return self.state not in (0, 1)
@@ -40,6 +53,10 @@ class QualityAnswer:
     @property
     def succeeded(self) -> bool:
         return self.state == 2
+
+
+PushState = Literal["none", "waiting", "delivered", "dead"]
+"""Of a result: nobody asked for it, it is to be delivered, it was, or it was given up."""
 
 
 class QualityApi(Protocol):
@@ -52,11 +69,11 @@ class QualityApi(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class StoredCategory:
-    """A category of quality rules as one app keeps it; `version` grows with each change of the app's rules."""
+    """A category of quality rules as one app keeps it: plain expressions, or expressions with options."""
 
     category: str
     description: str
-    contents: tuple[str, ...]
+    contents: tuple[AnyContent, ...]
 
 
 class RuleSource(Protocol):
@@ -90,6 +107,8 @@ class QualityJob:
     """What was asked, as voice QC encodes it."""
     attempts: int
     """How often the work was begun, this time included."""
+    callback_url: str = ""
+    """Where the caller wants the result pushed; empty: nowhere. Of a claimed job it is not told."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,6 +120,36 @@ class QualityRecord:
     reason: str
     progress_percent: int
     result: bytes | None
+    push: PushState = "none"
+
+
+@dataclass(frozen=True, slots=True)
+class QualityPush:
+    """A result that its caller wants delivered."""
+
+    ticket: str
+    app_id: str
+    session_id: str
+    url: str
+    failures: int
+
+
+class QualityPushes(Protocol):
+    """The results that are still to be pushed, as durable as the tasks they belong to.
+
+    Every method may raise Unavailable.
+    """
+
+    async def due(self, *, limit: int, but: Collection[str]) -> Sequence[QualityPush]:
+        """What is to be delivered now, the longest due first, without the tickets in `but`."""
+
+    async def next_at(self, but: Collection[str]) -> float | None:
+        """When the next falls due, in wall-clock seconds."""
+
+    async def delivered(self, ticket: str) -> None: ...
+
+    async def failed(self, ticket: str, error: str, *, retryable: bool, retry_after_s: float | None = None) -> bool:
+        """Note a failed attempt; False when it was the last."""
 
 
 class QualityTasks(Protocol):
@@ -110,7 +159,10 @@ class QualityTasks(Protocol):
     """
 
     async def submit(self, job: QualityJob) -> str | None:
-        """Queue a job in place of any earlier one of its app and session; the `audio_name` of the replaced one."""
+        """Queue a job in place of any earlier one of its app and session; the `audio_name` of the replaced one.
+
+        With a `callback_url` its end is to be pushed there.
+        """
 
     async def claim(self) -> QualityJob | None:
         """The job that has waited longest, now running and one attempt richer; None when nothing waits."""

@@ -47,12 +47,16 @@ class TranscribeRequest:
     deadline_s: float
     """On `Clock.monotonic`: jobs run in the order of their deadlines, finals before partials."""
     key: str
-    """Names the segment: a newer partial of the same key replaces an older one that has not started."""
+    """Names the segment: a newer request of the same key replaces a partial that has not started."""
+    foreseen: bool = False
+    """A final over a stretch that may still grow: as long as it has not started, it too may be replaced."""
+    hurried: bool = False
+    """A final that may be slightly worse, if that makes it faster."""
 
 
 class Recognizer(Protocol):
     async def transcribe(self, request: TranscribeRequest) -> Transcription | None:
-        """The words of `request.pcm`; None for a partial that a newer one, or a full queue, displaced.
+        """The words of `request.pcm`; None for one that may be replaced and was, or that came to its turn too late.
 
         Raises Rejected (`too_long`) beyond 30 s, Unavailable when the engine is gone and could not be restarted.
         """

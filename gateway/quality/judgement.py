@@ -15,13 +15,25 @@ from protocol.quality_result import (
     ContentVerdict,
     Detection,
     DetectionDetail,
+    Sentence,
     SentenceVerdict,
 )
+from protocol.rules.book import all_rules
+
+ROLES = ("agent", "customer")
+"""Who speaks on the channels of a recording in stereo, as a call's `start` has it by default."""
 
 
-def detection(order: Order, sentences: Sequence[str], version: int, categories: Sequence[StoredCategory]) -> Detection:
+def detection(
+    order: Order,
+    sentences: Sequence[Sentence],
+    duration_ms: int,
+    version: int,
+    categories: Sequence[StoredCategory],
+) -> Detection:
     """What the rules of `version` make of a recording's sentences. Blocking: compiles all rules.
 
+    Rules in shadow, and those that ask for a speaker's name, which nobody knows here, are left out.
     A category asked for that does not exist (any more) is named in `unknown_categories`; the others still count.
     Raises RuleSetError if a kept rule is not well formed.
     """
@@ -32,7 +44,12 @@ def detection(order: Order, sentences: Sequence[str], version: int, categories: 
         one.category: one.contents for one in categories if not order.categories or one.category in order.categories
     }
     unknown = tuple(name for name in dict.fromkeys(order.categories) if name not in wanted)
-    judgement = rules.judge(rules.RuleSet.from_categories(wanted, version), sentences)
+    judgement = rules.judge(
+        rules.RuleSet(filter(_judged_here, all_rules(wanted.items(), version))),
+        [one.sentence for one in sentences],
+        said=[_said(one, split=order.split) for one in sentences],
+        duration_ms=duration_ms,
+    )
     judged = Detection(
         pass_detection="failed" if judgement.recording else "success",
         detection_result=tuple(_recording_hit(hit, explain=order.explain) for hit in judgement.recording),
@@ -42,6 +59,15 @@ def detection(order: Order, sentences: Sequence[str], version: int, categories: 
     if not order.explain:
         return judged
     return msgspec.structs.replace(judged, detection_detail=_detail(judgement))
+
+
+def _judged_here(rule: rules.Rule) -> bool:
+    return not rule.shadow and not (rule.options and rule.options.speaker)
+
+
+def _said(sentence: Sentence, *, split: bool) -> rules.Said:
+    channel = sentence.speaker_id
+    return rules.Said(channel, ROLES[channel % 2] if split else "mixed", sentence.begin_ms, sentence.end_ms)
 
 
 def _recording_hit(hit: rules.CategoryHit, *, explain: bool) -> CategoryHit:
@@ -68,7 +94,15 @@ def _detail(judgement: rules.Judgement) -> DetectionDetail:
 
 
 def _contents(hit: rules.CategoryHit) -> tuple[ContentVerdict, ...]:
-    return tuple(ContentVerdict(content=one.rule.expression, hit=True, keyword=one.keywords) for one in hit.rules)
+    return tuple(
+        ContentVerdict(
+            content=one.rule.expression,
+            hit=True,
+            keyword=one.keywords,
+            options=msgspec.UNSET if one.rule.options is None else one.rule.options,
+        )
+        for one in hit.rules
+    )
 
 
 def _once(keywords: Iterable[str]) -> tuple[str, ...]:

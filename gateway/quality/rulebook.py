@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from gateway.ports import QualityRules, StoredCategory
 from protocol.quality import ErrorCode, QualityFault, Rule, RuleQuery
 from protocol.rules import RuleSet, RuleSetError
+from protocol.rules.book import expression_of
 
 
 class Rulebook:
@@ -24,7 +25,9 @@ class Rulebook:
         offset = (query.page_no - 1) * query.page_size
         total, found = await self._rules.page(app_id, query.category, offset, query.page_size)
         return total, tuple(
-            Rule(category=one.category, description=one.description, contents=one.contents) for one in found
+            # The API knows expressions only: what else a rule asks is to be seen where it was written.
+            Rule(category=one.category, description=one.description, contents=tuple(map(expression_of, one.contents)))
+            for one in found
         )
 
     async def add(self, app_id: str, rule: Rule) -> None:

@@ -13,6 +13,7 @@ import msgspec
 
 from gateway.ports import (
     Fetcher,
+    PushState,
     QualityAnswer,
     QualityJob,
     QualityTask,
@@ -21,7 +22,7 @@ from gateway.ports import (
     Unavailable,
 )
 from gateway.quality.audio import AudioFolder
-from gateway.quality.order import Order, decoded, of_request, of_task
+from gateway.quality.order import Order, of_request, of_task
 from gateway.quality.sniff import NotAudio, kind_of
 from protocol.quality import (
     MAX_AUDIO_BYTES,
@@ -30,7 +31,16 @@ from protocol.quality import (
     QualityFault,
     TaskRequest,
 )
-from protocol.quality_result import TaskState, status_object
+from protocol.quality_result import PushStatus, TaskState, status_object
+
+PUSH_STATUSES: dict[PushState, PushStatus] = {
+    "none": "未设置回调",
+    "waiting": "等待推送",
+    "delivered": "推送成功",
+    "dead": "推送失败",
+}
+
+NO_SPACE_RETRY_S = 60.0
 
 
 class QualityService:
@@ -47,8 +57,13 @@ class QualityService:
         submitted: Callable[[], None],
         fetcher: Fetcher | None = None,
         max_audio_bytes: int = MAX_AUDIO_BYTES,
+        no_space: Callable[[], str] = lambda: "",
     ) -> None:
-        """`submitted` is called after a task is queued (the worker's `wake`); without `fetcher`, no `speech_url`."""
+        """`submitted` is called after a task is queued (the worker's `wake`); without `fetcher`, no `speech_url`.
+
+        `no_space` says why no recording should be stored now, or nothing.
+        """
+        self._no_space = no_space
         self._tasks = tasks
         self._folder = folder
         self._submitted = submitted
@@ -58,6 +73,8 @@ class QualityService:
     async def submit(self, app_id: str, request: TaskRequest) -> None:
         """Queue what an API caller sent. It is kept for good once this returns. Raises QualityFault."""
         self._refuse_unoffered(request)
+        if full := self._no_space():
+            raise QualityFault(ErrorCode.UNAVAILABLE, full, retry_after_s=NO_SPACE_RETRY_S)
         data = await self._audio(request)
         if len(data) > self._max_audio_bytes:
             raise QualityFault(ErrorCode.AUDIO_TOO_LARGE, f"{len(data)} bytes, at most {self._max_audio_bytes}")
@@ -75,6 +92,8 @@ class QualityService:
         """Queue a call's recording, which stays where it is. Raises Rejected or Unavailable."""
         if not await asyncio.to_thread(task.recording.is_file):
             raise Rejected(f"there is no recording at {task.recording}", code=str(int(ErrorCode.AUDIO_UNUSABLE)))
+        if full := self._no_space():
+            raise Unavailable(full, retry_after_s=NO_SPACE_RETRY_S)
         try:
             name = await self._folder.keep_copy(task.recording)
         except OSError as fault:
@@ -94,14 +113,15 @@ class QualityService:
         record = await self._tasks.find(app_id, session_id)
         if record is None:
             raise QualityFault(ErrorCode.TASK_UNKNOWN, f"session_id {session_id!r}")
+        push = PUSH_STATUSES[record.push]
         if record.result is not None:
             whole: dict[str, Any] = msgspec.json.decode(record.result)
-            return whole
+            return {**whole, "push_status_desc": push}
         return status_object(
             session_id,
             TaskState(record.state),
             reason=record.reason,
-            push=decoded(record.request).push_status,
+            push=push,
             progress_percent=record.progress_percent,
         )
 
@@ -135,7 +155,7 @@ class QualityService:
             ) from fault
 
     async def _queue(self, app_id: str, session_id: str, audio_name: str, order: Order) -> None:
-        job = QualityJob(uuid.uuid4().hex, app_id, session_id, audio_name, order.encoded(), attempts=0)
+        job = QualityJob(uuid.uuid4().hex, app_id, session_id, audio_name, order.encoded(), 0, order.callback_url)
         try:
             replaced = await self._tasks.submit(job)
         except BaseException:

@@ -25,14 +25,13 @@ WARM_UP_MS = 10 * WINDOW_MS
 """The confirmer starts without a memory: it hears this much before the span it judges."""
 STRETCH_MS = 900 * WINDOW_MS
 SPEECH_PROBABILITY = 0.5
-MARGIN_MS = 200
+MARGIN_MS = 300
 """Kept around speech, since a gate opens late on soft consonants."""
 LONGEST_PIECE_MS = 28_000
-BRIDGED_SILENCE_MS = 300
-"""A piece may run over a silence no longer than this. Over 10 s of it, Whisper base needed half the CPU, but times
-drifted by seconds across the silences, Chinese sentences ran into one another (CER .14 to .19), and a hypothesis that
-was dropped took more speech with it (WER .06 to .11 on one call, .08 to .06 on another). Over 1 s, whole sentences of
-the second voice were lost from a Mandarin mix (CER .28 against .13, .20 against .18), English stayed as it was."""
+BRIDGED_SILENCE_MS = 600
+"""A piece may run over a silence no longer than this, which is what closes a live segment (see BENCHMARKS.md). Over
+10 s of it, Whisper base needed half the CPU, but times drifted by seconds across the silences and Chinese sentences ran
+into one another; over 1 s, whole sentences of the second voice were lost from a Mandarin mix."""
 CUT_SEARCH_MS = 10_000
 CUT_WINDOW_MS = 100
 SHORTEST_REST_MS = 1000

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import re
 from collections.abc import Iterable, Sequence
 
 import numpy as np
@@ -11,18 +10,15 @@ import numpy as np
 from gateway.quality.sentences import Utterance
 from gateway.quality.speech import Samples, Span, joined, part
 from protocol.quality_result import Sentence
+from protocol.rules.text import count_words
 
 QUIETEST_DBFS = -96
 """What digital silence is called: the floor of 16-bit audio."""
 
-# A Chinese, Japanese or Korean character counts by itself, and so does a run of other letters and digits.
-_CJK = "\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff\u3040-\u30ff\uac00-\ud7af\U00020000-\U0003134f"
-_UNIT = re.compile(rf"[{_CJK}]|[^\W_{_CJK}]+(?:['’.,-][^\W_{_CJK}]+)*")
-
 
 def voice_speed(text: str, duration_ms: int) -> int:
     """CJK characters plus words of other scripts, a minute; 0 for a sentence without duration."""
-    return round(len(_UNIT.findall(text)) * 60_000 / duration_ms) if duration_ms > 0 else 0
+    return round(count_words(text) * 60_000 / duration_ms) if duration_ms > 0 else 0
 
 
 def voice_power(samples: Samples) -> int:

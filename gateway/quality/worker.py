@@ -49,7 +49,9 @@ class QualityWorker:
         *,
         tasks_at_once: int = 1,
         pause: Callable[[float], Awaitable[None]] = asyncio.sleep,
+        finished: Callable[[], None] = lambda: None,
     ) -> None:
+        """`finished` is called whenever a job has ended for good."""
         self._tasks = tasks
         self._rules = rules
         self._folder = folder
@@ -57,6 +59,7 @@ class QualityWorker:
         self._transcriber = transcriber
         self._tasks_at_once = tasks_at_once
         self._pause = pause
+        self._finished = finished
         self._woken = asyncio.Event()
         self._stranded: set[str] = set()
 
@@ -133,6 +136,7 @@ class QualityWorker:
             raise
         else:
             kept = await self._tasks.finish(job.ticket, outcome.state, outcome.reason, outcome.result)
+            self._finished()
             await self._folder.delete(job.audio_name)
             log.info("quality_task_finished", state=int(outcome.state), reason=outcome.reason, kept=kept)
 
@@ -171,14 +175,13 @@ class QualityWorker:
             described(one, channels.samples[one.channel], channels.rate_hz) for one in transcript.utterances
         )
         version, categories = await self._rules.rules(job.app_id)
-        texts = [one.sentence for one in sentences]
         answer = result_object(
             job.session_id,
             push=order.push_status,
             sentences=sentences,
             call_duration_s=whole_seconds(channels.duration_ms),
             silence_duration_s=whole_seconds(silence_ms(channels.duration_ms, transcript.speech)),
-            detection=await asyncio.to_thread(detection, order, texts, version, categories),
+            detection=await asyncio.to_thread(detection, order, sentences, channels.duration_ms, version, categories),
         )
         return msgspec.json.encode(answer)
 

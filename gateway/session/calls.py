@@ -8,20 +8,21 @@ import hashlib
 import hmac
 import secrets
 from collections.abc import Awaitable, Callable, Coroutine, Iterable
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any
 
 import msgspec
 import structlog
 
 from gateway.call.alerts import reconcile
-from gateway.call.document import CallDocument, alerts_of
-from gateway.call.events import Accepted, HungUp, QcJudged, QcProgressed
+from gateway.call.document import CallDocument, alerts_of, holes_of
+from gateway.call.events import Accepted, HungUp, LoadChanged, QcJudged, QcProgressed
 from gateway.call.machine import Call
 from gateway.call.replay import Diverged
 from gateway.call.settings import CallSettings, CallTerms
 from gateway.call.states import State
 from gateway.ports import CallRecord, CallState, Lease, QualityAnswer, Unavailable
+from gateway.session.admission import Admission, Limits
 from gateway.session.engines import CallEngines, Engines, Voices
 from gateway.session.moving import SEQ_RESERVE, Moving, Taken
 from gateway.session.rebuilding import CallHeader, Interrupted, Rebuilt, Recovered, breather, rebuild, rules_digest
@@ -42,12 +43,6 @@ MAX_UNACKED_MS = 10_000
 """How far a client may run ahead of the acks before it should wait."""
 
 
-@dataclass(frozen=True, slots=True)
-class Limits:
-    max_calls: int
-    max_call_s: float
-
-
 class Calls:
     """The registry of live calls, and what is done about those that are no longer in memory."""
 
@@ -61,7 +56,9 @@ class Calls:
         limits: Limits,
         token_key: bytes,
         moving: Moving,
+        pressure: Callable[[], str] = lambda: "",
     ) -> None:
+        """`pressure` says what weighs on the server so that it had better take no new call, or nothing."""
         self._moving = moving
         self._taking: dict[str, asyncio.Task[None]] = {}
         """Calls that clients have brought from other nodes, on their way in."""
@@ -80,16 +77,20 @@ class Calls:
         """Calls that cannot go on after a crash, and whose they are: their clients are told, for the resume window."""
         self.recovery = Recovery(self._take_up)
         self._closing: set[asyncio.Task[None]] = set()
-        self._accepting = True
+        self._admission = Admission(limits, keeping.journal, pressure)
+        self._load = 0
 
     # --- opening and finding ---
 
     async def open(self, app_id: str, start: Start) -> CallSession:
-        """A new call of the app. Raises ProtocolError (`bad_message`, `overloaded`, `shutting_down`)."""
+        """A new call of the app.
+
+        Raises ProtocolError (`bad_message`, `overloaded`, `too_many_calls`, `shutting_down`).
+        """
         if start.roles and len(start.roles) != start.channels:
             raise ProtocolError("bad_message", f"{len(start.roles)} roles for {start.channels} channels - at `$.roles`")
         in_force = await self._rules.of_app(app_id, pinyin=self._settings.pinyin)
-        self._refuse_if_full()
+        self._refuse_if_full(app_id)
         call_id = secrets.token_hex(10)
         header = CallHeader(
             rate_hz=start.rate,
@@ -102,7 +103,7 @@ class Calls:
         )
         lease = await self._entered(call_id, app_id, header)
         try:
-            self._refuse_if_full()  # nothing is awaited from here on: a burst cannot pass the limit
+            self._refuse_if_full(app_id)  # nothing is awaited from here on: a burst cannot pass the limit
         except ProtocolError:
             self._later(self._keeping.owners.withdraw(lease))
             raise
@@ -149,15 +150,27 @@ class Calls:
             "max_unacked_ms": MAX_UNACKED_MS,
         }
         session.receive(Accepted(self._token(session.call_id), self._patience.resume_window_s, limits))
+        if self._load:
+            session.receive(LoadChanged(self._load))
 
-    def _refuse_if_full(self) -> None:
-        if not self._accepting:
-            raise ProtocolError("shutting_down", "the server is going away")
-        if len(self._live) >= self._limits.max_calls:
-            raise ProtocolError("overloaded", f"{len(self._live)} calls are going on, as many as are accepted")
+    def _refuse_if_full(self, app_id: str) -> None:
+        refusal = self._admission.refusal(app_id, self._live.values(), len(self._live) + len(self._lately))
+        if refusal is not None:
+            raise refusal
         replica = self._keeping.owners.replica
-        if self._keeping.journal.degraded or (replica is not None and replica.degraded):
-            raise ProtocolError("overloaded", "recordings cannot be stored safely right now")
+        if replica is not None and replica.degraded:
+            raise ProtocolError("overloaded", f"what is said could not be kept safely right now: {replica.degraded}")
+
+    def refusal_at_the_door(self, app_id: str) -> ProtocolError | None:
+        """Why the app need not even open a socket, None if it may: an app with calls here may want to resume one."""
+        may_come_from_elsewhere = not self._keeping.owners.standing.alone and not self._admission.closed
+        if (
+            may_come_from_elsewhere
+            or not self.recovery.finished
+            or any(session.app_id == app_id for kept in (self._live, self._lately) for session in kept.values())
+        ):
+            return None
+        return self._admission.refusal(app_id, self._live.values(), len(self._live) + len(self._lately))
 
     async def resume(self, app_id: str, message: Resume) -> CallSession:
         """The call a client comes back to. Raises ProtocolError: foreign, forged and gone are all `unknown_call`;
@@ -188,7 +201,7 @@ class Calls:
 
     async def _fetch(self, app_id: str, message: Resume) -> None:
         """Take the call over from another node, once, however many ask for it. Raises ProtocolError."""
-        if not self._accepting:
+        if self._admission.closed:
             raise ProtocolError("shutting_down", "the server is going away")
         fetching = self._taking.get(message.call_id)
         if fetching is None:
@@ -207,7 +220,7 @@ class Calls:
         if taken is None:
             return
         try:
-            if taken.found is not None:
+            if taken.found is not None and (message.from_sample or 0) <= taken.found.samples:
                 await self._go_on_with(taken.found, taken.lease, whole=True)
             else:
                 await self._go_on_without_audio(taken, message)
@@ -264,6 +277,13 @@ class Calls:
         if call_id in self._filing:
             await asyncio.wait([self._filing[call_id]])
 
+    def pace(self, level: int) -> None:
+        """The recogniser is so loaded (0 to 6): every call, and those to come, ask for texts accordingly."""
+        if level != self._load:
+            self._load = level
+            for session in list(self._live.values()):
+                session.receive(LoadChanged(level))
+
     def __len__(self) -> int:
         return len(self._live)
 
@@ -316,9 +336,15 @@ class Calls:
     async def _judge_stored(self, app_id: str, call_id: str, result: dict[str, Any], failure: str) -> None:
         await self.filed(call_id)
         record = await self._keeping.calls.get(app_id, call_id)
-        if record is None or record.state in ("judged", "failed"):
+        # A task that was given up and tried again may still bring its verdict; one that is there stands.
+        if record is None or record.state == "judged" or (record.state == "failed" and failure):
             return
-        updates, missed = reconcile(alerts_of(record.document), None if failure else result)
+        updates, missed = reconcile(
+            alerts_of(record.document),
+            None if failure else result,
+            holes=holes_of(record.document),
+            roles=record.document["roles"],
+        )
         document = judged(record.document, updates, missed, result, failure)
         state: CallState = "failed" if failure else "judged"
         await self._keeping.calls.save(replace(record, state=state, document=document))
@@ -401,7 +427,7 @@ class Calls:
         in_force = await self._rules.of_digest(header.rules, pinyin=header.pinyin)
         if in_force is None:
             raise Diverged("the rules that it was judged by are not kept")
-        breathe = breather(busy=lambda: bool(self._live), stopping=lambda: not self._accepting)
+        breathe = breather(busy=lambda: bool(self._live), stopping=lambda: self._admission.closed)
         return await asyncio.to_thread(rebuild, found, header, self._settings, in_force.rules, breathe)
 
     async def _hang_up_for(self, found: Recovered, header: CallHeader) -> None:
@@ -432,7 +458,7 @@ class Calls:
 
     async def stop(self) -> None:
         """Take no new calls and let go of those in memory; the journal has them. Waits for what is being kept."""
-        self._accepting = False
+        self._admission.closed = True
         self._keeping.owners.stop_waiting()
         await self.recovery.stop()
         for fetching in list(self._taking.values()):

@@ -25,7 +25,8 @@ from protocol.messages import Language
 CONFIRM_TIMEOUT_S = 1.0
 """A question whose answer holds the whole call up; after this the gate decides alone."""
 IDENTIFY_TIMEOUT_S = 10.0
-TRANSCRIBE_TIMEOUT_S = 60.0
+PARTIAL_TIMEOUT_S, FINAL_TIMEOUT_S = 60.0, 900.0
+"""Waiting included: where there are more calls than capacity, finals come late, and come."""
 PARTIAL_DEADLINE_S, FINAL_DEADLINE_S = 0.5, 1.0
 """How soon, from now, a text should be there: the order in which engines take their work."""
 
@@ -114,9 +115,12 @@ class CallEngines:
         final = effect.kind == "final"
         deadline_s = began_s + (FINAL_DEADLINE_S if final or effect.foreseen else PARTIAL_DEADLINE_S)
         try:
-            async with asyncio.timeout(TRANSCRIBE_TIMEOUT_S):
+            async with asyncio.timeout(FINAL_TIMEOUT_S if final or effect.foreseen else PARTIAL_TIMEOUT_S):
                 heard = await (self._finally_heard(effect, deadline_s) if final else self._heard(effect, deadline_s))
         except (PortError, TimeoutError) as fault:
+            if effect.kind == "partial" and isinstance(fault, TimeoutError):
+                # Finals went before it all the time: the engine works, and the next partial shows more.
+                return Transcribed(effect.segment_id, effect.ordinal, superseded=True)
             self._metrics.engine_failures.labels("recognizer").inc()
             return Transcribed(effect.segment_id, effect.ordinal, failed=f"recognizer: {fault!r}")
         self._observe("recognizer_" + effect.kind, began_s)
@@ -140,8 +144,9 @@ class CallEngines:
         foreseen = self._foreseen.pop(effect.segment_id, None)
         if foreseen is not None and (foreseen.pcm, foreseen.language) == (effect.pcm, effect.language):
             await asyncio.wait([foreseen.answer])
-            if not foreseen.answer.cancelled():
-                return foreseen.answer.result()
+            # None: something newer took its place in the queue.
+            if not foreseen.answer.cancelled() and (heard := foreseen.answer.result()) is not None:
+                return heard
         return await self._ask_recognizer(effect, "final", deadline_s)
 
     async def _ask_recognizer(
@@ -149,7 +154,11 @@ class CallEngines:
     ) -> Transcription | None:
         key = f"{self._call_id}/{effect.segment_id}"
         return await self._engines.recognizer.transcribe(
-            TranscribeRequest(effect.pcm, self._rate_hz, effect.language, kind, deadline_s, key)
+            TranscribeRequest(
+                *(effect.pcm, self._rate_hz, effect.language, kind, deadline_s, key),
+                foreseen=effect.foreseen,
+                hurried=effect.hurried,
+            )
         )
 
     def _observe(self, engine: str, began_s: float) -> None:

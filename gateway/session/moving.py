@@ -89,7 +89,8 @@ class Moving:
     async def adopt(self, call_id: str) -> Taken | None:
         """Take a call whose node is gone and whose client stayed away. Raises Unavailable."""
         patience_ms = round(self._owners.standing.resume_window_s * 1000)
-        if await _first(self._tail.read(call_id)) is None:
+        known = await self._owners.leases.find(call_id)
+        if known is None or not known.has_tail or await _first(self._tail.read(call_id)) is None:
             return None  # only its own node has what it takes
         answer = await self._owners.leases.adopt(call_id, expired_for_ms=patience_ms)
         if answer.outcome != "taken" or answer.call is None:
@@ -100,7 +101,7 @@ class Moving:
         lease = Lease(call.call_id, call.epoch)
         found: Recovered | None = None
         try:
-            if await _first(self._tail.read(call.call_id)) is not None:
+            if call.has_tail and await _first(self._tail.read(call.call_id)) is not None:
                 found = await self._journal.take_in(call.call_id, call.epoch, self._tail.read(call.call_id))
         except BaseException:
             await self.give_back(lease)  # what stopped us may not stop another node

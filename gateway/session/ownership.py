@@ -18,6 +18,7 @@ log = structlog.get_logger(__name__)
 T = TypeVar("T")
 FIRST_RETRY_S, MOST_RETRY_S = 0.2, 5.0
 HAND_OVER_S = 5.0
+FINISHED_KEPT = 10_000
 ADOPTED_AT_ONCE = 20
 """Calls of a lost node that one look-round takes up: the other nodes want some too."""
 
@@ -67,6 +68,8 @@ class Ownership:
         self._held: dict[str, _Held] = {}
         self._began_s = clock.monotonic()
         self._stopping = asyncio.Event()
+        self._finished: dict[str, None] = {}
+        """Calls that are ours to hand in, however often that takes to try."""
         self._well_since_s: float | None = None
         self._task: asyncio.Task[None] | None = None
         self._on_lost: Callable[[str], None] = lambda call_id: None
@@ -182,11 +185,14 @@ class Ownership:
         """
         held = self._held.get(call_id)
         if held is None:
-            return False
+            return call_id in self._finished
         lease = held.lease
         ours = await self._patiently(lambda: self.leases.finish(lease), "handing_in_waits_for_the_registry", call_id)
         if ours:
             self.forget(call_id)
+            self._finished[call_id] = None
+            if len(self._finished) > FINISHED_KEPT:
+                del self._finished[next(iter(self._finished))]
         else:
             self.lose(call_id)
         return ours

@@ -11,6 +11,7 @@ from weakref import WeakValueDictionary
 import msgspec
 
 from gateway.ports import RuleBooks, RuleSource, StoredCategory
+from protocol.rules.book import compiled
 from protocol.rules.matcher import RuleSet
 
 
@@ -22,8 +23,8 @@ class RuleBook(msgspec.Struct, frozen=True):
 
     def compiled(self, *, pinyin: bool) -> RuleSet:
         """Blocking: thousands of rules take a good part of a second. Raises RuleSetError."""
-        contents = {category.category: list(category.contents) for category in self.categories}
-        return RuleSet.from_categories(contents, self.version, pinyin=pinyin)
+        contents = [(category.category, category.contents) for category in self.categories]
+        return compiled(contents, self.version, pinyin=pinyin)
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,9 +68,9 @@ class RuleSets:
         return await self._books.keep_only(digests | self._used)
 
     async def _compile(self, digest: str, book: bytes, *, pinyin: bool) -> RuleSet:
-        compiled = self._compiled.get((digest, pinyin))
-        if compiled is None:
+        ruleset = self._compiled.get((digest, pinyin))
+        if ruleset is None:
             decoded = msgspec.json.decode(book, type=RuleBook)
-            compiled = await asyncio.to_thread(decoded.compiled, pinyin=pinyin)
-            self._compiled[digest, pinyin] = compiled
-        return compiled
+            ruleset = await asyncio.to_thread(decoded.compiled, pinyin=pinyin)
+            self._compiled[digest, pinyin] = ruleset
+        return ruleset

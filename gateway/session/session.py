@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,7 +12,17 @@ from typing import Any, Protocol
 import structlog
 
 from gateway.call.document import CallDocument
-from gateway.call.effects import ConfirmSpeech, Effect, EndCall, Identify, Send, StoreAudio, Transcribe, UploadRecording
+from gateway.call.effects import (
+    ConfirmSpeech,
+    Effect,
+    EndCall,
+    Identify,
+    KeepInShadow,
+    Send,
+    StoreAudio,
+    Transcribe,
+    UploadRecording,
+)
 from gateway.call.events import (
     WAIT_QC_MS,
     AudioArrived,
@@ -49,6 +59,7 @@ log = structlog.get_logger(__name__)
 LAG_WARNED_MS = 2000
 """Final texts later than this are worth telling the client."""
 JOURNAL_RETRY_S = 0.5
+HAND_IN_RETRY_S = 1.0
 FAST_MS = 2000
 """A client this far ahead of real time is sending a file, and may wait for the engines."""
 
@@ -62,6 +73,9 @@ class Sink(Protocol):
 
     def send(self, payload: bytes) -> None:
         """Queue a text frame; never waits. A sink whose peer is too slow closes itself."""
+
+    def send_again(self, payloads: Sequence[bytes]) -> None:
+        """Queue what the client has missed, however much that is."""
 
     def close(self, code: int, reason: str) -> None:
         """Send what is queued, then close."""
@@ -114,6 +128,8 @@ class CallSession:
         self.record = MessageRecord()
         self.began_at_ms = round(keeping.clock.wall() * 1000)
         self.framed = framed
+        self.said_bytes = 0
+        """What the client's messages that are kept with the call took so far; the door bounds it."""
         self._core = core
         self._engines = engines
         self._keeping = keeping
@@ -188,8 +204,7 @@ class CallSession:
         if self._window is not None:
             self._window.cancel()
             self._window = None
-        for payload in self.record.after(last_seq):
-            sink.send(payload)
+        sink.send_again(self.record.after(last_seq))
         if self._core.state is State.ENDED:
             sink.close(1000, "ended")
 
@@ -230,16 +245,30 @@ class CallSession:
         if self._sink is not None:
             self._sink.send(encode(message))
 
-    async def room(self) -> None:
-        """Return when more audio may come: a client that keeps real time never waits for engines, only for the disk."""
-        while self.live and not self._has_room:
-            self._moved.clear()
-            # The journal's memory is freed by other calls too, which this one does not hear of.
-            with suppress(TimeoutError):
-                await asyncio.wait_for(self._moved.wait(), JOURNAL_RETRY_S)
+    async def memory(self) -> None:
+        """Return when a message may come that makes the call say something: that is journalled as audio is."""
+        while self.live and not self._keeping.journal.has_room:
+            await self._movement()
 
     @property
-    def _has_room(self) -> bool:
+    def unacked_samples(self) -> int:
+        """Instants received that are not known safe yet."""
+        return self._core.unstored_samples
+
+    async def room(self) -> None:
+        """Return when more audio may come: a client that keeps real time never waits for engines, only for the disk."""
+        while self.live and not self.has_room:
+            await self._movement()
+
+    async def _movement(self) -> None:
+        self._moved.clear()
+        # The journal's memory is freed by other calls too, which this one does not hear of.
+        with suppress(TimeoutError):
+            await asyncio.wait_for(self._moved.wait(), JOURNAL_RETRY_S)
+
+    @property
+    def has_room(self) -> bool:
+        """Whether audio may come right now."""
         return self._keeping.journal.has_room and self._core.has_room(ahead_of_time=self._ahead_ms > FAST_MS)
 
     @property
@@ -331,6 +360,9 @@ class CallSession:
         match effect:
             case Send(message):
                 self._send(message)
+            case KeepInShadow(message):
+                self.document.keep_in_shadow(message)
+                self._keeping.metrics.alerts.labels("shadow").inc()
             case StoreAudio(first_sample, pcm):
                 position = self._keeping.journal.append_audio(self.call_id, first_sample, pcm)
                 self._acks.note(position, self._core.samples)
@@ -421,8 +453,23 @@ class CallSession:
         ]
 
     async def _upload(self, upload: UploadRecording) -> None:
+        self._keeping.journal.close_call(self.call_id)
+        handed_in = await self._handed_in(upload)
+        while not handed_in:
+            await asyncio.sleep(HAND_IN_RETRY_S)
+            handed_in = await self._handed_in(upload)
+
+    async def _handed_in(self, upload: UploadRecording) -> bool:
+        try:
+            await self._hand_in(upload)
+        except OSError as fault:  # the disk is full or failing: what was acked is in the journal, and can wait
+            log.warning("recording_not_handed_in", call_id=self.call_id, fault=str(fault))
+            return False
+        return True
+
+    async def _hand_in(self, upload: UploadRecording) -> None:
+        """Each step can be done again."""
         keeping = self._keeping
-        keeping.journal.close_call(self.call_id)
         recording = await keeping.journal.seal(self.call_id)
         if not await keeping.owners.finish(self.call_id):
             raise NotOurs(self.call_id)
@@ -450,21 +497,25 @@ class CallSession:
         if sink is not None:
             sink.send(encode(Replaced(call_id=self.call_id)))
             sink.close(1000, "replaced")
-        self._cancel_everything()
+        self._cancel(set(self._tasks))
 
     async def stop(self) -> None:
-        """Let go of the call without ending it: the journal has it, and the next start goes on from there."""
-        await asyncio.gather(*self._cancel_everything(), return_exceptions=True)
+        """Let go of the call without ending it: the journal has it, and the next start goes on from there.
 
-    def _cancel_everything(self) -> list[asyncio.Task[None]]:
-        tasks = list(self._tasks)
+        A recording that is on its way to voice QC's queue still gets there.
+        """
+        await asyncio.gather(*self._cancel(self._tasks - {self._uploading}), return_exceptions=True)
+        if self._uploading is not None:
+            await asyncio.wait([self._uploading])
+
+    def _cancel(self, tasks: set[asyncio.Task[None]]) -> list[asyncio.Task[None]]:
         for task in tasks:
             task.cancel()
         for timer in self._timers:
             timer.cancel()
         if self._window is not None:
             self._window.cancel()
-        return tasks
+        return list(tasks)
 
     async def safe(self) -> None:
         """Return once everything that has happened to the call would survive a power cut. Raises OSError."""

@@ -28,7 +28,7 @@ class Cluster:
     books: RuleBooks
 
 
-def alone(clock: Clock, books: RuleBooks, *, resume_window_s: float) -> Cluster:
+def solitary(clock: Clock, books: RuleBooks, *, resume_window_s: float) -> Cluster:
     """A cluster of this one process."""
     registry = MemoryRegistry(clock)
     standing = Standing(ALONE_LEASE_S, resume_window_s, replicated=False, alone=True)
@@ -39,7 +39,7 @@ def alone(clock: Clock, books: RuleBooks, *, resume_window_s: float) -> Cluster:
 
 def in_memory(registry: MemoryRegistry, node: str, clock: Clock, books: RuleBooks, standing: Standing) -> Cluster:
     """A node of a cluster whose nodes are all in one process."""
-    leases = MemoryCallLeases(registry, node, lease_ms=round(standing.lease_s * 1000))
+    leases = MemoryCallLeases(registry, node, lease_ms=round(standing.lease_s * 1000), follows=standing.replicated)
     return _joined(leases, MemoryCallTail(registry), MemoryLateParts(registry), books, clock, standing)
 
 
@@ -52,7 +52,7 @@ def through_redis(
     on_health: Callable[[str | None], None],
 ) -> Cluster:
     """A node of a cluster around one Redis. `on_health` hears why replication pauses, and None when it goes on."""
-    leases = RedisCallLeases(connection, node, lease_ms=round(standing.lease_s * 1000))
+    leases = RedisCallLeases(connection, node, lease_ms=round(standing.lease_s * 1000), follows=standing.replicated)
     shared = SharedRuleBooks(books, connection)
     return _joined(leases, RedisCallTail(connection), RedisLateParts(connection), shared, clock, standing, on_health)
 

@@ -3,16 +3,27 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
+import random
+from collections import Counter
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import suppress
+from dataclasses import dataclass
 from functools import partial
+from typing import Literal, TypeVar
 
 import structlog
 
 from gateway.ports import Clock, QualityAnswer, QualityApi, Rejected, Unavailable
 from gateway.stores.outbox import Outbox, OutboxRow
+from gateway.stores.pace import Pace
+from gateway.stores.retry_schedule import RetrySchedule
 
 log = structlog.get_logger(__name__)
+
+T = TypeVar("T")
+
+SLOWEST_POLL_S = 30.0
+"""A task that QC takes long over is asked for more and more rarely, down to this often."""
 
 OnStatus = Callable[[str, str, QualityAnswer], Awaitable[None]]
 """(app_id, session_id, answer). For an answer that is `done` it must be idempotent: a crash may repeat it."""
@@ -20,12 +31,32 @@ OnStatus = Callable[[str, str, QualityAnswer], Awaitable[None]]
 OnDead = Callable[[str, str, str], Awaitable[None]]
 """(app_id, session_id, error): QC will give no verdict. Idempotent too; a late answer may still follow."""
 
+Callback = Literal["applied", "ignored", "unknown"]
+"""What became of an answer that QC sent by itself: the first end of a task, nothing new, or nobody's."""
+
+
+class _NoAnswerError(Unavailable):
+    """Voice QC itself could not answer; what the gateway's own parts raise is another matter."""
+
+
+class _RefusedError(Exception):
+    """Voice QC refuses this task."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Job:
+    task: asyncio.Task[None]
+    app_id: str
+    at_qc: bool
+
 
 class Dispatcher:
-    """Works off the outbox, never two jobs for one session at a time and at most `concurrency` in all.
+    """Works off the outbox, never two jobs for one session at a time and at most `concurrency` with QC in all.
 
-    What is due waits in the table while all slots are taken. An answer is applied once, whether polling or a
-    callback brought it. A fault in a job costs that job a retry, never the dispatcher.
+    What is due waits in the table while no slot is free. How many slots there are is `Pace`'s to say: while QC does
+    not answer, one task at a time finds out whether it is back, and then the rest follow. Apps take turns. An answer
+    is applied once, whether polling or a callback brought it. A fault in a job costs that job a retry, never the
+    dispatcher.
     """
 
     def __init__(
@@ -41,9 +72,11 @@ class Dispatcher:
         request_timeout_s: float = 120.0,
         verdict_timeout_s: float = 24 * 3600.0,
         idle_s: float = 30.0,
+        watch_s: float = 1.0,
+        uniform: Callable[[float, float], float] = random.uniform,
     ) -> None:
         """`verdict_timeout_s` is how long QC may hold an accepted task; `idle_s` bounds how late a wall clock that
-        jumped, or a row that another process changed, is noticed."""
+        jumped is noticed, `watch_s` how late a row that another process changed."""
         self._outbox = outbox
         self._quality = quality_api
         self._clock = clock
@@ -54,7 +87,11 @@ class Dispatcher:
         self._request_timeout_s = request_timeout_s
         self._verdict_timeout_s = verdict_timeout_s
         self._idle_s = idle_s
-        self._jobs: dict[str, asyncio.Task[None]] = {}
+        self._watch_s = watch_s
+        self._pace = Pace(concurrency, RetrySchedule(), uniform)
+        self._jobs: dict[str, _Job] = {}
+        self._turns: dict[str, int] = {}
+        """When each app was last served, counted in jobs."""
         self._starting = asyncio.Lock()  # between reading what is due and beginning it, nobody else may begin it
         self._runner: asyncio.Task[None] | None = None
 
@@ -68,45 +105,78 @@ class Dispatcher:
             self._runner.cancel()
             await asyncio.gather(self._runner, return_exceptions=True)
             self._runner = None
-        jobs = list(self._jobs.values())
+        jobs = [job.task for job in self._jobs.values()]
         for job in jobs:
             job.cancel()
         await asyncio.gather(*jobs, return_exceptions=True)
 
-    async def deliver_callback(self, app_id: str, session_id: str, answer: QualityAnswer) -> bool:
-        """Take an answer that QC sent by itself. True when it is final and the first for a session of this app."""
-        return answer.done and await self._outbox.finished(app_id, session_id, answer)
+    async def deliver_callback(self, app_id: str, session_id: str, answer: QualityAnswer) -> Callback:
+        """Take an answer that QC sent by itself. It counts if it is final, and the first for a session of this app."""
+        if answer.done and await self._outbox.finished(app_id, session_id, answer):
+            return "applied"
+        return "unknown" if await self._outbox.get(app_id, session_id) is None else "ignored"
 
     async def run_due(self) -> None:
-        """Work until nothing is due at this moment."""
+        """Work until nothing is due that may begin at this moment."""
         while await self._start_due() or self._jobs:
             if self._jobs:
-                await asyncio.wait(self._jobs.values(), return_when=asyncio.FIRST_COMPLETED)
+                jobs = [job.task for job in self._jobs.values()]
+                await asyncio.wait(jobs, return_when=asyncio.FIRST_COMPLETED)
+
+    async def next_at(self) -> float | None:
+        """When something may begin, in wall-clock seconds; None when only the end of a job or a change can tell."""
+        ended_at = await self._outbox.next_ended_at(self._jobs)
+        due_at = await self._outbox.next_due_at(self._jobs)
+        if due_at is not None:
+            pause_s = self._pace.pause_s(self._clock.monotonic())
+            if not pause_s and not self._free_slots():
+                due_at = None
+            elif pause_s:
+                due_at = max(due_at, self._clock.wall() + pause_s)
+        return min((at for at in (ended_at, due_at) if at is not None), default=None)
 
     async def _run(self) -> None:
         while True:
             self._outbox.changed.clear()
             wait_s = self._idle_s
             try:
+                await self._outbox.changed_elsewhere()  # from here on
                 await self._start_due()
-                next_at = await self._outbox.next_due_at(self._jobs)
+                next_at = await self.next_at()
+                if next_at is not None:
+                    wait_s = min(wait_s, max(0.0, next_at - self._clock.wall()))
+                await self._wait(wait_s)
             except Exception:
                 log.exception("outbox_not_readable")
-                wait_s = min(wait_s, 1.0)
-            else:
-                if len(self._jobs) < self._concurrency and next_at is not None:
-                    wait_s = min(wait_s, max(0.0, next_at - self._clock.wall()))
+                await asyncio.sleep(1.0)
+
+    async def _wait(self, seconds: float) -> None:
+        """Return after `seconds`, or as soon as something may have become due."""
+        loop = asyncio.get_running_loop()
+        until = loop.time() + seconds
+        while True:
             with suppress(TimeoutError):
-                await asyncio.wait_for(self._outbox.changed.wait(), wait_s)
+                await asyncio.wait_for(self._outbox.changed.wait(), min(self._watch_s, max(0.0, until - loop.time())))
+                return
+            if loop.time() >= until or await self._outbox.changed_elsewhere():
+                return
+
+    def _free_slots(self) -> int:
+        return self._pace.slots(self._clock.monotonic(), sum(job.at_qc for job in self._jobs.values()))
 
     async def _start_due(self) -> bool:
         """Begin a job for each due row while there are free slots; True when any began."""
         async with self._starting:
-            free = self._concurrency - len(self._jobs)
-            rows = await self._outbox.due(limit=free, but=self._jobs) if free > 0 else ()
+            at_home = self._concurrency - sum(not job.at_qc for job in self._jobs.values())
+            rows = list(await self._outbox.ended(limit=at_home, but=self._jobs)) if at_home > 0 else []
+            free = self._free_slots()
+            if free > 0:
+                due = await self._outbox.due(each=free, but=self._jobs)
+                busy = Counter(job.app_id for job in self._jobs.values() if job.at_qc)
+                rows += in_turn(due, free, busy, self._turns)
             for row in rows:
                 job = asyncio.get_running_loop().create_task(self._work_on(row), name=f"outbox-{row.session_id}")
-                self._jobs[row.session_id] = job
+                self._jobs[row.session_id] = _Job(job, row.app_id, row.state in ("pending", "submitted"))
                 job.add_done_callback(partial(self._job_ended, row.session_id))
         return bool(rows)
 
@@ -123,48 +193,61 @@ class Dispatcher:
             await asyncio.sleep(1.0)
 
     async def _attempt(self, row: OutboxRow) -> None:
+        era = self._pace.era
         try:
             match row.state:
                 case "pending":
-                    await self._submit(row)
+                    await self._submit(row, era)
                 case "submitted":
-                    await self._poll(row)
+                    await self._poll(row, era)
                 case "done" | "dead":
                     await self._bring_home(row)
-        except Unavailable as fault:
-            await self._outbox.failed(row, str(fault), retryable=True, retry_after_s=fault.retry_after_s)
-        except TimeoutError:
-            await self._outbox.failed(row, f"no answer within {self._request_timeout_s:g} s", retryable=True)
-        except Rejected as fault:
-            await self._refused(row, fault)
+        except _NoAnswerError as fault:
+            self._pace.failed(era, self._clock.monotonic(), fault.retry_after_s)
+            await self._outbox.failed(row, str(fault), "voice_qc", retryable=True, retry_after_s=fault.retry_after_s)
+        except _RefusedError as fault:
+            # QC that refuses to know a task it has accepted lost it: the session id makes handing it in again safe.
+            lost = row.state == "submitted"
+            await self._outbox.failed(row, str(fault), "task", retryable=lost, resubmit=lost)
         except FileNotFoundError as fault:
-            await self._outbox.failed(row, f"the recording is gone: {fault}", retryable=False)
+            await self._outbox.failed(row, f"the recording is gone: {fault}", "earshot", retryable=False)
         except Exception as fault:
             log.exception("outbox_attempt_failed", session_id=row.session_id)
-            await self._outbox.failed(row, repr(fault), retryable=True)
+            await self._outbox.failed(row, repr(fault), "earshot", retryable=True)
 
-    async def _refused(self, row: OutboxRow, fault: Rejected) -> None:
-        # QC that refuses to know a task it has accepted lost it: the session id makes handing it in again safe.
-        lost = row.state == "submitted"
-        await self._outbox.failed(row, f"{fault} {fault.code}".strip(), retryable=lost, resubmit=lost)
-
-    async def _submit(self, row: OutboxRow) -> None:
-        async with asyncio.timeout(self._request_timeout_s):
-            await self._quality.create(row.task)
+    async def _submit(self, row: OutboxRow, era: int) -> None:
+        await self._asked(self._quality.create(row.task), era)
         await self._outbox.submitted(row.session_id, poll_in_s=self._poll_s)
 
-    async def _poll(self, row: OutboxRow) -> None:
-        async with asyncio.timeout(self._request_timeout_s):
-            answer = await self._quality.result(row.app_id, row.session_id)
+    async def _poll(self, row: OutboxRow, era: int) -> None:
+        answer = await self._asked(self._quality.result(row.app_id, row.session_id), era)
         if answer.done:
             await self._outbox.finished(row.app_id, row.session_id, answer)
             return
-        if row.submitted_at is not None and self._clock.wall() - row.submitted_at > self._verdict_timeout_s:
-            await self._outbox.failed(row, f"no verdict within {self._verdict_timeout_s:g} s", retryable=False)
+        waited_s = 0.0 if row.submitted_at is None else self._clock.wall() - row.submitted_at
+        if waited_s > self._verdict_timeout_s:
+            error = f"no verdict within {self._verdict_timeout_s:g} s"
+            await self._outbox.failed(row, error, "voice_qc", retryable=False)
             return
         if row.answer is None or row.answer.state != answer.state:
             await self._report_progress(row, answer)
-        await self._outbox.progressed(row.session_id, answer, poll_in_s=self._poll_s)
+        poll_in_s = max(self._poll_s, min(SLOWEST_POLL_S, waited_s / 10))
+        await self._outbox.progressed(row.session_id, answer, poll_in_s=poll_in_s)
+
+    async def _asked(self, question: Awaitable[T], era: int) -> T:
+        """QC's answer. Raises _NoAnswerError and _RefusedError."""
+        try:
+            async with asyncio.timeout(self._request_timeout_s):
+                answer = await question
+        except TimeoutError as fault:
+            raise _NoAnswerError(f"no answer within {self._request_timeout_s:g} s") from fault
+        except Unavailable as fault:
+            raise _NoAnswerError(str(fault), retry_after_s=fault.retry_after_s) from fault
+        except Rejected as fault:
+            self._pace.succeeded(era)
+            raise _RefusedError(f"{fault} {fault.code}".strip()) from fault
+        self._pace.succeeded(era)
+        return answer
 
     async def _report_progress(self, row: OutboxRow, answer: QualityAnswer) -> None:
         try:
@@ -178,3 +261,24 @@ class Dispatcher:
         else:
             await self._on_dead(row.app_id, row.session_id, row.last_error)
         await self._outbox.delivered(row.session_id, row.state)
+
+
+def in_turn(
+    due: Mapping[str, Sequence[OutboxRow]], limit: int, busy: Mapping[str, int], turns: dict[str, int]
+) -> list[OutboxRow]:
+    """Up to `limit` of the rows in `due`, chosen so that no app waits for another's backlog.
+
+    The app with the fewest jobs under way (`busy`) is next, and of equals the one that was served longest ago; `turns`
+    remembers that, and is brought up to date.
+    """
+    waiting = {app_id: list(rows) for app_id, rows in due.items()}
+    running = Counter(busy)
+    chosen: list[OutboxRow] = []
+    while len(chosen) < limit and waiting:
+        app_id = min(waiting, key=lambda one: (running[one], turns.get(one, 0)))
+        chosen.append(waiting[app_id].pop(0))
+        running[app_id] += 1
+        turns[app_id] = max(turns.values(), default=0) + 1
+        if not waiting[app_id]:
+            del waiting[app_id]
+    return chosen

@@ -85,6 +85,16 @@ class GroupCommit:
         """Whether audio may come: the last part of the memory is kept for messages."""
         return self._unsynced_bytes < self._limits.max_unsynced_bytes * 7 // 8
 
+    @property
+    def backlog_bytes(self) -> int:
+        """What waits in memory for the disk."""
+        return self._unsynced_bytes
+
+    @property
+    def crowded(self) -> bool:
+        """Whether half the memory is used up: time to take on nothing new, and to finish what there is."""
+        return self._unsynced_bytes > self._limits.max_unsynced_bytes // 2
+
     def reserve(self, data_bytes: int) -> None:
         """Take memory for an append until it is safe. Raises JournalFull, and takes none then."""
         if self._unsynced_bytes + data_bytes > self._limits.max_unsynced_bytes:

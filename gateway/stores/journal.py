@@ -150,6 +150,16 @@ class FileJournal:
         """Whether memory is left for audio that waits for the disk."""
         return self._commits.has_room
 
+    @property
+    def crowded(self) -> bool:
+        """Whether so much waits for the disk already that no new call should begin."""
+        return self._commits.crowded
+
+    @property
+    def backlog_bytes(self) -> int:
+        """What waits in memory for the disk."""
+        return self._commits.backlog_bytes
+
     # --- appending ---------------------------------------------------------------------------------------------
 
     def open_call(self, call_id: str, header: bytes, epoch: int = 0) -> int:

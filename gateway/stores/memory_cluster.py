@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from gateway.ports import Clock, HeldCall, Lease, Progress, Renewal, TailPart, TailReceipt, TakeOver
 
@@ -21,6 +21,7 @@ class _Call:
     seq: int = 0
     samples: int = 0
     parts: int = 0
+    follows: bool = True
     done: bool = False
     hole: int = 0
     tail: dict[tuple[int, int], bytes] = field(default_factory=dict)
@@ -56,7 +57,9 @@ class MemoryRegistry:
 class MemoryCallLeases:
     """Fills the role CallLeases for the node that `node` names."""
 
-    def __init__(self, registry: MemoryRegistry, node: str, *, lease_ms: int) -> None:
+    def __init__(self, registry: MemoryRegistry, node: str, *, lease_ms: int, follows: bool = True) -> None:
+        """A lease lasts `lease_ms` from its last renewal. `follows`: this node keeps the tails of its calls."""
+        self._follows = follows
         self._registry = registry
         self._node = node
         self._lease_s = lease_ms / 1000
@@ -71,7 +74,7 @@ class MemoryCallLeases:
             if earlier is not None:
                 call.tail, call.seq, call.samples = earlier.tail, earlier.seq, earlier.samples
             self._registry.calls[lease.call_id] = call
-        call.node, call.until_s = self._node, self._until_s()
+        call.node, call.until_s, call.follows = self._node, self._until_s(), self._follows
         return True
 
     async def renew(self, calls: Sequence[Progress]) -> Renewal:
@@ -102,9 +105,10 @@ class MemoryCallLeases:
             return TakeOver("done", self._held(call_id, call))
         if expired_for_ms is not None and call.until_s + expired_for_ms / 1000 > self._registry.clock.monotonic():
             return TakeOver("held", self._held(call_id, call))
+        has_tail = self._held(call_id, call).has_tail
         call.epoch += 1
-        call.node, call.until_s, call.parts = self._node, self._until_s(), 0
-        return TakeOver("taken", self._held(call_id, call))
+        call.node, call.until_s, call.parts, call.follows = self._node, self._until_s(), 0, self._follows
+        return TakeOver("taken", replace(self._held(call_id, call), has_tail=has_tail))
 
     async def abandoned(self, *, expired_for_ms: int, limit: int) -> Sequence[str]:
         before_s = self._registry.clock.monotonic() - expired_for_ms / 1000
@@ -145,7 +149,7 @@ class MemoryCallLeases:
         left_ms = round((call.until_s - self._registry.clock.monotonic()) * 1000)
         return HeldCall(
             *(call_id, call.app_id, call.node, call.epoch, call.header, call.seq, call.samples, left_ms),
-            *(call.done, call.hole),
+            *(call.done, call.hole, call.follows or call.parts > 0),
         )
 
 

@@ -8,8 +8,9 @@ from typing import TypeVar
 
 import msgspec
 
-from gateway.ports import QualityJob, QualityRecord, StoredCategory, Unavailable
+from gateway.ports import PushState, QualityJob, QualityRecord, StoredCategory, Unavailable
 from gateway.stores.sqlite import Database
+from protocol.rules import Content
 
 SCHEMA = """
 CREATE TABLE IF NOT EXISTS quality_tasks (
@@ -27,6 +28,16 @@ CREATE TABLE IF NOT EXISTS quality_tasks (
     UNIQUE (app_id, session_id)
 );
 CREATE INDEX IF NOT EXISTS quality_tasks_waiting ON quality_tasks (state, place);
+CREATE TABLE IF NOT EXISTS quality_pushes (
+    ticket TEXT PRIMARY KEY REFERENCES quality_tasks (ticket) ON DELETE CASCADE,
+    url TEXT NOT NULL,
+    state TEXT NOT NULL DEFAULT 'held',
+    next_at REAL NOT NULL DEFAULT 0,
+    failures INTEGER NOT NULL DEFAULT 0,
+    failing_since REAL,
+    last_error TEXT NOT NULL DEFAULT ''
+) WITHOUT ROWID;
+CREATE INDEX IF NOT EXISTS quality_pushes_due ON quality_pushes (next_at) WHERE state = 'waiting';
 CREATE TABLE IF NOT EXISTS quality_rule_versions (
     app_id TEXT PRIMARY KEY,
     version INTEGER NOT NULL
@@ -44,6 +55,13 @@ CREATE TABLE IF NOT EXISTS quality_rules (
 T = TypeVar("T")
 
 _WAITING, _RUNNING = 0, 1
+_PUSH_STATES: dict[str | None, PushState] = {
+    None: "none",
+    "held": "waiting",
+    "waiting": "waiting",
+    "delivered": "delivered",
+    "dead": "dead",
+}
 
 
 class SqliteQualityTasks:
@@ -62,9 +80,11 @@ class SqliteQualityTasks:
                 "INSERT INTO quality_tasks (ticket, app_id, session_id, audio_name, request) VALUES (?, ?, ?, ?, ?)",
                 (job.ticket, job.app_id, job.session_id, job.audio_name, job.request),
             )
+            if job.callback_url:
+                db.execute("INSERT INTO quality_pushes (ticket, url) VALUES (?, ?)", (job.ticket, job.callback_url))
             return earlier[0]["audio_name"] if earlier else None
 
-        return await _run(self._database, work)
+        return await run(self._database, work)
 
     async def claim(self) -> QualityJob | None:
         def work(db: sqlite3.Connection) -> QualityJob | None:
@@ -76,7 +96,7 @@ class SqliteQualityTasks:
             ).fetchall()
             return QualityJob(**rows[0]) if rows else None
 
-        return await _run(self._database, work)
+        return await run(self._database, work)
 
     async def advance(self, ticket: str, progress_percent: int) -> bool:
         return await self._update("progress_percent = ?", (progress_percent,), ticket)
@@ -85,12 +105,20 @@ class SqliteQualityTasks:
         await self._update("state = ?, attempts = attempts - ?", (_WAITING, 0 if counts else 1), ticket)
 
     async def finish(self, ticket: str, state: int, reason: str, result: bytes | None) -> bool:
-        return await self._update(
-            "state = ?, reason = ?, result = ?, progress_percent = 100", (state, reason, result), ticket
-        )
+        def work(db: sqlite3.Connection) -> bool:
+            finished = db.execute(
+                "UPDATE quality_tasks SET state = ?, reason = ?, result = ?, progress_percent = 100"
+                " WHERE ticket = ? AND state = ?",
+                (state, reason, result, ticket, _RUNNING),
+            )
+            # With the result, in one transaction: no crash can come between them.
+            db.execute("UPDATE quality_pushes SET state = 'waiting' WHERE ticket = ? AND state = 'held'", (ticket,))
+            return finished.rowcount == 1
+
+        return await run(self._database, work)
 
     async def requeue_running(self) -> int:
-        return await _run(
+        return await run(
             self._database,
             lambda db: db.execute("UPDATE quality_tasks SET state = ? WHERE state = ?", (_WAITING, _RUNNING)).rowcount,
         )
@@ -98,16 +126,17 @@ class SqliteQualityTasks:
     async def find(self, app_id: str, session_id: str) -> QualityRecord | None:
         def work(db: sqlite3.Connection) -> QualityRecord | None:
             row = db.execute(
-                "SELECT request, state, reason, progress_percent, result FROM quality_tasks"
-                " WHERE app_id = ? AND session_id = ?",
+                "SELECT t.request, t.state, t.reason, t.progress_percent, t.result, p.state AS push"
+                " FROM quality_tasks t LEFT JOIN quality_pushes p ON p.ticket = t.ticket"
+                " WHERE t.app_id = ? AND t.session_id = ?",
                 (app_id, session_id),
             ).fetchone()
-            return QualityRecord(**row) if row else None
+            return QualityRecord(**{**row, "push": _PUSH_STATES[row["push"]]}) if row else None
 
-        return await _run(self._database, work)
+        return await run(self._database, work)
 
     async def audio_in_use(self) -> frozenset[str]:
-        return await _run(
+        return await run(
             self._database,
             lambda db: frozenset(
                 row["audio_name"]
@@ -120,7 +149,7 @@ class SqliteQualityTasks:
     async def _update(self, assignments: str, values: tuple[object, ...], ticket: str) -> bool:
         """Change a running job; False when `ticket` names none. `assignments` is a constant of this file."""
         statement = f"UPDATE quality_tasks SET {assignments} WHERE ticket = ? AND state = ?"  # noqa: S608
-        return await _run(self._database, lambda db: db.execute(statement, (*values, ticket, _RUNNING)).rowcount == 1)
+        return await run(self._database, lambda db: db.execute(statement, (*values, ticket, _RUNNING)).rowcount == 1)
 
 
 class SqliteQualityRules:
@@ -137,7 +166,7 @@ class SqliteQualityRules:
             )
             return (row["version"] if row else 0), [_category(one) for one in found]
 
-        return await _run(self._database, work)
+        return await run(self._database, work)
 
     async def add(self, app_id: str, category: StoredCategory) -> bool:
         return await self._change(
@@ -172,7 +201,7 @@ class SqliteQualityRules:
             )
             return total, [_category(row) for row in rows]
 
-        return await _run(self._database, work)
+        return await run(self._database, work)
 
     async def _change(self, app_id: str, statement: str, values: tuple[object, ...]) -> bool:
         def work(db: sqlite3.Connection) -> bool:
@@ -184,10 +213,10 @@ class SqliteQualityRules:
             )
             return True
 
-        return await _run(self._database, work)
+        return await run(self._database, work)
 
 
-async def _run(database: Database, work: Callable[[sqlite3.Connection], T]) -> T:
+async def run(database: Database, work: Callable[[sqlite3.Connection], T]) -> T:
     """One transaction. A database that is locked, full or broken is Unavailable, not the caller's fault."""
     try:
         return await database.run(work)
@@ -196,5 +225,5 @@ async def _run(database: Database, work: Callable[[sqlite3.Connection], T]) -> T
 
 
 def _category(row: sqlite3.Row) -> StoredCategory:
-    contents = msgspec.json.decode(row["contents"], type=tuple[str, ...])
+    contents = msgspec.json.decode(row["contents"], type=tuple[str | Content, ...])
     return StoredCategory(row["category"], row["description"], contents)

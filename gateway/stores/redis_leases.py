@@ -1,7 +1,7 @@
 """The registry of a cluster's calls in Redis.
 
     earshot:call:<call id>   hash: epoch, node, app, header, seq, samples, until (end of the lease, ms), parts (of the
-                             tail, in this epoch), hole, done
+                             tail, in this epoch), follows (1: the holder keeps the tail), hole, done
     earshot:tail:<call id>   the call's tail (redis_tail)
     earshot:calls            sorted set of the calls that are not done, by the end of their lease
 
@@ -12,6 +12,7 @@ one address; not for Redis Cluster, whose scripts may not reach the keys of seve
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 from gateway.ports import HeldCall, Lease, Progress, Renewal, TakeOver
@@ -42,7 +43,7 @@ _REGISTER = RedisScript(
     _NOW
     + """
 local call, tail, calls = KEYS[1], KEYS[2], KEYS[3]
-local id, epoch, node, app, header, ttl, kept = unpack(ARGV)
+local id, epoch, node, app, header, ttl, kept, follows = unpack(ARGV)
 local known = redis.call('HMGET', call, 'epoch', 'done', 'node')
 if known[2] or tonumber(known[1] or 0) > tonumber(epoch) then return 0 end
 if known[1] == epoch and known[3] ~= node then return 0 end
@@ -51,7 +52,7 @@ if known[1] ~= epoch then
   -- Nobody is known, or an older holder entered itself after the memory was lost: what follows is this epoch's.
   redis.call('HSET', call, 'epoch', epoch, 'app', app, 'header', header, 'parts', 0)
 end
-redis.call('HSET', call, 'node', node, 'until', now + ttl)
+redis.call('HSET', call, 'node', node, 'until', now + ttl, 'follows', follows)
 redis.call('HSETNX', call, 'seq', 0)
 redis.call('HSETNX', call, 'samples', 0)
 redis.call('ZADD', calls, now + ttl, id)
@@ -94,7 +95,7 @@ _TAKE = RedisScript(
     + _NOW
     + """
 local call, calls = KEYS[1], KEYS[2]
-local id, node, app, ttl, expired_for = unpack(ARGV)
+local id, node, app, ttl, expired_for, follows = unpack(ARGV)
 local known = redis.call('HMGET', call, 'epoch', 'app', 'until', 'done')
 if not known[1] then
   redis.call('ZREM', calls, id)
@@ -105,9 +106,9 @@ local before = redis.call('HGETALL', call)
 if known[4] then return {'done', now, before} end
 if expired_for ~= '' and tonumber(known[3]) + tonumber(expired_for) > now then return {'held', now, before} end
 redis.call('HINCRBY', call, 'epoch', 1)
-redis.call('HSET', call, 'node', node, 'until', now + ttl, 'parts', 0)
+redis.call('HSET', call, 'node', node, 'until', now + ttl, 'parts', 0, 'follows', follows)
 redis.call('ZADD', calls, now + ttl, id)
-return {'taken', now, redis.call('HGETALL', call)}
+return {'taken', now, before}
 """
 )
 
@@ -161,14 +162,15 @@ return 1
 class RedisCallLeases:
     """Fills the role CallLeases for the node that `node` names."""
 
-    def __init__(self, connection: RedisConnection, node: str, *, lease_ms: int) -> None:
-        """A lease lasts `lease_ms` from its last renewal."""
+    def __init__(self, connection: RedisConnection, node: str, *, lease_ms: int, follows: bool = True) -> None:
+        """A lease lasts `lease_ms` from its last renewal. `follows`: this node keeps the tails of its calls."""
+        self._follows = int(follows)
         self._redis = connection
         self._node = node
         self._lease_ms = lease_ms
 
     async def register(self, lease: Lease, app_id: str, header: bytes) -> bool:
-        values = (lease.call_id, lease.epoch, self._node, app_id, header, self._lease_ms, KEPT_MS)
+        values = (lease.call_id, lease.epoch, self._node, app_id, header, self._lease_ms, KEPT_MS, self._follows)
         return bool(await self._redis.run(_REGISTER, self._keys(lease.call_id), values))
 
     async def renew(self, calls: Sequence[Progress]) -> Renewal:
@@ -191,9 +193,11 @@ class RedisCallLeases:
         return await self._take(call_id, "", expired_for_ms)
 
     async def _take(self, call_id: str, app_id: str, expired_for_ms: int | str) -> TakeOver:
-        values = (call_id, self._node, app_id, self._lease_ms, expired_for_ms)
+        values = (call_id, self._node, app_id, self._lease_ms, expired_for_ms, self._follows)
         outcome, now_ms, *found = await self._redis.run(_TAKE, [call_key(call_id), CALLS], values)
         call = _held_call(call_id, _fields(found[0]), now_ms) if found else None
+        if call is not None and outcome == b"taken":
+            call = replace(call, node=self._node, epoch=call.epoch + 1, lease_left_ms=self._lease_ms)
         return TakeOver(outcome.decode(), call)
 
     async def abandoned(self, *, expired_for_ms: int, limit: int) -> Sequence[str]:
@@ -239,4 +243,5 @@ def _held_call(call_id: str, fields: Mapping[str, bytes], now_ms: int) -> HeldCa
         lease_left_ms=int(fields.get("until", 0)) - now_ms,
         done="done" in fields,
         hole_samples=int(fields.get("hole", 0)),
+        has_tail=int(fields.get("follows", 0)) > 0 or int(fields.get("parts", 0)) > 0,
     )

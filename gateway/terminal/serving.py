@@ -6,12 +6,14 @@ import asyncio
 import os
 import sys
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from pathlib import Path
+from types import MappingProxyType
 
 from rich.console import Console
 
+from gateway.settings import PREFIX
 from gateway.stores.serving import Serving, served_at
 
 START_TIMEOUT_S = 120
@@ -23,10 +25,12 @@ class NotServing(Exception):
 
 
 @asynccontextmanager
-async def served(folder: Path, apps: str, console: Console) -> AsyncIterator[Serving]:
+async def served(
+    folder: Path, apps: str, console: Console, settings: Mapping[str, str] = MappingProxyType({})
+) -> AsyncIterator[Serving]:
     """A server on free loopback ports that keeps everything in `folder`; stopped again at the end.
 
-    `apps` is what EARSHOT_APPS holds. Raises NotServing.
+    `apps` is what EARSHOT_APPS holds; `settings` are further ones by name. Raises NotServing.
     """
     began_s = time.monotonic()
     log_path = folder / "server.log"
@@ -34,7 +38,11 @@ async def served(folder: Path, apps: str, console: Console) -> AsyncIterator[Ser
         server = await asyncio.create_subprocess_exec(
             *(sys.executable, "-m", "gateway.cli", "serve", "--data", str(folder / "data")),
             *("--http", "127.0.0.1:0", "--ws", "127.0.0.1:0"),
-            env={**os.environ, "EARSHOT_APPS": apps},
+            env={
+                **os.environ,
+                **{PREFIX + name.upper(): value for name, value in settings.items()},
+                "EARSHOT_APPS": apps,
+            },
             stdin=asyncio.subprocess.DEVNULL,
             stdout=output,
             stderr=output,

@@ -101,7 +101,8 @@ class Timeline:
                 self._line(message, message.role, Text.assemble(message.text, lag))
         elif self._partials and message.text and self._shown.get(message.segment_id) != message.text:
             self._shown[message.segment_id] = message.text
-            self._line(message, message.role, Text(f"{message.text} ...", style="dim italic"))
+            stable, tentative = message.text[: message.stable_chars], message.text[message.stable_chars :]
+            self._line(message, message.role, Text.assemble((stable, "italic"), (f"{tentative} ...", "dim italic")))
 
     def _speaker(self, message: messages.Speaker) -> None:
         name = message.name or message.state

@@ -7,7 +7,9 @@ the audio links answer with HTTP's own statuses, since players follow them.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Mapping
+from collections import Counter
+from collections.abc import Awaitable, Callable, Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any
 
 import msgspec
@@ -33,8 +35,17 @@ class VoiceprintRoutes:
     """Binds the service to its paths. Add `routes()` to an aiohttp application."""
 
     def __init__(
-        self, service: VoiceprintService, reader: ClipReader, credentials: Credentials, links: SignedLinks
+        self,
+        service: VoiceprintService,
+        reader: ClipReader,
+        credentials: Credentials,
+        links: SignedLinks,
+        *,
+        max_requests_per_app: int = 0,
     ) -> None:
+        """Of each app so many requests are worked on at a time, the next are refused (10800); 0: any number."""
+        self._max_requests_per_app = max_requests_per_app
+        self._under_way: Counter[str] = Counter()
         self._service = service
         self._reader = reader
         self._credentials = credentials
@@ -68,7 +79,8 @@ class VoiceprintRoutes:
         async def answer(request: web.Request) -> web.Response:
             try:
                 app_id = self._credentials.from_headers(request.headers, request.query)
-                data = await operation(request, app_id)
+                with self._place(app_id):
+                    data = await operation(request, app_id)
             except AccessDenied as denied:
                 _log.info("voiceprint.denied", path=request.path, reason=str(denied))
                 return _answer(Code.ILLEGAL_ACCESS, Code.ILLEGAL_ACCESS.message)
@@ -82,6 +94,21 @@ class VoiceprintRoutes:
             return _answer(Code.SUCCESS, Code.SUCCESS.message, data)
 
         return answer
+
+    @contextmanager
+    def _place(self, app_id: str) -> Iterator[None]:
+        """One of the app's requests at a time. Raises VoiceprintError (10800) when it has no more."""
+        most = self._max_requests_per_app
+        if most and self._under_way[app_id] >= most:
+            cause = f"app {app_id} has {most} requests under way, as many as it may"
+            raise VoiceprintError(Code.TOO_MANY_CONNECTIONS, cause)
+        self._under_way[app_id] += 1
+        try:
+            yield
+        finally:
+            self._under_way[app_id] -= 1
+            if not self._under_way[app_id]:
+                del self._under_way[app_id]
 
     async def _register(self, request: web.Request, app_id: str) -> None:
         fields, audio = await self._form(request)
@@ -155,7 +182,7 @@ class VoiceprintRoutes:
         except web.HTTPRequestEntityTooLarge:
             cause = f"the upload is larger than {self._reader.max_bytes} bytes"
             raise VoiceprintError(Code.ILLEGAL_PARAMETER, cause) from None
-        except (ValueError, web.HTTPException, web.RequestPayloadError) as error:
+        except (ValueError, ConnectionError, web.HTTPException, web.RequestPayloadError) as error:
             raise VoiceprintError(Code.MISSING_PARAMETER, f"the form cannot be read: {error}") from error
         fields: dict[str, str] = {}
         for name, value in [*posted.items(), *request.query.items()]:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import uuid
-from collections.abc import Coroutine, Iterator, Sequence
+from collections.abc import Callable, Coroutine, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import Any, TypeVar
@@ -71,7 +71,10 @@ class VoiceprintService:
         speech: SpeechConfirmer | None = None,
         denoiser: Denoiser | None = None,
         limits: Limits | None = None,
+        no_space: Callable[[], str] = lambda: "",
     ) -> None:
+        """`no_space` says why no voice should be stored now, or nothing."""
+        self._no_space = no_space
         self._store = store
         self._embedder = embedder
         self._speech = speech
@@ -157,6 +160,8 @@ class VoiceprintService:
     # --- listening ---
 
     async def _enrol(self, enrolment: Enrolment, clip: Clip) -> tuple[VoiceprintRow, bytes]:
+        if full := self._no_space():
+            raise VoiceprintError(Code.COMPONENT_ERROR, full)
         heard = await self._hear(clip, denoise=enrolment.denoise)
         embedding = await self._embed(heard)
         voice = enrolment.voice

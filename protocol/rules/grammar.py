@@ -3,6 +3,9 @@
 `!` binds tightest, then `&&`, then `||`. A keyword is any run of other characters, trimmed; it may hold
 spaces. Full-width operators and parentheses mean the same as ASCII ones. One `&` between Latin letters or
 digits belongs to the keyword (`AT&T`); every other lone `&` or `|` is taken for half an operator and refused.
+
+A rule with options (`extended`) knows two more things, which mean nothing to the vendor: `customer:refund` is the
+keyword said by that role only, and `silence>10s`, `talkover>2s`, `rate>300`, `rate<80` are heard, not read.
 """
 
 import re
@@ -10,6 +13,7 @@ import unicodedata
 from dataclasses import dataclass, field
 from typing import TypeAlias
 
+from protocol.rules.measures import EXAMPLES, NAMED, Measure, SoundKind, measured
 from protocol.rules.text import ZERO_WIDTH
 
 MAX_LENGTH_CHARS = 4096
@@ -21,10 +25,15 @@ _CARET_CONTEXT_CHARS = 30
 
 @dataclass(frozen=True, slots=True)
 class Keyword:
-    """A keyword as written, trimmed, and the index of its first character; equal whatever the position."""
+    """A keyword as written, trimmed, and the index of its first character; equal whatever the position.
+
+    Only in a rule with options: `role` is who must say it (empty: anyone); with a `measure` it is no word at all.
+    """
 
     text: str
     position: int = field(compare=False)
+    role: str = ""
+    measure: Measure | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,6 +93,7 @@ def _columns(char: str) -> int:
 
 _FULL_WIDTH = str.maketrans("（）！＆｜", "()!&|")
 _LATIN_PAIR = re.compile(r"[0-9A-Za-z\u00c0-\u024f]&[0-9A-Za-z\u00c0-\u024f]")
+_ROLE = re.compile(r"([^\W\d][\w-]*)\s*[:\uff1a]\s*")
 _BLANK = re.compile(rf"[\s{ZERO_WIDTH}]*")
 
 
@@ -143,8 +153,9 @@ def _keyword_end(ascii_form: str, index: int) -> int:
 class _Parser:
     """Recursive descent over the tokens; depth is bounded, so Python's stack is safe."""
 
-    def __init__(self, expression: str) -> None:
+    def __init__(self, expression: str, *, extended: bool) -> None:
         self.expression = expression
+        self.extended = extended
         self.tokens = _tokens(expression)
         self.next = 0
         self.depth = 0
@@ -179,7 +190,7 @@ class _Parser:
     def term(self) -> Expression:
         token = self.tokens[self.next]
         if self.take("keyword"):
-            return Keyword(token.text, token.position)
+            return self.atom(token) if self.extended else Keyword(token.text, token.position)
         if token.kind not in "!(":
             raise self.fault('a keyword, "!" or "("')
         if self.depth == MAX_DEPTH:
@@ -190,6 +201,25 @@ class _Parser:
         self.depth -= 1
         return tree
 
+    def atom(self, token: _Token) -> Keyword:
+        """What a keyword of a rule with options is: a word, perhaps of one role, or something measured."""
+        prefix = _ROLE.match(token.text)
+        role, begin = (prefix[1], prefix.end()) if prefix else ("", 0)
+        rest = token.text[begin:]
+        position = token.position + begin
+        if not rest:
+            raise RuleSyntaxError(self.expression, position, f'a keyword after "{token.text}"')
+        named = NAMED.match(rest)
+        if named is None:
+            return Keyword(rest, token.position, role)
+        kind: SoundKind = named[1].lower()  # type: ignore[assignment] # the pattern knows the kinds only
+        if role and kind != "rate":
+            raise RuleSyntaxError(self.expression, token.position, f'"{kind}" without a role: it is nobody\'s')
+        measure = measured(kind, named[2], rest[named.end() :])
+        if measure is None:
+            raise RuleSyntaxError(self.expression, position + named.start(2), EXAMPLES[kind])
+        return Keyword(str(measure), token.position, role, measure)
+
     def parenthesised(self, opening: _Token) -> Expression:
         tree = self.alternatives()
         if not self.take(")"):
@@ -197,11 +227,14 @@ class _Parser:
         return tree
 
 
-def parse(expression: str) -> Expression:
-    """Parse a rule's expression; raises RuleSyntaxError, also for one too long, too deep or of too many keywords."""
+def parse(expression: str, *, extended: bool = False) -> Expression:
+    """Parse a rule's expression; raises RuleSyntaxError, also for one too long, too deep or of too many keywords.
+
+    `extended`: the rule has options, so roles and measures mean what they say; else they are plain keywords.
+    """
     if len(expression) > MAX_LENGTH_CHARS:
         raise RuleSyntaxError(expression, MAX_LENGTH_CHARS, f"no more than {MAX_LENGTH_CHARS} characters")
-    return _Parser(expression).whole()
+    return _Parser(expression, extended=extended).whole()
 
 
 def format_expression(expression: Expression) -> str:
@@ -210,8 +243,8 @@ def format_expression(expression: Expression) -> str:
     `parse(format_expression(e)) == e` for every `e` that `parse` made.
     """
     match expression:
-        case Keyword(text):
-            return text
+        case Keyword(text, role=role):
+            return f"{role}:{text}" if role else text
         case Not(term):
             return "!" + _grouped(term, (And, Or))
         case And(terms):

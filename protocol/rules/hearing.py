@@ -1,14 +1,16 @@
 """What one unit of judgement, the whole recording or one sentence, has heard so far."""
 
 from collections.abc import Container, Iterable, Iterator, Sequence
+from itertools import islice
 from typing import TypeAlias
 
 import msgspec
 
+from protocol.rules.circumstances import Said, SentenceId
 from protocol.rules.matcher import Hit, Match
 
-SentenceId: TypeAlias = int | str
-
+MAX_EVIDENCE = 50
+"""So many hits of one keyword are told for a rule of the vendor's language; more say nothing new."""
 
 # The ways in which a keyword has been heard, as bits of one int (an IntFlag would double a sentence's cost).
 Kinds: TypeAlias = int
@@ -26,7 +28,10 @@ _KINDS: dict[tuple[Match, bool], Kinds] = {
 
 
 class Evidence(msgspec.Struct, frozen=True):
-    """A keyword heard at `text[begin:end]` of a sentence; `keyword` as the rule spells it."""
+    """A keyword heard at `text[begin:end]` of a sentence; `keyword` as the rule spells it.
+
+    `measured_ms`: of what is measured instead of read, from when to when on the media clock; it may have no text.
+    """
 
     sentence_id: SentenceId
     text: str
@@ -34,6 +39,7 @@ class Evidence(msgspec.Struct, frozen=True):
     end: int
     keyword: str
     match: Match
+    measured_ms: tuple[int, int] | None = None
 
 
 Identity: TypeAlias = tuple[SentenceId, int, int]
@@ -48,6 +54,14 @@ class Heard(msgspec.Struct, frozen=True):
     keyword_id: int
     kind: Kinds
     evidence: Evidence
+    said: Said
+    born: int  # how many sentences began before this one
+
+    @property
+    def times_ms(self) -> tuple[int, int]:
+        """From when to when on the media clock."""
+        evidence = self.evidence
+        return evidence.measured_ms or self.said.times_ms(evidence.text, evidence.begin, evidence.end)
 
     @property
     def identity(self) -> Identity:
@@ -63,15 +77,26 @@ def in_order(heard: Iterable[Heard]) -> tuple[Heard, ...]:
     return tuple(sorted(heard, key=lambda one: (one.order, one.evidence.begin, one.evidence.end, one.keyword_id)))
 
 
-def located(sentence_id: SentenceId, text: str, hits: Sequence[Hit], *, order: int, partial: bool) -> HeardByKeyword:
-    """The hits of one text of a sentence, by keyword id."""
-    heard: HeardByKeyword = {}
-    for hit in hits:
-        before = heard.setdefault(hit.keyword_id, [])
-        kind = _KINDS[hit.match, partial]
-        evidence = Evidence(sentence_id, text, hit.begin, hit.end, hit.keyword, hit.match)
-        before.append(Heard(order, len(before), hit.keyword_id, kind, evidence))
-    return heard
+class Sentence(msgspec.Struct, frozen=True):
+    """One text of a sentence: partial, or final."""
+
+    sentence_id: SentenceId
+    text: str
+    said: Said
+    born: int
+    order: int
+    partial: bool
+
+    def located(self, hits: Sequence[Hit]) -> HeardByKeyword:
+        """The hits of this text, by keyword id."""
+        heard: HeardByKeyword = {}
+        sentence_id, text, said, born, order = self.sentence_id, self.text, self.said, self.born, self.order
+        for hit in hits:
+            before = heard.setdefault(hit.keyword_id, [])
+            kind = _KINDS[hit.match, self.partial]
+            evidence = Evidence(sentence_id, text, hit.begin, hit.end, hit.keyword, hit.match)
+            before.append(Heard(order, len(before), hit.keyword_id, kind, evidence, said, born))
+        return heard
 
 
 class _OpenSentence:
@@ -96,6 +121,8 @@ class Hearing:
 
     def __init__(self) -> None:
         self.closed = False
+        self.span_ms: tuple[int, int] | None = None
+        """Of one sentence, where it lies; None for the whole recording."""
         self._settled: HeardByKeyword = {}
         self._settled_kinds: dict[int, Kinds] = {}
         self._open: dict[SentenceId, _OpenSentence] = {}
@@ -121,14 +148,21 @@ class Hearing:
     def kinds(self, keyword_id: int, told: Container[Identity]) -> Kinds:
         """How a keyword has been heard: in final text, in newest partial text, and in older if it was `told`."""
         kinds = self._settled_kinds.get(keyword_id, NOT_HEARD)
+        if not self._open:
+            return kinds
         for sentence in self._open.values():
             for one in sentence.heard(keyword_id, told):
                 kinds |= one.kind
         return kinds
 
     def heard(self, keyword_ids: Iterable[int], kinds: Kinds, told: Container[Identity]) -> Iterator[Heard]:
-        """The hits of some kinds, of the same texts as in `kinds`."""
+        """The hits of some kinds, of the same texts as in `kinds`; of each keyword the first MAX_EVIDENCE."""
         for keyword_id in keyword_ids:
-            yield from (one for one in self._settled.get(keyword_id, ()) if one.kind & kinds)
+            yield from islice(self.all_heard(keyword_id, kinds, told), MAX_EVIDENCE)
+
+    def all_heard(self, keyword_id: int, kinds: Kinds, told: Container[Identity]) -> Iterator[Heard]:
+        """Every hit of one keyword, of some kinds."""
+        yield from (one for one in self._settled.get(keyword_id, ()) if one.kind & kinds)
+        if self._open:
             for sentence in self._open.values():
                 yield from (one for one in sentence.heard(keyword_id, told) if one.kind & kinds)

@@ -1,12 +1,16 @@
 """The final, two-valued judgement of a recording for voice QC, by the evaluator that live calls use."""
 
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from typing import NamedTuple
 
 import msgspec
 
-from protocol.rules.evaluator import CallEvaluator, Verdict
+from protocol.rules.acoustics import in_turn
+from protocol.rules.circumstances import Said
+from protocol.rules.evaluator import CallEvaluator
 from protocol.rules.hearing import Evidence
 from protocol.rules.matcher import Rule, RuleSet
+from protocol.rules.record import Verdict
 
 
 class RuleHit(msgspec.Struct, frozen=True):
@@ -54,33 +58,55 @@ def judge(
     categories: Collection[str] | None = None,
     *,
     pinyin: bool = False,
+    said: Sequence[Said] | None = None,
+    speakers: Mapping[int, str] | None = None,
+    duration_ms: int | None = None,
 ) -> Judgement:
     """Judge a recording's sentences (all channels, in order) together, and each alone.
 
     `categories` limits the rules (None or empty: all). `pinyin` matches by sound for every rule, which
     needs a RuleSet compiled with it (else ValueError); without it only rules with `pinyin` set do. A
     keyword that matches by sound counts as said. Evidence names sentences by their index in `sentences`.
+    What rules with options ask for: `said`, who said each sentence and when, `speakers`, the names known, by index,
+    and `duration_ms`, of the recording (default: the end of what was said).
     """
+    facts = said or [Said()] * len(sentences)
+    end_ms = duration_ms if duration_ms is not None else max((one.end_ms for one in facts), default=0)
+    lines = [
+        _Line(index, text, fact, (speakers or {}).get(index, ""))
+        for index, (text, fact) in enumerate(zip(sentences, facts, strict=True))
+    ]
+
+    def alone(line: _Line) -> tuple[CategoryHit, ...]:
+        evaluator = CallEvaluator(ruleset, categories, pinyin=pinyin)
+        evaluator.opened(line.said.channel, 0)  # no silence is in a sentence
+        return _judged(evaluator, [line], end_ms)
+
+    whole = CallEvaluator(ruleset, categories, pinyin=pinyin)
+    for begins, channel, begin_ms, stop_ms in in_turn((line.said.channel, *line.said.span_ms) for line in lines):
+        if begins:
+            whole.opened(channel, begin_ms)
+        else:
+            whole.spoke("", channel, begin_ms, stop_ms)
     return Judgement(
-        recording=_judged(ruleset, enumerate(sentences), categories, pinyin=pinyin),
-        sentences=tuple(
-            SentenceJudgement(text, _judged(ruleset, [(index, text)], categories, pinyin=pinyin))
-            for index, text in enumerate(sentences)
-        ),
+        recording=_judged(whole, lines, end_ms),
+        sentences=tuple(SentenceJudgement(line.text, alone(line)) for line in lines),
     )
 
 
-def _judged(
-    ruleset: RuleSet,
-    sentences: Iterable[tuple[int, str]],
-    categories: Collection[str] | None,
-    *,
-    pinyin: bool,
-) -> tuple[CategoryHit, ...]:
-    evaluator = CallEvaluator(ruleset, categories, pinyin=pinyin)
-    for index, text in sentences:
-        evaluator.final(index, text)
-    evaluator.close()
+class _Line(NamedTuple):
+    number: int
+    text: str
+    said: Said
+    speaker: str
+
+
+def _judged(evaluator: CallEvaluator, lines: Sequence[_Line], end_ms: int) -> tuple[CategoryHit, ...]:
+    for line in lines:
+        evaluator.final(line.number, line.text, line.said)
+        if line.speaker:
+            evaluator.labelled(line.number, line.speaker, stable=True)
+    evaluator.close(end_ms)
     # With all text final and the call over, only matching by sound can leave a verdict provisional.
     return _by_category(evaluator.verdicts())
 

@@ -46,3 +46,27 @@ def made_true(expression: Expression, truth: Callable[[Keyword], Truth]) -> Expr
             if not kept:
                 return None
             return kept[0] if len(kept) == 1 else Or(kept)
+
+
+def ways(
+    expression: Expression, number: Callable[[Keyword], int], *, most: int, negated: bool = False
+) -> list[int] | None:
+    """Every set of literals that is enough for `expression` (for its opposite, if `negated`); None: more than `most`.
+
+    A literal is an occurrence of a keyword as the expression wants it: heard, or under an odd number of negations not
+    said. A set is an int with a bit for each, by `number`.
+    """
+    if isinstance(expression, Keyword):
+        return [1 << number(expression)]
+    if isinstance(expression, Not):
+        return ways(expression.term, number, most=most, negated=not negated)
+    every = isinstance(expression, And) is not negated
+    found = [0] if every else []
+    for term in expression.terms:
+        more = ways(term, number, most=most, negated=negated)
+        if more is None:
+            return None
+        found = [one | other for one in found for other in more] if every else found + more
+        if len(found) > most:
+            return None
+    return found

@@ -1,8 +1,8 @@
 """Folds text so that spellings of one word agree, and maps every folded character back to the original.
 
 Keywords and sentences go through the same folding, and a character's folding never depends on its
-neighbours (white space apart). So a keyword's folding is found inside a sentence's folding wherever the
-keyword is in the sentence.
+neighbours (white space and the punctuation between Latin words apart). So a keyword's folding is found inside a
+sentence's folding wherever the keyword is in the sentence.
 """
 
 import re
@@ -93,6 +93,8 @@ def _simple_characters() -> dict[int, str]:
 
 _SIMPLE = _simple_characters()
 _SIMPLE_CHANGED = {code: folded for code, folded in _SIMPLE.items() if chr(code) != folded}
+# Far quicker than str.translate to see that there is nothing to change, as in most of a simplified sentence.
+_CHANGED = re.compile("[" + "".join(re.escape(chr(code)) for code in _SIMPLE_CHANGED) + "]")
 _SIMPLE_CLASS = "\u3400-\u9fff" + "".join(re.escape(chr(code)) for code in _SIMPLE if not 0x3400 <= code < 0xA000)
 # A run of simple characters gives its last one away when something follows that might continue it.
 _TOKEN = re.compile(
@@ -138,17 +140,64 @@ class _Folding:
         self.space = (begin if self.space is None else self.space[0], end)
 
 
+# What a recogniser puts between two words of one sentence as it likes. Not what ends a sentence (. ! ? and their
+# like), nor what belongs to a word (' & + / and their like).
+_LOOSE = r",;:\-\u2010-\u2015\"\u201c-\u201f\u00ab\u00bb()\[\]"
+_LOOSE_CHAR = re.compile(f"[{_LOOSE}]")
+_JOINT = re.compile(rf"(?<=[^\s{_LOOSE}])[ {_LOOSE}]*[{_LOOSE}][ {_LOOSE}]*(?=[^\s{_LOOSE}])")
+_AT_AN_END = re.compile(rf"\A[ {_LOOSE}]+(?=(.))|(?<=(.))[ {_LOOSE}]+\Z", re.DOTALL)
+
+
 def fold(original: str) -> Folded:
-    """Fold a keyword or a sentence; linear in its length.
+    """Fold a sentence; linear in its length.
 
     NFKC, case folding, traditional to simplified Chinese, typographic apostrophes to ', white space to
-    single spaces, none beside CJK characters and none at either end, zero-width characters dropped.
+    single spaces, none beside CJK characters and none at either end, zero-width characters dropped. Commas, dashes,
+    brackets and the like between two words of a script that puts spaces between them are as one space.
     """
+    folded = _folded(original)
+    return _joined(folded) if _LOOSE_CHAR.search(folded.text) else folded
+
+
+def fold_keyword(original: str) -> str:
+    """Fold a keyword: as a sentence, and without the punctuation at its ends that may stand between words."""
+    folded = fold(original).text
+    if not (_LOOSE_CHAR.match(folded) or _LOOSE_CHAR.match(folded, len(folded) - 1)):
+        return folded
+    return _AT_AN_END.sub(lambda end: "" if _needs_boundary(end[1] or end[2]) else end[0], folded)
+
+
+def _joined(folded: Folded) -> Folded:
+    """Make one space of the punctuation between two words."""
+    text, begins, ends = folded
+    parts: list[str] = []
+    kept_begins: list[int] = []
+    kept_ends: list[int] = []
+    done = 0
+    for joint in _JOINT.finditer(text):
+        begin, end = joint.span()
+        if text[begin - 1].isdigit() and text[end].isdigit() and " " not in joint[0]:
+            continue  # 1,000 and 10:30
+        if not (_needs_boundary(text[begin - 1]) and _needs_boundary(text[end])):
+            continue
+        parts += text[done:begin], " "
+        kept_begins += [*begins[done:begin], begins[begin]]
+        kept_ends += [*ends[done:begin], ends[end - 1]]
+        done = end
+    if not parts:
+        return folded
+    parts.append(text[done:])
+    return Folded("".join(parts), [*kept_begins, *begins[done:]], [*kept_ends, *ends[done:]])
+
+
+def _folded(original: str) -> Folded:
     folding = _Folding()
     for token in _TOKEN.finditer(original):
         begin, end = token.span()
         if token.lastgroup == "simple":
-            simple = token.group().translate(_SIMPLE_CHANGED)
+            simple = token.group()
+            if _CHANGED.search(simple):
+                simple = simple.translate(_SIMPLE_CHANGED)
             folding.add(simple, range(begin, end), range(begin + 1, end + 1))
         elif token.lastgroup == "space":
             folding.add_space(begin, end)
@@ -174,6 +223,15 @@ def on_boundaries(folded: str, begin: int, end: int) -> bool:
     if begin > 0 and _needs_boundary(folded[begin]) and _needs_boundary(folded[begin - 1]):
         return False
     return not (end < len(folded) and _needs_boundary(folded[end - 1]) and _needs_boundary(folded[end]))
+
+
+_CJK_LETTERS = f"{_HAN}\u3040-\u30ff\uac00-\ud7af"
+_SPOKEN = re.compile(rf"[{_CJK_LETTERS}]|[^\W_{_CJK_LETTERS}]+(?:['\u2019.,-][^\W_{_CJK_LETTERS}]+)*")
+
+
+def count_words(text: str) -> int:
+    """Words of a text: a run of letters and digits (`don't` and `3.5` are one), each CJK character by itself."""
+    return len(_SPOKEN.findall(text))
 
 
 def is_han(char: str) -> bool:

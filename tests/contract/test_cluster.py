@@ -42,7 +42,7 @@ class ManualClock:
 class Cluster:
     """Two nodes' views of one registry; `leases(node, lease_ms)` makes another."""
 
-    leases: Callable[[str, int], CallLeases]
+    leases: Callable[..., CallLeases]
     tail: CallTail
     late: LateParts
     flush: Callable[[], object]
@@ -57,7 +57,7 @@ async def cluster(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterat
     if request.param == "memory":
         registry = MemoryRegistry(ManualClock())
         yield Cluster(
-            lambda node, lease_ms: MemoryCallLeases(registry, node, lease_ms=lease_ms),
+            lambda node, lease_ms, **options: MemoryCallLeases(registry, node, lease_ms=lease_ms, **options),
             MemoryCallTail(registry),
             MemoryLateParts(registry),
             registry.flush,
@@ -66,7 +66,7 @@ async def cluster(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterat
     with RedisServer(tmp_path / "redis") as server:
         connection = RedisConnection(server.url)
         yield Cluster(
-            lambda node, lease_ms: RedisCallLeases(connection, node, lease_ms=lease_ms),
+            lambda node, lease_ms, **options: RedisCallLeases(connection, node, lease_ms=lease_ms, **options),
             RedisCallTail(connection),
             RedisLateParts(connection),
             lambda: server.ask("FLUSHALL"),
@@ -162,6 +162,22 @@ async def test_a_finished_call_is_remembered_as_done_and_its_tail_is_gone(cluste
     assert await append(cluster.tail, lease, 2) == ["fenced"]
     assert not await cluster.b.register(Lease("c", 1), "acme", HEADER)
     assert not (await cluster.a.renew([Progress(lease, 9, 9)])).lost, "it is still the one who finished it"
+
+
+async def test_a_tail_counts_only_if_the_last_holder_kept_it_or_left_it(cluster: Cluster) -> None:
+    keeps, does_not = cluster.leases("keeps", LONG_MS), cluster.leases("does not", LONG_MS, follows=False)
+
+    async def take(node: CallLeases) -> bool:
+        taken = await node.take_over("acme", "c", even_if_held=True)
+        assert taken.call is not None
+        return taken.call.has_tail
+
+    await keeps.register(Lease("c", 1), "acme", HEADER)
+    assert await take(keeps)
+    assert await take(does_not), "what the one before had kept is whole"
+    assert not await take(does_not), "what came since is not in it"
+    await append(cluster.tail, Lease("c", 4), 1)
+    assert await take(keeps), "it was left by the one who went"
 
 
 async def test_a_released_lease_can_be_had_at_once(cluster: Cluster) -> None:

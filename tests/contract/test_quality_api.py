@@ -8,6 +8,9 @@ import pytest
 
 from gateway.clients.quality_http import QualityHttp
 from gateway.ports import QualityApi, QualityTask, Rejected, StoredCategory, Unavailable
+from gateway.stores.quality import SqliteQualityRules
+from protocol.quality import RuleQuery
+from protocol.rules import Content
 from tests.quality_world import APP, OTHER_APP, OTHER_SECRET, SECRET, TWO_PARTIES, QualityWorld, recording, wav
 
 Recorded = Callable[[bytes], Path]
@@ -112,6 +115,15 @@ async def test_a_failed_task_is_done_and_says_why(api: QualityApi, world: Qualit
     assert answer.done
     assert not answer.succeeded
     assert "no audio" in answer.state_desc
+
+
+async def test_contents_with_options_are_kept_beside_plain_ones_and_listed_as_expressions(world: QualityWorld) -> None:
+    asked = Content(expression="customer:甲&&乙", order=True, first_s=30, shadow=True)
+    store = SqliteQualityRules(world.database)
+    assert await store.add(APP, StoredCategory("c", "", ("甲", asked)))
+    assert await world.rulebook.rules(APP) == (1, [StoredCategory("c", "", ("甲", asked))])
+    _, (listed,) = await world.rulebook.page(APP, RuleQuery(category="", page_no=1, page_size=10))
+    assert listed.contents == ("甲", "customer:甲&&乙")
 
 
 async def test_stored_rules_reach_the_judgement_with_their_version(world: QualityWorld) -> None:

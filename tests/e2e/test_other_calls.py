@@ -39,7 +39,8 @@ async def recorded(app: Account, log: CallLog) -> tuple[int, int, bytes]:
 def script_was_heard(log: CallLog, script: Recital) -> None:
     assert not log.of(Error)
     assert log.of(Ack)[-1].samples == log.one(Ended).samples
-    assert {message.seq for message in log.messages} == set(range(1, len(log.messages) + 1))
+    numbered = [message.seq for message in log.messages if message.seq]
+    assert numbered == list(range(1, len(numbered) + 1))
     said = " ".join(turn.text for turn in script.turns)
     assert word_error_rate(said, log.one(QcResult).result["asr_text"]) < 0.2
     assert log.hits == HIT

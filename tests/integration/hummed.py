@@ -60,6 +60,7 @@ class HummingEngines:
         self.decoder = PyAvDecoder()
         self.pools: dict[str, Any] = {}
         self.ready = True
+        self.overload = ""
 
     async def start(self) -> None: ...
 

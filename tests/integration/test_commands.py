@@ -1,18 +1,28 @@
 """The commands as people type them: what they print, and how they fail."""
 
+import asyncio
+import json
 import os
 import socket
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
+from typing import Any
+from unittest.mock import patch
 
 import click
 import pytest
 from click.testing import CliRunner, Result
 
+from gateway.app import SystemClock
 from gateway.cli import cli
+from gateway.ports import QualityTask
+from gateway.stores.outbox import SCHEMA, Outbox
 from gateway.stores.serving import note_addresses
+from gateway.stores.sqlite import Database
+from protocol.messages import Ended, Start
+from tests.client import play
 from tests.earshot_process import HUMMED, EarshotProcess
-from tests.integration.hummed import DIALOGUE
+from tests.integration.hummed import DIALOGUE, client_of, eventually, serving
 from tests.integration.test_http_side import wav_of
 
 FREE_PORTS = {"HTTP": "127.0.0.1:0", "WS": "127.0.0.1:0"}
@@ -278,3 +288,83 @@ def test_serve_on_an_address_that_is_taken_ends_with_that_reason(tmp_path: Path)
     assert server.log.splitlines()[-1] == f"Error: cannot listen on http {address}: Address already in use"
     assert "Traceback" not in server.log
     assert "Unclosed" not in server.log
+
+
+# --- outbox ------------------------------------------------------------------------------------------------------
+
+
+def put(data: Path, *session_ids: str, refused: str = "") -> None:
+    """Tasks in the outbox of `data`, as a server leaves them; given up when voice QC `refused` them."""
+
+    async def work() -> None:
+        box = Outbox(database, SystemClock(), data_dir=data)
+        for session_id in session_ids:
+            recording = data / "recordings" / f"{session_id}.wav"
+            await box.put(QualityTask(session_id, "demo", recording, 8000, 1, "en", ()), session_id)
+            row = await box.get("demo", session_id)
+            if refused and row is not None:
+                await box.failed(row, refused, "task", retryable=False)
+
+    database = Database(data / "earshot.db", [SCHEMA])
+    asyncio.run(work())
+    database.close()
+
+
+def listed(earshot: Run, data: Path, *options: str) -> dict[str, Any]:
+    shown = earshot("outbox", "list", "--json", "--data", data, *options)
+    assert shown.exit_code == 0, shown.output
+    return {one["session_id"]: one for one in map(json.loads, shown.stdout.splitlines())}
+
+
+def test_outbox_list_shows_where_each_task_stands_and_whose_fault_it_was(earshot: Run, tmp_path: Path) -> None:
+    put(tmp_path, "waiting")
+    put(tmp_path, "refused", refused="[red]no such category[/] 336102")
+    shown = earshot("outbox", "list", "--data", tmp_path)
+    assert shown.exit_code == 0
+    for text in ("waiting", "pending", "now", "refused", "dead", "the task", "[red]no such category[/] 336102"):
+        assert text in shown.stdout
+    told = listed(earshot, tmp_path)
+    assert told["refused"]["at_fault"] == "task"
+    assert (told["refused"]["attempts"], told["refused"]["next_try_in_s"]) == (1, None)
+    assert (told["waiting"]["state"], told["waiting"]["next_try_in_s"]) == ("pending", 0)
+    assert set(listed(earshot, tmp_path, "--state", "dead")) == {"refused"}
+    assert "No task is done." in earshot("outbox", "list", "--state", "done", "--data", tmp_path).stdout
+    assert "dead" in earshot("doctor", "--data", tmp_path).output
+
+
+def test_outbox_retry_revives_one_or_all_that_were_given_up(earshot: Run, tmp_path: Path) -> None:
+    put(tmp_path, "a", "b", "c", refused="no")
+    assert earshot("outbox", "retry", "a", "--data", tmp_path).exit_code == 0
+    assert set(listed(earshot, tmp_path, "--state", "dead")) == {"b", "c"}
+    assert "2 tasks" in earshot("outbox", "retry", "--all-dead", "--data", tmp_path).stdout
+    assert not listed(earshot, tmp_path, "--state", "dead")
+
+
+def test_outbox_errors_say_what_to_do(earshot: Run, tmp_path: Path) -> None:
+    failed(earshot("outbox", "list", "--data", tmp_path / "none"), "no server has run", "--data")
+    assert not (tmp_path / "none").exists()
+    put(tmp_path, "a")
+    failed(earshot("outbox", "retry", "nobody", "--data", tmp_path), "no task 'nobody'", "earshot outbox list")
+    for arguments in ((), ("a", "--all-dead")):
+        refused = earshot("outbox", "retry", *arguments, "--data", tmp_path)
+        assert refused.exit_code == 2
+        assert "--all-dead" in refused.output
+
+
+async def test_a_task_that_was_given_up_is_judged_after_a_retry_beside_the_running_server(
+    earshot: Run, tmp_path: Path
+) -> None:
+    data = tmp_path / "data"
+    async with serving(tmp_path / "vendor", apps="v:s", http="127.0.0.1:0") as vendor:
+        wrong = {"quality_url": vendor.addresses.http, "quality_app": "v:wrong"}
+        async with serving(data, apps="demo:secret", qc_poll_s=0.05, **wrong) as server, client_of(server) as app:
+            log = await play(app, Start(rate=8000, channels=1, language="en"), DIALOGUE, speed=0)
+            assert log.one(Ended).reason == "qc_failed"
+            with patch.object(vendor.apps, "secrets", lambda app_id: ("wrong",)):  # the vendor sees its mistake
+                await asyncio.to_thread(earshot, "outbox", "retry", log.call_id, "--data", data)
+
+                async def judged() -> bool:
+                    _, body = await app.get(f"/v1/calls/{log.call_id}")
+                    return bool(json.loads(body)["state"] == "judged")
+
+                await eventually(judged)

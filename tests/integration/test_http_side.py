@@ -35,6 +35,8 @@ METRICS = {
     "earshot_engine_failures",
     "earshot_alerts",
     "earshot_refused",
+    "earshot_outbox_tasks",
+    "earshot_outbox_oldest_seconds",
 }
 
 
@@ -100,6 +102,24 @@ async def test_metrics_are_prometheus_text_that_counts_what_happened(app: Accoun
     assert values["earshot_alerts_total", "confirmed"] == 1
     assert values["earshot_refused_total", "access_denied"] == 1
     assert values["earshot_ack_lag_seconds_count",] > 0
+
+
+async def test_metrics_tell_what_waits_for_voice_qc_and_readiness_does_not_care(tmp_path: Path) -> None:
+    nowhere = {"quality_url": "http://127.0.0.1:9", "quality_app": "demo:secret"}
+    async with serving(tmp_path / "data", apps=APPS, **nowhere) as server, client_of(server) as app:
+        log = await call(app, wait_qc_ms=0)
+
+        async def waiting() -> bool:
+            await server.refresh_gauges()
+            return server.metrics.registry.get_sample_value("earshot_outbox_tasks", {"state": "pending"}) == 1
+
+        await eventually(waiting)
+        status, page = await app.get("/metrics")
+        assert status == 200
+        assert b'earshot_outbox_oldest_seconds{state="pending"}' in page
+        assert b'earshot_outbox_tasks{state="dead"} 0.0' in page
+        assert await answer(app, "/readyz") == {"status": "ready"}
+        assert log.one(Ended).reason == "qc_pending"
 
 
 # --- calls -------------------------------------------------------------------------------------------------------

@@ -139,10 +139,13 @@ async def test_no_first_message_in_time_is_a_timeout(tmp_path: Path) -> None:
 
 
 async def test_a_full_server_says_when_to_try_again(tmp_path: Path) -> None:
-    async with running(tmp_path, Options(max_calls=0)) as world, world.wire() as wire:
-        await wire.send(Start())
-        error, _, _ = await refusal_of(wire)
-        assert (error.code, error.retry_after_ms) == ("overloaded", 5000)
+    async with running(tmp_path, Options(max_calls=1)) as world, world.call():
+        async with world.wire() as wire:
+            await wire.send(Start())
+            error, _, _ = await refusal_of(wire)
+            assert (error.code, error.retry_after_ms) == ("overloaded", 5000)
+        status, body = await refused_upgrade(world, additional_headers=signed("other"))
+        assert (status, body["code"]) == (503, "overloaded")
 
 
 # --- within a call -----------------------------------------------------------------------------------------------

@@ -8,7 +8,9 @@ from pathlib import Path
 import msgspec
 from structlog.testing import capture_logs
 
+from gateway.call.events import Event, LoadChanged
 from gateway.session.rebuilding import CallHeader
+from gateway.session.session import CallSession
 from protocol.errors import ProtocolError
 from protocol.messages import Start
 from tests.integration.world import Options, World, running
@@ -42,6 +44,30 @@ async def test_a_burst_of_calls_does_not_pass_the_limit(tmp_path: Path) -> None:
         refused = [one.code for one in outcomes if isinstance(one, ProtocolError)]
         assert refused == ["overloaded", "overloaded"]
         assert len(world.calls) == 1
+
+
+async def test_calls_that_go_on_and_calls_to_come_hear_how_loaded_the_recogniser_is(world: World) -> None:
+    heard: list[tuple[str, int]] = []
+
+    def listen(session: CallSession) -> CallSession:
+        receive = session.receive
+
+        def noting(event: Event) -> None:
+            if isinstance(event, LoadChanged):
+                heard.append((session.call_id, event.level))
+            receive(event)
+
+        session.receive = noting  # type: ignore[method-assign]
+        return session
+
+    early = listen(await world.calls.open("demo", Start()))
+    for level in (2, 2, 3):
+        world.calls.pace(level)
+    assert heard == [(early.call_id, 2), (early.call_id, 3)]
+    make = world.calls._session
+    world.calls._session = lambda *arguments: listen(make(*arguments))  # type: ignore[method-assign]
+    late = await world.calls.open("demo", Start())
+    assert heard[2:] == [(late.call_id, 3)]
 
 
 async def test_a_call_that_cannot_be_recovered_does_not_keep_the_others_from_it(world: World) -> None:

@@ -19,7 +19,7 @@ from websockets.typing import Subprotocol
 
 from gateway.call.settings import CallSettings
 from gateway.credentials import Credentials
-from gateway.doors.conversation import DoorLimits
+from gateway.doors.limits import DoorLimits
 from gateway.doors.native import NativeDoor
 from gateway.ports import (
     CallRecord,
@@ -33,13 +33,15 @@ from gateway.ports import (
     Transcription,
     Word,
 )
-from gateway.session.calls import Calls, Limits
+from gateway.session.admission import Limits
+from gateway.session.calls import Calls
 from gateway.session.engines import Engines
 from gateway.session.moving import Moving
 from gateway.session.ownership import Standing
 from gateway.session.rulesets import RuleSets
 from gateway.session.session import Keeping, Patience
-from gateway.stores.cluster import Cluster, alone, in_memory
+from gateway.stores.cluster import Cluster, in_memory, solitary
+from gateway.stores.durable_files import Disk
 from gateway.stores.journal import FileJournal, JournalLimits, RecoveredCall
 from gateway.stores.memory_cluster import MemoryRegistry
 from gateway.stores.recordings import Recordings
@@ -215,6 +217,12 @@ class Options:
     resume_window_s: float = 60
     max_call_s: float = 3600
     max_calls: int = 10
+    max_calls_per_app: int = 0
+    door: dict[str, Any] = field(default_factory=dict)
+    """Further fields of DoorLimits."""
+    journal: JournalLimits = field(default_factory=lambda: JournalLimits(commit_interval_ms=5))
+    disk: Disk | None = None
+    pressure: Callable[[], str] = lambda: ""
     books: BooksInMemory = field(default_factory=BooksInMemory)
     """To be handed on, with the records, to the next server on the same folder."""
     records: CallsInMemory = field(default_factory=CallsInMemory)
@@ -338,12 +346,11 @@ async def running(
     recordings = Recordings(data_dir)
     books = books or options.books
     if shared is None:
-        cluster = alone(clock, books, resume_window_s=options.resume_window_s)
+        cluster = solitary(clock, books, resume_window_s=options.resume_window_s)
     else:
         standing = Standing(options.lease_s, options.resume_window_s, options.replicated)
         cluster = in_memory(shared, data_dir.name, clock, books, standing)
-    limits_of_journal = JournalLimits(commit_interval_ms=5)
-    journal = FileJournal(data_dir, recordings, limits=limits_of_journal, follower=cluster.replication)
+    journal = FileJournal(data_dir, recordings, limits=options.journal, disk=options.disk, follower=cluster.replication)
     await journal.start()
     cluster.replication.start(journal.read_back)
     confirmer, recognizer, voiceprint = LoudnessConfirmer(), ScriptedRecognizer(), ScriptedVoiceprint()
@@ -356,13 +363,14 @@ async def running(
         RuleSets(FixedRules(stored), books),
         CallSettings(gate=LoudnessGate),
         Patience(options.resume_window_s, settle_timeout_s=30),
-        Limits(options.max_calls, options.max_call_s),
+        Limits(options.max_calls, options.max_call_s, options.max_calls_per_app),
         token_key=b"a key of these tests",
         moving=moving,
+        pressure=options.pressure,
     )
     cluster.owners.start(calls.lose, calls.adopt, moving.look_after)
     tasks.on_verdict = calls.note_verdict
-    limits = DoorLimits(options.first_message_timeout_s, options.audio_timeout_s, options.max_call_s)
+    limits = DoorLimits(options.first_message_timeout_s, options.audio_timeout_s, options.max_call_s, **options.door)
     door = NativeDoor(calls, Credentials(FixedApps(), skew_s=300, now=time.time), limits, metrics)
 
     async def find() -> Sequence[RecoveredCall]:

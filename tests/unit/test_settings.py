@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway.settings import SECRET, Settings, SettingsError, load, parse_address, parse_apps
+from gateway.settings import SECRET, Settings, SettingsError, load, parse_address, parse_apps, parse_fetch_allow
 
 
 @pytest.fixture(autouse=True)
@@ -188,6 +188,18 @@ def test_any_environment_gives_settings_or_a_settings_error(values: dict[str, st
 def test_a_value_that_is_none_of_the_choices_is_told_them() -> None:
     with pytest.raises(SettingsError, match=r"environment: vad: .* expected one of webrtc\+silero, webrtc, silero"):
         load(None, {"EARSHOT_VAD": "foo"})
+
+
+def test_inner_addresses_that_may_be_fetched_are_networks_with_a_port() -> None:
+    wide, narrow, six = parse_fetch_allow(" 10.1.0.0/16:*, 127.0.0.1/32:8443 ,fd00::/8:443,")
+    assert (str(wide.network), wide.port) == ("10.1.0.0/16", None)
+    assert (str(narrow.network), narrow.port) == ("127.0.0.1/32", 8443)
+    assert (str(six.network), six.port) == ("fd00::/8", 443)
+
+
+@pytest.mark.parametrize("entry", ["10.1.0.0/16", "10.1.0.0:80", "10.1.0.1/16:80", "10.0.0.0/8:0", "a/8:1", "::1:80"])
+def test_a_network_of_another_form_is_refused_by_name(entry: str) -> None:
+    assert f"fetch_allow has '{entry}'; expected CIDR:port" in fault(environment={"EARSHOT_FETCH_ALLOW": entry})
 
 
 KEY = "k" * 32

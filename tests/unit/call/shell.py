@@ -6,7 +6,17 @@ from collections import deque
 from collections.abc import Iterable
 from typing import TypeVar
 
-from gateway.call.effects import ConfirmSpeech, Effect, EndCall, Identify, Send, StoreAudio, Transcribe, UploadRecording
+from gateway.call.effects import (
+    ConfirmSpeech,
+    Effect,
+    EndCall,
+    Identify,
+    KeepInShadow,
+    Send,
+    StoreAudio,
+    Transcribe,
+    UploadRecording,
+)
 from gateway.call.events import (
     Accepted,
     AudioArrived,
@@ -59,7 +69,7 @@ class Shell:
                 self.identifies.append(effect)
             case Transcribe():
                 self.transcribes.append(effect)
-            case StoreAudio() | UploadRecording() | EndCall():
+            case KeepInShadow() | StoreAudio() | UploadRecording() | EndCall():
                 pass
 
     def hear(self, pcm: bytes) -> list[ServerMessage]:

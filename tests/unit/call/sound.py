@@ -64,5 +64,12 @@ def make_call(rules: RuleSet | None = None, settings: CallSettings | None = None
     return Call(terms, settings or CallSettings(gate=LoudnessGate), rules or RuleSet([], pinyin=True))
 
 
+def make_call_with_versions(*versions: RuleSet) -> Call:
+    """A call under the first of these rules; `RulesChanged` may name any of them."""
+    by_digest = {rules.digest: rules for rules in versions}
+    terms = CallTerms.of("c1", Start(rate=8000))
+    return Call(terms, CallSettings(gate=LoudnessGate), versions[0], by_digest.__getitem__)
+
+
 def sent(effects: list[Effect]) -> list[ServerMessage]:
     return [effect.message for effect in effects if isinstance(effect, Send)]

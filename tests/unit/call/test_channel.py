@@ -77,8 +77,14 @@ def test_the_close_asks_again_only_when_a_second_was_added() -> None:
     assert len(Line().hear(voice(4000), silence(600)).gathered()) == 2
 
 
+def test_a_short_segment_where_anybody_may_speak_is_asked_about_at_its_close() -> None:
+    assert Line().hear(voice(1500), silence(600)).gathered() == [(2100, "s1", 1500)]
+    assert Line().hear(voice(2980), silence(600)).gathered() == [(3580, "s1", 2980)]
+
+
 def test_too_short_a_segment_is_never_asked_about() -> None:
-    assert Line().hear(voice(2980), silence(600)).gathered() == []
+    assert Line().hear(voice(1480), silence(600)).gathered() == []
+    assert Line(one_party=True).hear(voice(2980), silence(600)).gathered() == []
 
 
 def test_the_voice_holds_speech_alone_without_its_pauses() -> None:

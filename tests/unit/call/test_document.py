@@ -4,7 +4,7 @@ import msgspec
 import pytest
 
 from gateway.call.alerts import reconcile
-from gateway.call.document import CallDocument, alerts_of
+from gateway.call.document import CallDocument, alerts_of, holes_of
 from protocol import messages
 from protocol.messages import ServerMessage, Start
 
@@ -76,7 +76,7 @@ def test_a_segment_gathers_its_bounds_text_and_speaker() -> None:
         candidates=[],
     )
     told = (segment(), transcript("hel", final=False), segment("closed", 90), speaker, transcript("hello", final=True))
-    assert document(*told).content["segments"] == [
+    assert msgspec.json.decode(msgspec.json.encode(document(*told).content["segments"])) == [
         {
             "segment_id": "s1",
             "channel": 0,
@@ -159,3 +159,22 @@ def test_a_stored_document_gives_its_alerts_back_for_a_late_verdict() -> None:
     assert second.status == "provisional"
     updates, _ = reconcile([first, second], {"detection_result": [{"category": "c", "keyword": ["sky"]}]})
     assert [one.status for one in updates] == ["confirmed", "not_confirmed"]
+
+
+def test_what_rules_in_shadow_would_have_sent_is_kept_apart() -> None:
+    one = document()
+    one.keep_in_shadow(alert("shadow1"))
+    one.keep_in_shadow(messages.AlertUpdate(alert_id="shadow1", status="final", reason="settled", evidence=[]))
+    assert one.content["alerts"] == []
+    assert [(kept["alert_id"], kept["status"]) for kept in one.content["shadow_alerts"]] == [("shadow1", "final")]
+    assert alerts_of(one.content) == []
+
+
+def test_holes_that_may_hide_a_word_are_found_in_a_stored_document() -> None:
+    gaps = [(0, 0, 800), (0, 800, 1600), (1, 8000, 24_000)]  # the first two touch, each too short by itself
+    told = [messages.Gap(channel=c, from_sample=b, to_sample=e, cause="network") for c, b, e in gaps]
+    holes = holes_of(document(*told).content)
+    assert [(one.channel, one.role, one.begin_ms, one.end_ms) for one in holes] == [
+        (0, "agent", 0, 200),
+        (1, "customer", 1000, 3000),
+    ]

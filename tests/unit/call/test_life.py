@@ -21,6 +21,7 @@ from gateway.call.events import (
     Hit,
     HungUp,
     Identified,
+    LoadChanged,
     Paused,
     QcJudged,
     QcProgressed,
@@ -70,6 +71,7 @@ class AnyLife(RuleBasedStateMachine):
         self.shell = Shell(call, accepted=accepted)
         self.patience_ended = False
         self.answered: list[Event] = []
+        self.ceded: set[int] = set()
 
     def happens(self, event: Event) -> None:
         call = self.shell.call
@@ -112,11 +114,18 @@ class AnyLife(RuleBasedStateMachine):
 
     @rule(text=SENTENCES, last=st.booleans())
     def the_client_speaks(self, text: str, last: bool) -> None:
-        self.happens(ClientSpoke(self.channels - 1 if last else 0, text, 0, 1000))
+        channel = self.channels - 1 if last else 0
+        if self.shell.call.state in TRANSITIONS[ClientSpoke]:
+            self.ceded.add(channel)
+        self.happens(ClientSpoke(channel, text, 0, 1000))
 
     @rule(categories=st.none() | st.lists(st.sampled_from(["c", "d", "x"]), max_size=2).map(tuple))
     def the_client_updates(self, categories: tuple[str, ...] | None) -> None:
         self.happens(Updated(language="zh", roles=("agent",), metadata={"a": 1}, categories=categories))
+
+    @rule(level=st.integers(0, 7))
+    def the_load_changes(self, level: int) -> None:
+        self.happens(LoadChanged(level))
 
     @rule(event=st.sampled_from([Paused(), Continued(), Continued(), Warned("code", "message")]))
     def something_simple_happens(self, event: Event) -> None:
@@ -206,15 +215,35 @@ class AnyLife(RuleBasedStateMachine):
     @invariant()
     def a_segment_opens_closes_and_gets_its_final_text_in_this_order_and_once(self) -> None:
         steps: dict[str, list[str]] = {}
+        channels: dict[str, int] = {}
         for message in self.shell.messages:
             if isinstance(message, Segment):
                 steps.setdefault(message.segment_id, []).append(message.state)
+                channels[message.segment_id] = message.channel
             elif isinstance(message, Transcript) and message.final:
                 steps.setdefault(message.segment_id, []).append("final")
         told = ["opened", "closed", "final"]
-        assert all(one in (told[: len(one)], ["final"]) for one in steps.values())
+        over = self.shell.is_in(State.JUDGING, State.ENDED)
+        for segment_id, had in steps.items():
+            if channels.get(segment_id) in self.ceded:  # the client's words are the channel's
+                assert had.count("final") <= 1
+                assert [step for step in had if step != "final"] == told[: 2 if over else len(set(had) - {"final"})]
+            else:
+                assert had in ([told] if over else [told[:1], told[:2], told]) or had == ["final"]
+
+    @invariant()
+    def what_was_shown_of_a_segment_is_settled_by_a_final_text_and_its_stable_part_is_kept(self) -> None:
+        shown: dict[str, Transcript] = {}
+        for message in self.shell.sent(Transcript):
+            before = shown.get(message.segment_id)
+            if before is not None and not message.final:
+                assert not before.final
+                assert message.stable_chars >= before.stable_chars
+                assert message.text[: before.stable_chars] == before.text[: before.stable_chars]
+            assert message.stable_chars <= len(message.text)
+            shown[message.segment_id] = message
         if self.shell.is_in(State.JUDGING, State.ENDED):
-            assert all(one in (told, ["final"]) for one in steps.values())
+            assert all(message.final for message in shown.values())
 
     @invariant()
     def alerts_live_by_their_life_cycle(self) -> None:
@@ -259,6 +288,7 @@ class AnyLife(RuleBasedStateMachine):
             self.it_is_uploaded_once_from_hangup_on,
             self.a_segment_opens_closes_and_gets_its_final_text_in_this_order_and_once,
             self.alerts_live_by_their_life_cycle,
+            self.what_was_shown_of_a_segment_is_settled_by_a_final_text_and_its_stable_part_is_kept,
         ):
             check()
 

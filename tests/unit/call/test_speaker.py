@@ -106,6 +106,12 @@ def test_a_change_of_speaker_in_a_mono_call_shows_at_the_next_identified_segment
     assert label(("s1", {"ann": 90.0}), ("s2", {"bob": 70.0, "ann": 30.0}), one_party=False).name == "bob"
 
 
+def test_a_short_utterance_is_known_or_undecided_but_never_unknown() -> None:
+    assert label(("s1", {"ann": 80.0}), ms=1500, one_party=False).state == "known"
+    assert label(("s1", {"ann": 10.0}), ms=2980, one_party=False).state == "undecided"
+    assert label(("s1", {"ann": 10.0}), ms=3000, one_party=False).state == "unknown"
+
+
 def test_a_label_is_stable_after_6_s_of_speech_but_never_while_undecided() -> None:
     assert not label(("s1", {"ann": 80.0}), ms=5980).stable
     assert label(("s1", {"ann": 80.0}), ms=6000).stable
@@ -165,6 +171,15 @@ def test_a_refused_voice_leaves_the_label_as_it_was() -> None:
     one.hear(stereo(voice(8000), silence(8000)))
     one.know(Hit("ann", 80.0))
     assert speaker([*one.know(refused="clipped")]).name == "ann"
+
+
+def test_a_refused_voice_where_anybody_may_speak_is_nobody_s() -> None:
+    one = shell()
+    one.hear(voice(3000) + silence(1000))
+    one.know(Hit("ann", 80.0))
+    one.hear(voice(3000) + silence(1000))
+    said = speaker([*one.know(refused="clipped")])
+    assert (said.segment_id, said.state, said.name) == ("s2", "undecided", "")
 
 
 def test_a_segment_too_short_to_identify_takes_the_channels_label_where_it_has_one_party() -> None:

@@ -1,16 +1,12 @@
-"""Words on the media clock, partial texts that grow, and whose answer belongs to which request."""
-
-from typing import Literal
+"""Words on the media clock, and partial texts that grow."""
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway.call.channel import TextWanted, Utterance
-from gateway.call.events import HeardWord, Transcribed
+from gateway.call.events import HeardWord
 from gateway.call.history import History
 from gateway.call.text import Text, continued, on_media_clock
-from gateway.call.transcripts import Transcripts, nothing_heard
 
 
 def words(*told: tuple[str, int, int]) -> tuple[HeardWord, ...]:
@@ -88,54 +84,6 @@ def test_a_window_without_words_keeps_what_was_there() -> None:
 
 def test_a_window_after_nothing_is_the_text() -> None:
     assert continued(Text(), "en", words((" hi", 300, 400)), 300).text == "hi"
-
-
-# --- requests and answers ---
-
-
-def wanted(kind: Literal["partial", "final"], begin_ms: int = 0, segment_id: str = "s1") -> TextWanted:
-    return TextWanted(Utterance(segment_id, 0, 0, 2000), kind, b"", begin_ms, 1900)
-
-
-def test_an_answer_finds_its_request_once() -> None:
-    transcripts = Transcripts()
-    ordinal = transcripts.ask(wanted("final", begin_ms=0))
-    assert transcripts.finals_pending == 1
-    answered = transcripts.answer(Transcribed("s1", ordinal, "hi", "en", words(("hi", 0, 10))))
-    assert answered is not None
-    assert answered[1] == Text("hi", "en", words(("hi", 0, 10)), 0, 2000)
-    assert transcripts.finals_pending == 0
-    assert transcripts.answer(Transcribed("s1", ordinal, "hi")) is None
-
-
-@pytest.mark.parametrize("how", [{"superseded": True}, {"failed": "broken"}])
-def test_a_partial_that_brings_nothing_is_answered_all_the_same(how: dict[str, object]) -> None:
-    transcripts = Transcripts()
-    ordinal = transcripts.ask(wanted("partial"))
-    answered = transcripts.answer(Transcribed("s1", ordinal, **how))  # type: ignore[arg-type]
-    assert answered is not None and answered[1] is None
-
-
-def test_a_later_window_continues_the_partial_before() -> None:
-    transcripts = Transcripts()
-    first, second = transcripts.ask(wanted("partial")), transcripts.ask(wanted("partial", begin_ms=600))
-    transcripts.answer(Transcribed("s1", first, "one two", "en", words(("one", 0, 300), (" two", 300, 600))))
-    answered = transcripts.answer(Transcribed("s1", second, "three", "en", words(("three", 100, 300))))
-    assert answered is not None and answered[1] is not None
-    assert answered[1].text == "one two three"
-    assert answered[1].words[-1] == HeardWord(" three", 700, 900)
-
-
-def test_who_gives_up_learns_which_finals_never_came() -> None:
-    transcripts = Transcripts()
-    transcripts.ask(wanted("partial"))
-    ordinal = transcripts.ask(wanted("final", segment_id="s2"))
-    assert [one.utterance.segment_id for one in transcripts.give_up()] == ["s2"]
-    assert transcripts.answer(Transcribed("s2", ordinal, "late")) is None
-
-
-def test_nothing_heard_spans_the_utterance() -> None:
-    assert nothing_heard(Utterance("s1", 0, 40, 80)) == Text("", "", (), 40, 80)
 
 
 # --- the recent past ---

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+from dataclasses import replace
+from math import inf
 from typing import Any, Literal, cast
 
 import numpy as np
@@ -10,7 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway.engines.adapters import CampplusEmbedder, SileroConfirmer, WhisperRecognizer
+from gateway.engines.adapters import PARTIAL_PATIENCE_S, CampplusEmbedder, SileroConfirmer, WhisperRecognizer
 from gateway.engines.pool import Pool
 from gateway.ports import SpeechProbabilities, TranscribeRequest, Transcription
 
@@ -35,16 +37,34 @@ def request(kind: Literal["partial", "final", "recording"]) -> TranscribeRequest
     return TranscribeRequest(b"\0\0", 8000, "zh", kind, deadline_s=5.0, key="segment")
 
 
-@pytest.mark.parametrize(("kind", "rank", "replaceable"), [("partial", 1, True), ("final", 0, False)])
+@pytest.mark.parametrize(
+    ("kind", "rank", "replaceable", "patience_s"), [("partial", 1, True, PARTIAL_PATIENCE_S), ("final", 0, False, inf)]
+)
 async def test_live_text_is_queued_by_kind_and_deadline(
-    kind: Literal["partial", "final"], rank: int, replaceable: bool
+    kind: Literal["partial", "final"], rank: int, replaceable: bool, patience_s: float
 ) -> None:
     answer = Transcription("你", "zh", ())
     live = Recorded(answer)
     assert await WhisperRecognizer(pool(live), pool(Recorded())).transcribe(request(kind)) is answer
     arguments, options = live.asked[0]
     assert arguments == ("transcribe", b"\0\0", 8000, "zh", kind)
-    assert options == {"rank": rank, "deadline_s": 5.0, "key": "segment", "replaceable": replaceable}
+    assert options == {
+        "rank": rank,
+        "deadline_s": 5.0,
+        "key": "segment",
+        "replaceable": replaceable,
+        "patience_s": patience_s,
+    }
+
+
+async def test_a_final_that_is_foreseen_may_be_replaced_and_a_hurried_one_is_made_like_a_partial() -> None:
+    live = Recorded(None, None)
+    recognizer = WhisperRecognizer(pool(live), pool(Recorded()))
+    await recognizer.transcribe(replace(request("final"), foreseen=True))
+    await recognizer.transcribe(replace(request("final"), hurried=True))
+    (foreseen, its_place), (hurried, in_its_place) = live.asked
+    assert (foreseen[-1], its_place["replaceable"], its_place["rank"]) == ("final", True, 0)
+    assert (hurried[-1], in_its_place["replaceable"], in_its_place["rank"]) == ("partial", False, 0)
 
 
 async def test_recordings_have_a_queue_of_their_own() -> None:

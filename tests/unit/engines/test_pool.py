@@ -116,6 +116,29 @@ async def test_a_full_queue_drops_the_partial_due_last_and_then_refuses(tmp_path
         assert await another == "another"
 
 
+async def test_a_job_that_comes_to_its_turn_too_late_gives_way(tmp_path: Path) -> None:
+    now_s = 100.0
+    async with running(clock=lambda: now_s) as pool:
+        async with occupied(pool, tmp_path / "gate"):
+            late = asyncio.create_task(pool.run("echo", "late", deadline_s=98.0, patience_s=1.5))
+            patient = asyncio.create_task(pool.run("echo", "patient", deadline_s=98.0))
+            await settled()
+            assert pool.overdue_s == 2.0
+        assert await late is None
+        assert await patient == "patient"
+        assert pool.dropped == 1
+
+
+async def test_how_late_each_job_begins_is_told(tmp_path: Path) -> None:
+    now_s = 100.0
+    told: list[float] = []
+    async with running(clock=lambda: now_s) as pool:
+        pool.on_begun = told.append
+        await pool.run("echo", 1, deadline_s=99.0)
+        await pool.run("echo", 1, deadline_s=100.5)
+    assert told == [1.0, -0.5]
+
+
 async def test_a_job_whose_awaiter_left_is_not_run(tmp_path: Path) -> None:
     async with running() as pool:
         async with occupied(pool, tmp_path / "gate"):

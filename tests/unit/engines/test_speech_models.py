@@ -17,6 +17,7 @@ from gateway.engines.models import model_folder
 from gateway.engines.onnx_session import open_session
 from gateway.engines.whisper import Kind, Whisper
 from gateway.ports import Language, Rejected
+from tests.unit.engines import made_up
 from tests.unit.engines.spoken import speech
 
 pytestmark = pytest.mark.models
@@ -74,6 +75,23 @@ def test_silence_and_noise_give_no_text_and_say_why(whisper: Whisper, language: 
         heard = whisper.transcribe(pcm_of(samples), 16000, language, kind)
         assert (heard.text, heard.words) == ("", ())
         assert heard.rejected in {"no_speech", "low_confidence", "repetition"}
+
+
+@pytest.mark.parametrize("language", ["en", "zh"])
+@pytest.mark.parametrize("sound", made_up.SOUNDS)
+def test_music_tones_and_noises_give_no_text(whisper: Whisper, sound: str, language: Language) -> None:
+    for kind in ("partial", "final"):
+        for loudness in (300, 6000):
+            heard = whisper.transcribe(made_up.sound(sound, loudness), 16000, language, kind)
+            assert (heard.text, heard.words) == ("", ())
+
+
+def test_one_recogniser_follows_a_call_from_language_to_language(whisper: Whisper) -> None:
+    """The language is found anew for each stretch: nothing of the one before it is left."""
+    english = speech(SENTENCE)
+    chinese = speech("你好请问有什么可以帮您您的订单已经发货", voice="cmn")
+    languages = [whisper.transcribe(pcm, 16000, "auto", "final").language for pcm in (english, chinese, english)]
+    assert languages == ["en", "zh", "en"]
 
 
 def test_no_sound_at_all_is_no_speech(whisper: Whisper) -> None:

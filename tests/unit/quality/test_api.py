@@ -235,7 +235,7 @@ async def test_a_broken_file_fails_its_task_with_the_reason(caller: Caller, worl
     assert "not a WAV file" in result["state_desc"]
 
 
-async def test_a_callback_asked_for_is_reported_as_not_yet_pushed(caller: Caller) -> None:
+async def test_a_callback_asked_for_is_reported_as_still_to_be_pushed(caller: Caller) -> None:
     await caller.create(callback_url="https://example.com/done")
     assert (await caller.ask("GET", RESULT_PATH, session_id="s"))["result"]["push_status_desc"] == "等待推送"
 
@@ -374,6 +374,9 @@ class _Shelf:
         if url != "https://example.com/call.wav":
             raise Rejected("there is nothing at this address", code="404")
         return FetchedFile(wav(recording([(200, 2000)])), "call.wav", "audio/wav")
+
+    async def post_json(self, url: str, body: bytes) -> None:
+        raise Rejected("nobody is called from here")
 
 
 async def test_with_a_fetcher_a_url_is_taken_in_place_of_data(tmp_path: Path, http: aiohttp.ClientSession) -> None:

@@ -59,8 +59,8 @@ async def test_the_confirmer_keeps_its_state_over_a_long_span_and_starts_afresh_
 
 def test_neighbours_share_a_piece_over_a_short_silence_only() -> None:
     samples = np.zeros(8000 * 20, np.int16)
-    spans = [Span(1000, 3000), Span(3600, 5000), Span(5800, 6500), Span(9000, 10_000)]
-    assert pieces(samples, 8000, spans) == (Span(800, 5200), Span(5600, 6700), Span(8800, 10_200))
+    spans = [Span(1000, 3000), Span(3900, 5000), Span(6500, 7000), Span(9000, 10_000)]
+    assert pieces(samples, 8000, spans) == (Span(700, 5300), Span(6200, 7300), Span(8700, 10_300))
 
 
 def test_a_long_span_is_cut_where_it_is_quietest() -> None:

@@ -21,11 +21,46 @@ def normalised(text: str) -> str:
     text = unicodedata.normalize("NFKC", text).casefold()
     text = "".join(_TO_SIMPLIFIED.convert(char) for char in text)
     text = " ".join(text.split())
-    return "".join(
+    text = "".join(
         char
         for index, char in enumerate(text)
         if char != " " or not (is_chinese(text[index - 1]) or is_chinese(text[index + 1]))
     )
+    return _loose_punctuation_as_space(text)
+
+
+LOOSE = ',;:-\u2010\u2011\u2012\u2013\u2014\u2015"\u201c\u201d\u201e\u201f\u00ab\u00bb()[]'
+
+
+def _loose_punctuation_as_space(text: str) -> str:
+    """Between two Latin words, a run of loose punctuation is one space; but within a number it stays."""
+    result, index = "", 0
+    while index < len(text):
+        end = index
+        while end < len(text) and text[end] in LOOSE + " ":
+            end += 1
+        run = text[index:end]
+        joins = (
+            run.strip(" ") != ""
+            and result != ""
+            and end < len(text)
+            and _is_latin(result[-1])
+            and _is_latin(text[end])
+            and not (" " not in run and result[-1].isdigit() and text[end].isdigit())
+        )
+        result += " " if joins else run or text[index]
+        index = max(end, index + 1)
+    return result
+
+
+def normalised_keyword(keyword: str) -> str:
+    """A keyword loses loose punctuation at an end where a Latin word stands."""
+    word = normalised(keyword)
+    if _is_latin((stripped := word.lstrip(LOOSE + " ") or " ")[0]):
+        word = stripped
+    if _is_latin((stripped := word.rstrip(LOOSE + " ") or " ")[-1]):
+        word = stripped
+    return word
 
 
 def _is_latin(char: str) -> bool:
@@ -33,7 +68,7 @@ def _is_latin(char: str) -> bool:
 
 
 def contains(sentence: str, keyword: str) -> bool:
-    text, word = normalised(sentence), normalised(keyword)
+    text, word = normalised(sentence), normalised_keyword(keyword)
     for begin in range(len(text) - len(word) + 1):
         end = begin + len(word)
         cut_before = begin > 0 and _is_latin(text[begin - 1]) and _is_latin(text[begin])
@@ -45,7 +80,7 @@ def contains(sentence: str, keyword: str) -> bool:
 
 def sounds_in(sentence: str, keyword: str) -> bool:
     """Chinese keywords of two characters or more; for words whose reading depends on no context."""
-    text, word = normalised(sentence), normalised(keyword)
+    text, word = normalised(sentence), normalised_keyword(keyword)
     if not all(map(is_chinese, word)) or len(word) < 2:
         return False
     wanted = [lazy_pinyin(char)[0] for char in word]

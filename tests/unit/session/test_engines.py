@@ -18,7 +18,7 @@ class Scripted:
 
     def __init__(self) -> None:
         self.asked: list[TranscribeRequest] = []
-        self.answers: asyncio.Queue[Transcription | Exception] = asyncio.Queue()
+        self.answers: asyncio.Queue[Transcription | Exception | None] = asyncio.Queue()
 
     async def transcribe(self, request: TranscribeRequest) -> Transcription | None:
         self.asked.append(request)
@@ -108,3 +108,23 @@ async def test_a_final_is_asked_when_the_foreseen_answer_failed(engines: CallEng
     foreseen, final = await asyncio.gather(engines.transcribe(FORESEEN, no_lag), engines.transcribe(FINAL, no_lag))
     assert foreseen.failed
     assert (final.text, final.failed) == ("refund", "")
+
+
+async def test_a_final_is_asked_when_something_newer_took_the_place_of_the_foreseen_one(
+    engines: CallEngines, scripted: Scripted
+) -> None:
+    scripted.answers.put_nowait(None)
+    scripted.answers.put_nowait(heard("refund"))
+    foreseen, final = await asyncio.gather(engines.transcribe(FORESEEN, no_lag), engines.transcribe(FINAL, no_lag))
+    assert foreseen.superseded
+    assert final.text == "refund"
+
+
+async def test_what_may_be_replaced_and_what_is_in_a_hurry_is_said_to_the_recogniser(
+    engines: CallEngines, scripted: Scripted
+) -> None:
+    for _ in range(2):
+        scripted.answers.put_nowait(heard("refund"))
+    await engines.transcribe(FORESEEN, no_lag)
+    await engines.transcribe(Transcribe("s2", 2, PCM, "en", "final", hurried=True), no_lag)
+    assert [(one.foreseen, one.hurried) for one in scripted.asked] == [(True, False), (False, True)]

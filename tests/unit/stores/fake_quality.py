@@ -13,6 +13,9 @@ class FakeQuality:
     def __init__(self) -> None:
         self.fault: Callable[[], Exception | None] = lambda: None
         """What the next request runs into; None lets it through."""
+        self.fault_of: Callable[[str], Exception | None] = lambda session_id: None
+        self.at_once_by_request: list[int] = []
+        """How many requests were on their way when each arrived, itself included."""
         self.creates: Counter[str] = Counter()
         self.polls: Counter[str] = Counter()
         self.most_at_once: Counter[str] = Counter()
@@ -23,13 +26,13 @@ class FakeQuality:
     async def create(self, task: QualityTask) -> None:
         async with self._request(task.session_id):
             self.creates[task.session_id] += 1
-            self._run_into_fault()
+            self._run_into_fault(task.session_id)
             self._states.setdefault((task.app_id, task.session_id), 0)
 
     async def result(self, app_id: str, session_id: str) -> QualityAnswer:
         async with self._request(session_id):
             self.polls[session_id] += 1
-            self._run_into_fault()
+            self._run_into_fault(session_id)
             if (app_id, session_id) not in self._states:
                 raise Rejected("no such task", code="404")
             state = self._states[app_id, session_id]
@@ -43,8 +46,8 @@ class FakeQuality:
     def tasks(self) -> set[str]:
         return {session_id for _, session_id in self._states}
 
-    def _run_into_fault(self) -> None:
-        fault = self.fault()
+    def _run_into_fault(self, session_id: str) -> None:
+        fault = self.fault_of(session_id) or self.fault()
         if fault is not None:
             raise fault
 
@@ -60,6 +63,7 @@ class _Request:
         at_once = self._quality._at_once
         at_once[self._session_id] += 1
         at_once["all"] += 1
+        self._quality.at_once_by_request.append(at_once["all"])
         for key in (self._session_id, "all"):
             self._quality.most_at_once[key] = max(self._quality.most_at_once[key], at_once[key])
         await asyncio.sleep(0)  # let others run while this request is on its way

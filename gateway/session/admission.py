@@ -1,0 +1,62 @@
+"""Whether another call may begin: the limits on calls, and what weighs on the server so that it had better not."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection
+from dataclasses import dataclass
+
+from gateway.ports import Journal
+from gateway.session.session import CallSession
+from protocol.errors import ProtocolError
+
+KEPT_PER_CALL = 4
+"""Calls in memory, for each that may go on: those wait for their verdict, or for a client that missed the end."""
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    max_calls: int
+    max_call_s: float
+    max_calls_per_app: int = 0
+    """0: as many as `max_calls` allows."""
+
+
+class Admission:
+    """Says no to new calls before the running ones would suffer. Calls that go on are never asked about."""
+
+    def __init__(self, limits: Limits, journal: Journal, pressure: Callable[[], str]) -> None:
+        """`pressure` says what weighs on the server beyond its limits, or nothing."""
+        self._limits = limits
+        self._journal = journal
+        self._pressure = pressure
+        self.closed = False
+
+    def refusal(self, app_id: str, live: Collection[CallSession], kept: int) -> ProtocolError | None:
+        """Why the app may not begin a call now, None if it may.
+
+        `live`: calls that are not over yet; of those that still take audio, each counts. `kept`: calls in memory.
+        """
+        general = self._general_refusal(live, kept)
+        most = self._limits.max_calls_per_app
+        if general is not None or not most:
+            return general
+        going_on = sum(session.live and session.app_id == app_id for session in live)
+        if going_on < most:
+            return None
+        return ProtocolError("too_many_calls", f"app {app_id} has {going_on} calls going on, as many as it may (10800)")
+
+    def _general_refusal(self, live: Collection[CallSession], kept: int) -> ProtocolError | None:
+        if self.closed:
+            return ProtocolError("shutting_down", "the server is going away")
+        limits = self._limits
+        going_on = sum(session.live for session in live)
+        if going_on >= limits.max_calls:
+            return ProtocolError("overloaded", f"{going_on} calls are going on, as many as are accepted")
+        if kept >= KEPT_PER_CALL * limits.max_calls:
+            return ProtocolError("overloaded", f"{kept} calls wait for their verdict, as many as are kept in memory")
+        if self._journal.degraded:
+            return ProtocolError("overloaded", "recordings cannot be stored safely right now")
+        if self._journal.crowded:
+            return ProtocolError("overloaded", "the disk does not keep up with the recordings")
+        pressure = self._pressure()
+        return ProtocolError("overloaded", pressure) if pressure else None

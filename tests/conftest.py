@@ -1,0 +1,3 @@
+"""What every test run has: the table of faults, for when it holds fault tests."""
+
+pytest_plugins = ["tests.faults.ledger"]
