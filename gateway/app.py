@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import os
+import secrets
 import shutil
 import signal
+import socket
 import sqlite3
 from collections.abc import Callable, Coroutine, Iterable, Iterator
 from contextlib import AsyncExitStack, contextmanager, suppress
@@ -33,8 +35,8 @@ from gateway.doors.tls import Tls
 from gateway.engines.engines import Engines
 from gateway.engines.load import TICK_S
 from gateway.engines.webrtc import WebrtcGate
-from gateway.keys import local_app, server_key, subkey
-from gateway.ports import QualityApi, VoiceprintApi
+from gateway.keys import cluster_key, local_app, server_key, subkey
+from gateway.ports import QualityApi, Unavailable, VoiceprintApi
 from gateway.quality.api import QualityEndpoints
 from gateway.quality.audio import AudioFolder, RecordingReader
 from gateway.quality.push import ResultPusher
@@ -53,6 +55,8 @@ from gateway.session.admission import Limits
 from gateway.session.calls import Calls
 from gateway.session.engines import Engines as CallEngines
 from gateway.session.loop_lag import LoopLag
+from gateway.session.moving import Moving
+from gateway.session.ownership import Standing
 from gateway.session.rule_changes import RuleChanges
 from gateway.session.rulesets import RuleSets
 from gateway.session.session import Keeping, Patience
@@ -61,6 +65,7 @@ from gateway.settings import Settings, in_url, is_loopback, parse_address, parse
 from gateway.stores import apps, calls, outbox, quality, quality_rules, rule_books, rule_outcomes, voiceprints
 from gateway.stores.apps import Apps
 from gateway.stores.calls import CallRecords
+from gateway.stores.cluster import Cluster, solitary, through_redis
 from gateway.stores.disk_space import DiskSpace
 from gateway.stores.dispatch import Dispatcher
 from gateway.stores.journal import FileJournal, JournalLimits, RecoveredCall
@@ -70,6 +75,7 @@ from gateway.stores.quality import SqliteQualityTasks
 from gateway.stores.quality_pushes import SqliteQualityPushes
 from gateway.stores.quality_rules import SqliteQualityRules
 from gateway.stores.recordings import Recordings
+from gateway.stores.redis_connection import RedisConnection, Unsuitable, check_suitable
 from gateway.stores.rule_books import SqliteRuleBooks
 from gateway.stores.rule_outcomes import SqliteRuleOutcomes
 from gateway.stores.serving import served_at
@@ -157,7 +163,7 @@ class EarshotServer:
         self._credentials = Credentials(self.apps, skew_s=settings.clock_skew_s, now=time)
         self._tls = Tls(settings.tls_cert, settings.tls_key) if settings.tls_cert else None
         self._addresses: Addresses | None = None
-        self._key = server_key(data)
+        self._key = cluster_key(settings.cluster_key) if settings.cluster_key else server_key(data)
         self.disk_space = DiskSpace(
             data,
             low_bytes=settings.disk_low_mb * MIB,
@@ -217,11 +223,18 @@ class EarshotServer:
         await asyncio.to_thread(_sweep_spool, settings.data_path / "spool")
         self._http_client = await self._begun.enter_async_context(aiohttp.ClientSession())
         recordings = Recordings(settings.data_path)
+        cluster = await self._join_cluster()
         self._journal = FileJournal(
-            settings.data_path, recordings, limits=JournalLimits(commit_interval_ms=settings.commit_interval_ms)
+            settings.data_path,
+            recordings,
+            limits=JournalLimits(commit_interval_ms=settings.commit_interval_ms),
+            follower=cluster.replication,
         )
+        self._begun.push_async_callback(cluster.owners.stop)
+        self._begun.push_async_callback(cluster.replication.stop)
         await self._journal.start()
         self._begun.push_async_callback(self._journal.stop)
+        cluster.replication.start(self._journal.read_back)
         self.metrics.journal_backlog_bytes.set_function(lambda: self._journal.backlog_bytes)
         await self.disk_space.look()
         self._run("disk-space", self.disk_space.run())
@@ -231,10 +244,11 @@ class EarshotServer:
         self._fetcher = GuardedFetcher(FetchTargets(parse_fetch_allow(settings.fetch_allow)))
         callbacks = self._callbacks()
         rules = SqliteQualityRules(self._database, changed=lambda: rule_changes.changed())
-        rulesets = RuleSets(rules, SqliteRuleBooks(self._database))
         voiceprint_routes, voices = await self._voiceprint()
         quality_routes, qc = self._quality(rules, callbacks)
-        self.calls = self._calls(voices, rulesets, records, box)
+        rulesets = RuleSets(rules, cluster.books)
+        moving = Moving(cluster.owners, self._journal, cluster.tail, cluster.late, records)
+        self.calls = self._calls(voices, rulesets, records, box, cluster, moving)
         rule_changes = RuleChanges(lambda: self.calls.sessions, rulesets, rules)
         dispatcher = Dispatcher(
             box,
@@ -245,6 +259,7 @@ class EarshotServer:
             poll_s=settings.qc_poll_s,
         )
         self.calls.take_up(self._left_behind)
+        cluster.owners.start(self.calls.lose, self.calls.adopt, moving.look_after)
         self._run("rule-changes", rule_changes.run())
         dispatcher.start()
         self._begun.push_async_callback(dispatcher.stop)
@@ -289,6 +304,40 @@ class EarshotServer:
         if not (self.settings.quality_url and self.settings.public_url):
             return None
         return CallbackAddresses(subkey(self._key, "qc-callback"), self.settings.public_url)
+
+    async def _join_cluster(self) -> Cluster:
+        """What this node shares with others, through Redis; without one it is alone. Raises StartFailed."""
+        settings = self.settings
+        books = SqliteRuleBooks(self._database)
+        if not settings.redis_url:
+            self._cluster = solitary(self._clock, books, resume_window_s=settings.resume_window_s)
+            return self._cluster
+        connection = RedisConnection(settings.redis_url)
+        self._begun.push_async_callback(connection.close)
+        try:
+            doubts = await check_suitable(connection, replicated=settings.replicated)
+        except Unsuitable as fault:
+            raise StartFailed(str(fault)) from fault
+        except Unavailable as fault:
+            doubts = [f"{fault}; this node goes on alone until it can be"]
+        for doubt in doubts:
+            log.warning("cluster_doubtful", doubt=doubt)
+        standing = Standing(settings.lease_s, settings.resume_window_s, settings.replicated)
+        node = settings.node or f"{socket.gethostname()}-{secrets.token_hex(3)}"
+        self._cluster = through_redis(connection, node, self._clock, books, standing, self._note_replication)
+        log.info(
+            "node_of_a_cluster",
+            node=node,
+            redis=connection.shown_url,
+            ack="replica" if standing.replicated else "local",
+        )
+        return self._cluster
+
+    def _note_replication(self, fault: str | None) -> None:
+        if fault is None:
+            log.info("replication_is_well")
+        else:
+            log.warning("replication_is_not_well", fault=fault)
 
     def _run(self, name: str, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
         """Run `work` until this server stops."""
@@ -370,16 +419,26 @@ class EarshotServer:
             callback_url=callbacks.url if callbacks else None,
         )
 
-    def _calls(self, voices: VoiceprintApi, rulesets: RuleSets, records: CallRecords, tasks: Outbox) -> Calls:
+    def _calls(
+        self,
+        voices: VoiceprintApi,
+        rulesets: RuleSets,
+        records: CallRecords,
+        tasks: Outbox,
+        cluster: Cluster,
+        moving: Moving,
+    ) -> Calls:
         settings = self.settings
+        outcomes = SqliteRuleOutcomes(self._database)
         return Calls(
             CallEngines(self.engines.confirmer, self.engines.recognizer, voices),
-            Keeping(self._journal, records, SqliteRuleOutcomes(self._database), tasks, self._clock, self.metrics),
+            Keeping(self._journal, records, outcomes, tasks, self._clock, self.metrics, cluster.owners),
             rulesets,
             call_settings(settings, WebrtcGate),
             Patience(settings.resume_window_s, settings.settle_timeout_s),
             Limits(settings.max_calls, settings.max_call_s, settings.max_calls_per_app),
             subkey(self._key, "resume"),
+            moving,
             self._pressure,
         )
 
@@ -467,6 +526,8 @@ class EarshotServer:
             return "an engine is being restarted"
         if self._journal.degraded:
             return f"the journal is degraded: {self._journal.degraded}"
+        if self._cluster.replication.degraded:
+            return f"acks wait for the cluster: {self._cluster.replication.degraded}"
         if self.calls.recovery.fault is not None:
             return f"unfinished calls could not be looked for: {self.calls.recovery.fault}"
         if self._worker.done():

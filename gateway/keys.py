@@ -27,6 +27,11 @@ def server_key(data: Path) -> bytes:
     return path.read_bytes()
 
 
+def cluster_key(text: str) -> bytes:
+    """The 32 bytes that the nodes of a cluster sign with, from the setting that they share."""
+    return hashlib.blake2b(text.encode(), digest_size=32, person=b"earshot-cluster").digest()
+
+
 def subkey(key: bytes, purpose: str) -> bytes:
     """A key for one purpose, so that what is signed for one proves nothing for another."""
     return hashlib.blake2b(purpose.encode(), key=key, digest_size=32).digest()

@@ -20,7 +20,7 @@ from gateway.call.segmenter import SegmenterSettings
 from gateway.call.speaker import SpeakerSettings
 
 PREFIX = "EARSHOT_"
-SECRET = frozenset({"apps", "voiceprint_app", "quality_app"})
+SECRET = frozenset({"apps", "voiceprint_app", "quality_app", "redis_url", "cluster_key"})
 """Settings that hold secrets: no message shows their values."""
 Milliseconds = Annotated[int, Meta(ge=0)]
 Seconds = Annotated[float, Meta(ge=0, le=31_536_000)]
@@ -77,6 +77,18 @@ class Settings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     drain_s: Seconds = 10
     """What a shutdown may take."""
 
+    # --- several nodes (docs/cluster.md) ---
+    redis_url: str = ""
+    """The Redis that nodes share, redis://, rediss:// or unix://; empty: this node is alone."""
+    cluster_key: str = ""
+    """What the nodes of a cluster sign with; the same on each, 32 characters or more."""
+    ack: Literal["", "local", "replica"] = ""
+    """Audio is acked once it is on this node's disk (`local`), or in Redis too (`replica`); default `replica` with
+    `redis_url`."""
+    node: str = ""
+    """This node's name in the cluster; default the host's and a random part."""
+    lease_s: Annotated[float, Meta(ge=1, le=600)] = 15
+    """A node that Redis has not heard of for this long counts as gone."""
     # --- pressure ---
     disk_low_mb: Count = 512
     """With less free space (MiB) than this for the data folder, nothing new is taken on; calls go on. 0: never."""
@@ -152,6 +164,25 @@ class Settings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
                 raise ValueError(f"{name}_url needs {name}_app, as appid:secret")
         parse_apps(self.apps)
         parse_fetch_allow(self.fetch_allow)
+        self._check_cluster()
+
+    def _check_cluster(self) -> None:
+        if self.ack == "replica" and not self.redis_url:
+            raise ValueError("ack is replica, which needs redis_url")
+        if self.redis_url and not self.redis_url.startswith(("redis://", "rediss://", "unix://")):
+            raise ValueError("redis_url must look like redis://host:6379/0, rediss://... or unix:///path")
+        if self.redis_url and not self.cluster_key:
+            raise ValueError(
+                "redis_url needs cluster_key, the same on every node: what one node signs the others must accept. "
+                "Make one with: openssl rand -hex 32"
+            )
+        if self.cluster_key and len(self.cluster_key) < 32:
+            raise ValueError("cluster_key is shorter than 32 characters; make one with: openssl rand -hex 32")
+
+    @property
+    def replicated(self) -> bool:
+        """Whether an ack says that audio is in Redis too."""
+        return bool(self.redis_url) and self.ack != "local"
 
     @property
     def models_path(self) -> Path:

@@ -14,7 +14,7 @@ import random
 import ssl
 import time
 from collections import deque
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from types import TracebackType
 from typing import Self
 
@@ -47,6 +47,11 @@ MAX_UNACKED_S = 60
 FIRST_RETRY_S, MOST_RETRY_S = 0.1, 5.0
 RESTART_S = 120.0
 """What a server may take to be there again. Its resume window counts from then."""
+GOING_AWAY = 1012
+"""Close code of a server that shuts down: another node, if there is one, is the better place to come back to."""
+CONNECT_TIMEOUT_S = 5.0
+PING_S = 5.0
+"""A server that answers no ping for three times as long is as good as gone."""
 ANSWER_TIMEOUT_S = 10.0
 """`started` and `resumed` come before any slow work; a server that takes longer is as good as gone."""
 
@@ -76,7 +81,7 @@ class CallClient:
 
     def __init__(
         self,
-        url: str,
+        url: str | Sequence[str],
         start: Start,
         *,
         app_id: str,
@@ -84,14 +89,18 @@ class CallClient:
         tls: ssl.SSLContext | None = None,
         patience_s: float | None = None,
     ) -> None:
-        """`url` is ws(s)://host:port/v1/calls. Audio is sent raw: framing is for clients that lose frames.
+        """`url` is ws(s)://host:port/v1/calls, or one for each node of a cluster: where one does not answer, or does
+        not take the call, the next is asked. Audio is sent raw: framing is for clients that lose frames.
 
         `patience_s` bounds each break: by default the server's resume window, and two minutes for it to start again.
         """
         self.start = msgspec.structs.replace(start, framing="raw")
         self.started: Started | None = None
         self.acked_samples = 0
-        self._url = url
+        if not url:
+            raise ValueError("no url: a call needs at least one server")
+        self._urls = [url] if isinstance(url, str) else list(url)
+        """The one in use, or to be tried next, in front."""
         self._app_id = app_id
         self._secret = secret
         self._tls = tls
@@ -122,7 +131,14 @@ class CallClient:
 
     async def __aenter__(self) -> Self:
         """Connect and start the call. Raises CallRefused, or OSError when nobody answers."""
-        self._socket, message = await self._open(self.start)
+        for others_left in reversed(range(len(self._urls))):
+            try:
+                self._socket, message = await self._open(self.start)
+                break
+            except (OSError, CallRefused) as fault:
+                if not others_left or (isinstance(fault, CallRefused) and not fault.retryable):
+                    raise
+                self._try_next_url()
         if not isinstance(message, Started):
             raise CallRefused("bad_message", f"expected started, got {message.__struct_config__.tag}")
         self.started = message
@@ -194,6 +210,9 @@ class CallClient:
     def _over(self) -> bool:
         return self._reader is not None and self._reader.done()
 
+    def _try_next_url(self) -> None:
+        self._urls.append(self._urls.pop(0))
+
     async def _connect(self) -> ClientConnection:
         ts = str(int(time.time()))
         headers = {
@@ -203,7 +222,7 @@ class CallClient:
         }
         try:
             return await connect(
-                self._url,
+                self._urls[0],
                 additional_headers=headers,
                 subprotocols=[Subprotocol(SUBPROTOCOL)],
                 compression=None,
@@ -211,13 +230,16 @@ class CallClient:
                 proxy=None,
                 ssl=self._tls,
                 user_agent_header=None,
+                open_timeout=CONNECT_TIMEOUT_S,
+                ping_interval=PING_S,
+                ping_timeout=3 * PING_S,
             )
         except InvalidStatus as refusal:
             raise _refusal(refusal) from refusal
         except InvalidURI as fault:
-            raise CallRefused("bad_url", f"{self._url} is no ws(s)://host:port/v1/calls") from fault
+            raise CallRefused("bad_url", f"{self._urls[0]} is no ws(s)://host:port/v1/calls") from fault
         except InvalidHandshake as fault:
-            raise CallRefused("bad_handshake", f"what answers at {self._url} is no Earshot: {fault}") from fault
+            raise CallRefused("bad_handshake", f"what answers at {self._urls[0]} is no Earshot: {fault}") from fault
 
     async def _open(self, first: Start | Resume) -> tuple[ClientConnection, ServerMessage]:
         """A new socket and what the server answered to our first message on it."""
@@ -260,6 +282,8 @@ class CallClient:
                 except ConnectionClosed:
                     pass
                 self._socket = None
+                if socket.close_code == GOING_AWAY:
+                    self._try_next_url()
         except Exception as fault:  # whatever it is, who iterates must hear of it: nothing more will come
             self._inbox.put_nowait(fault)
         finally:
@@ -340,11 +364,17 @@ class CallClient:
                 if time.monotonic() > give_up_at_s:
                     raise CallLost(f"no connection within {patience_s:g} s: {fault}") from fault
                 least_s = fault.retry_after_s if isinstance(fault, CallRefused) else 0.0
+            self._try_next_url()
             await asyncio.sleep(least_s + random.uniform(0, retry_s))  # noqa: S311 - spreads clients, hides nothing
             retry_s = min(MOST_RETRY_S, retry_s * 2)
 
     async def _resume(self, started: Started) -> ClientConnection:
-        resume = Resume(call_id=started.call_id, resume_token=started.resume_token, last_seq=self._last_seq)
+        resume = Resume(
+            call_id=started.call_id,
+            resume_token=started.resume_token,
+            last_seq=self._last_seq,
+            from_sample=self._unacked_from_sample,
+        )
         socket, answer = await self._open(resume)
         if not isinstance(answer, Resumed):
             raise CallRefused("bad_message", f"expected resumed, got {answer.__struct_config__.tag}")

@@ -106,6 +106,20 @@ CODES = {
             "Ask `GET /v1/calls/{id}` what became of it; start a new call.",
         ),
         ErrorCode(
+            "held_elsewhere",
+            1013,
+            True,
+            "Another node of the cluster holds this call, and is well.",
+            "`resume` there; here only once that node is gone.",
+        ),
+        ErrorCode(
+            "cluster_unavailable",
+            1013,
+            True,
+            "What the nodes of the cluster share cannot be reached, or does not know this call for now.",
+            "Try again, at any node.",
+        ),
+        ErrorCode(
             "overloaded",
             1013,
             True,
@@ -159,7 +173,7 @@ CLOSE_CODES = {
     1009: "A message over `limits.max_message_bytes`; most often without an `error` before it.",
     1011: "`internal`, or a keep-alive ping that nobody answered for 20 s.",
     1012: "The server is going away; `going_away` or `shutting_down` came before.",
-    1013: "`overloaded`, `too_many_calls` or `recovering`.",
+    1013: "`overloaded`, `too_many_calls`, `recovering`, `held_elsewhere` or `cluster_unavailable`.",
     1006: "No close frame: the network failed, or the client read too slowly and was cut off. `resume`.",
 }
 

@@ -119,6 +119,9 @@ class Resume(_Client, frozen=True, kw_only=True, tag="resume"):
     """Of `started`."""
     last_seq: Annotated[int, Meta(ge=0)]
     """The highest `seq` received; later messages are sent again."""
+    from_sample: Annotated[int, Meta(ge=0)] | None = None
+    """The first instant that you can still send. A node that takes the call from a lost one, and does not have its
+    audio, goes on from there; left out, it goes on from the last `ack` that it knows of."""
 
 
 class Hangup(_Client, frozen=True, kw_only=True, tag="hangup"):

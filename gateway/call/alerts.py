@@ -44,7 +44,9 @@ class AlertLedger:
         scope: Literal["recording", "sentence"],
         *,
         pinyin: bool,
+        id_prefix: str = "",
     ) -> None:
+        self._id_prefix = id_prefix
         self._rules = rules
         self._pinyin = pinyin
         self._evaluator = CallEvaluator(rules, categories, scope, pinyin=pinyin)
@@ -170,7 +172,7 @@ class AlertLedger:
         rule, evidence = verdict.rule, [self._located(heard, verdict) for heard in verdict.hits]
         raised = self._shadows if rule.shadow else self._all
         alert = LiveAlert(
-            f"{'shadow' if rule.shadow else 'a'}{len(raised) + 1}",
+            f"{self._id_prefix}{'shadow' if rule.shadow else 'a'}{len(raised) + 1}",
             rule.category,
             rule.expression,
             verdict.state,

@@ -25,7 +25,8 @@ class Happened:
 class Analysis:
     """Feeds the channels; frames wait here while an answer that is due is not in yet."""
 
-    def __init__(self, settings: CallSettings, terms: CallTerms) -> None:
+    def __init__(self, settings: CallSettings, terms: CallTerms, id_prefix: str = "") -> None:
+        self._id_prefix = id_prefix
         audio = terms.audio
         self._framer = Framer(audio.rate_hz, audio.channels)
         self._frames: deque[tuple[bytes, ...]] = deque()
@@ -49,7 +50,7 @@ class Analysis:
     def next_segment_id(self) -> str:
         """Segments are numbered over all channels, in the order they open."""
         self._segments += 1
-        return f"s{self._segments}"
+        return f"{self._id_prefix}s{self._segments}"
 
     @property
     def backlog_ms(self) -> int:

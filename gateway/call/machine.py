@@ -72,8 +72,13 @@ class Call:
         settings: CallSettings,
         rules: RuleSet,
         rules_by_digest: Callable[[str], RuleSet] | None = None,
+        *,
+        id_prefix: str = "",
     ) -> None:
-        """`rules_by_digest` finds the rules that a `RulesChanged` names, raising KeyError; without it they stay."""
+        """`rules_by_digest` finds the rules that a `RulesChanged` names, raising KeyError; without it they stay.
+
+        `id_prefix` begins every id that this core gives: another one, of which nothing is left, has given some.
+        """
         self.state = State.NEW
         self.samples = 0
         self.terms = terms
@@ -81,9 +86,11 @@ class Call:
         self._now_ms = 0
         self._seq = 0
         self._effects: list[Effect] = []
-        self._analysis = Analysis(settings, terms)
+        self._analysis = Analysis(settings, terms, id_prefix)
         self._labels = Labels(settings.speaker, terms)
-        self._alerts = AlertLedger(rules, terms.categories, settings.rule_scope, pinyin=settings.pinyin)
+        self._alerts = AlertLedger(
+            rules, terms.categories, settings.rule_scope, pinyin=settings.pinyin, id_prefix=id_prefix
+        )
         self._rules_by_digest = rules_by_digest
         self._categories = rules.categories
         self._load = 0

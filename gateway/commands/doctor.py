@@ -17,12 +17,12 @@ from gateway.commands.options import config_option, data_option, settings_of
 from gateway.commands.outbox import duration
 from gateway.engines.manifest import CAMPPLUS, SILERO
 from gateway.engines.models import damaged
-from gateway.settings import Settings, parse_address
+from gateway.ports import Unavailable
+from gateway.settings import SECRET, Settings, parse_address
 from gateway.stores.outbox import SCHEMA, Outbox
+from gateway.stores.redis_connection import RedisConnection, Unsuitable, check_suitable, without_password
 from gateway.stores.serving import served_at
 from gateway.stores.sqlite import Database
-
-_SECRET = {"apps", "voiceprint_app", "quality_app"}
 
 
 @click.command()
@@ -48,7 +48,11 @@ def doctor(config: Path | None, data: str | None) -> None:
 
 def _shown(name: str, value: object) -> str:
     """A setting's value; of secrets only whose they are."""
-    if name in _SECRET and value:
+    if name == "redis_url" and value:
+        return without_password(str(value))
+    if name == "cluster_key" and value:
+        return "***"
+    if name in SECRET and value:
         return ", ".join(_without_secret(entry) for entry in str(value).split(","))
     return str(value)
 
@@ -67,6 +71,8 @@ def _checks(settings: Settings) -> list[tuple[str, str, str]]:
         checks.append((f"model {name}", fault, f"whole, in {settings.models_path}"))
     checks.append(_check_data(settings.data_path))
     checks.append(("outbox", "", _outbox(settings.data_path)))
+    if settings.redis_url:
+        checks.append(asyncio.run(_check_redis(settings)))
     serving = served_at(settings.data_path)
     for name in ("http", "ws"):
         address = getattr(settings, name)
@@ -84,6 +90,18 @@ def _check_data(data: Path) -> tuple[str, str, str]:
         "" if writable else f"{nearest} cannot be written to: choose another with --data",
         "writable",
     )
+
+
+async def _check_redis(settings: Settings) -> tuple[str, str, str]:
+    subject = f"Redis {without_password(settings.redis_url)}"
+    connection = RedisConnection(settings.redis_url)
+    try:
+        doubts = await check_suitable(connection, replicated=settings.replicated)
+    except (Unavailable, Unsuitable) as fault:
+        return subject, str(fault), ""
+    finally:
+        await connection.close()
+    return subject, "", "; ".join(doubts) or "answers, and is set up as docs/cluster.md asks"
 
 
 def _outbox(data: Path) -> str:

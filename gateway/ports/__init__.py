@@ -6,6 +6,19 @@ docstring says otherwise; the rate stands beside it. Every method that can wait 
 """
 
 from gateway.ports.calls import CallRecord, CallState, CallStore, Journal, RuleOutcomes, RuleTrack, TaskQueue
+from gateway.ports.cluster import (
+    CallLeases,
+    CallReplica,
+    CallTail,
+    HeldCall,
+    LateParts,
+    Lease,
+    Progress,
+    Renewal,
+    TailPart,
+    TailReceipt,
+    TakeOver,
+)
 from gateway.ports.errors import PortError, Rejected, Unavailable
 from gateway.ports.outside import Clock, FetchedFile, Fetcher
 from gateway.ports.quality import (
@@ -43,9 +56,12 @@ from gateway.ports.voiceprint import Candidate, VoiceprintApi, VoiceprintRow, Vo
 from protocol.messages import Language
 
 __all__ = [
+    "CallLeases",
     "CallRecord",
+    "CallReplica",
     "CallState",
     "CallStore",
+    "CallTail",
     "Candidate",
     "Clock",
     "DecodedAudio",
@@ -55,9 +71,13 @@ __all__ = [
     "Embedding",
     "FetchedFile",
     "Fetcher",
+    "HeldCall",
     "Journal",
     "Language",
+    "LateParts",
+    "Lease",
     "PortError",
+    "Progress",
     "PushState",
     "QualityAnswer",
     "QualityApi",
@@ -70,6 +90,7 @@ __all__ = [
     "QualityTasks",
     "Recognizer",
     "Rejected",
+    "Renewal",
     "RuleBooks",
     "RuleOutcomes",
     "RuleSource",
@@ -79,6 +100,9 @@ __all__ = [
     "SpeechConfirmer",
     "SpeechProbabilities",
     "StoredCategory",
+    "TailPart",
+    "TailReceipt",
+    "TakeOver",
     "TaskQueue",
     "TranscribeRequest",
     "Transcription",

@@ -40,6 +40,9 @@ class Journal(Protocol):
     def open_call(self, call_id: str, header: bytes, epoch: int = 0) -> int:
         """Begin a call; of what several journals hold of it, that of the highest epoch counts."""
 
+    def begin_epoch(self, call_id: str, epoch: int, header: bytes) -> None:
+        """What is appended to a call from here on is of `epoch`; a call that is not in the journal begins."""
+
     def append_audio(self, call_id: str, first_sample: int, pcm: bytes) -> int:
         """Append interleaved PCM; the position returned is safe once `synced(position)` returns."""
 

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import structlog
 
 from gateway.call.events import AudioStored, Warned
-from gateway.ports import Clock, Journal
+from gateway.ports import CallReplica, Clock, Journal, Unavailable
 from gateway.telemetry import Metrics
 
 log = structlog.get_logger(__name__)
@@ -28,7 +28,10 @@ class Acknowledgement:
         clock: Clock,
         metrics: Metrics,
         receive: Callable[[AudioStored | Warned], None],
+        replica: CallReplica | None,
     ) -> None:
+        """With `replica`, audio is safe once it is there too."""
+        self._replica = replica
         self._call_id = call_id
         self._journal = journal
         self._clock = clock
@@ -48,8 +51,12 @@ class Acknowledgement:
         while True:
             await self._appended.wait()
             try:
-                await self._journal.synced(self._pending[0].position)
-            except OSError as fault:
+                position = self._pending[0].position
+                await self._journal.synced(position)
+                safe_position = self._journal.safe_position
+                if self._replica is not None:
+                    safe_position = min(safe_position, await self._replica.synced(self._call_id, position))
+            except (OSError, Unavailable) as fault:
                 if not degraded:
                     log.warning("recording_not_safe", call_id=self._call_id, fault=str(fault))
                     self._receive(Warned("degraded", "Audio cannot be stored safely right now; acks pause."))
@@ -57,11 +64,11 @@ class Acknowledgement:
                 await asyncio.sleep(STORE_RETRY_S)
                 continue
             degraded = False
-            self._acknowledge()
+            self._acknowledge(safe_position)
 
-    def _acknowledge(self) -> None:
+    def _acknowledge(self, safe_position: int) -> None:
         oldest = newest = self._pending.popleft()
-        while self._pending and self._pending[0].position <= self._journal.safe_position:
+        while self._pending and self._pending[0].position <= safe_position:
             newest = self._pending.popleft()
         if not self._pending:
             self._appended.clear()

@@ -16,18 +16,19 @@ import structlog
 
 from gateway.call.alerts import reconcile
 from gateway.call.document import CallDocument, alerts_of, holes_of
-from gateway.call.events import Accepted, LoadChanged, QcJudged, QcProgressed
+from gateway.call.events import Accepted, HungUp, LoadChanged, QcJudged, QcProgressed
 from gateway.call.machine import Call
 from gateway.call.replay import Diverged
 from gateway.call.settings import CallSettings, CallTerms
 from gateway.call.states import State
 from gateway.call.track_record import outcomes
-from gateway.ports import CallRecord, CallState, QualityAnswer
+from gateway.ports import CallRecord, CallState, Lease, QualityAnswer, Unavailable
 from gateway.session.admission import Admission, Limits
 from gateway.session.engines import CallEngines, Engines, Voices
+from gateway.session.moving import SEQ_RESERVE, Moving, Taken
 from gateway.session.rebuilding import CallHeader, Interrupted, Rebuilt, Recovered, breather, rebuild, rule_digests
 from gateway.session.recovery import Recovery
-from gateway.session.rulesets import RuleSets, RulesOfCall
+from gateway.session.rulesets import RuleSets, RulesInForce, RulesOfCall
 from gateway.session.session import CallSession, Keeping, Patience, quality_task
 from protocol.codec import MAX_MESSAGE_BYTES, decode_server
 from protocol.errors import ProtocolError
@@ -54,9 +55,13 @@ class Calls:
         patience: Patience,
         limits: Limits,
         token_key: bytes,
+        moving: Moving,
         pressure: Callable[[], str] = lambda: "",
     ) -> None:
         """`pressure` says what weighs on the server so that it had better take no new call, or nothing."""
+        self._moving = moving
+        self._taking: dict[str, asyncio.Task[None]] = {}
+        """Calls that clients have brought from other nodes, on their way in."""
         self._engines = engines
         self._keeping = keeping
         self._rules = rules
@@ -85,24 +90,61 @@ class Calls:
         if start.roles and len(start.roles) != start.channels:
             raise ProtocolError("bad_message", f"{len(start.roles)} roles for {start.channels} channels - at `$.roles`")
         in_force = await self._rules.of_app(app_id, pinyin=self._settings.pinyin)
-        self._refuse_if_full(app_id)  # nothing is awaited from here on: a burst cannot pass the limit
+        self._refuse_if_full(app_id)
         call_id = secrets.token_hex(10)
-        terms = CallTerms.of(call_id, start)
-        document = CallDocument(call_id, start, terms.roles)
-        rules = RulesOfCall(in_force, pinyin=self._settings.pinyin)
-        core = Call(terms, self._settings, in_force.rules, rules.find)
-        session = self._session(app_id, core, document, rules, start)
         header = CallHeader(
             rate_hz=start.rate,
             channels=start.channels,
             app_id=app_id,
-            began_at_ms=session.began_at_ms,
+            began_at_ms=round(self._keeping.clock.wall() * 1000),
             start=start,
             settings=self._settings.as_data(),
             rules=in_force.digest,
         )
-        self._keeping.journal.open_call(call_id, msgspec.json.encode(header))
-        self._live[call_id] = session
+        lease = await self._entered(call_id, app_id, header)
+        try:
+            self._refuse_if_full(app_id)  # nothing is awaited from here on: a burst cannot pass the limit
+        except ProtocolError:
+            self._later(self._keeping.owners.withdraw(lease))
+            raise
+        session = self._new_session(call_id, header, in_force)
+        self._hold(session, lease, header, whole=True)
+        self._keeping.journal.open_call(call_id, msgspec.json.encode(header), lease.epoch)
+        self._begin(session)
+        self._later(session.save("live"))
+        return session
+
+    async def _entered(self, call_id: str, app_id: str, header: CallHeader) -> Lease:
+        try:
+            return await self._keeping.owners.open(call_id, app_id, msgspec.json.encode(header))
+        except Unavailable as fault:
+            raise ProtocolError("overloaded", f"what is said could not be kept safely right now: {fault}") from fault
+
+    def _new_session(
+        self, call_id: str, header: CallHeader, in_force: RulesInForce, *, id_prefix: str = ""
+    ) -> CallSession:
+        terms = CallTerms.of(call_id, header.start)
+        settings = CallSettings.from_data(header.settings, self._settings.gate)
+        rules = RulesOfCall(in_force, pinyin=header.pinyin)
+        core = Call(terms, settings, in_force.rules, rules.find, id_prefix=id_prefix)
+        document = CallDocument(call_id, header.start, terms.roles)
+        session = self._session(header.app_id, core, document, rules, header.start)
+        session.began_at_ms = header.began_at_ms
+        return session
+
+    def _hold(self, session: CallSession, lease: Lease, header: CallHeader, *, whole: bool, done: bool = False) -> None:
+        self._keeping.owners.hold(
+            lease,
+            session.app_id,
+            msgspec.json.encode(header),
+            lambda: session.rules.digests,
+            lambda: session.progress,
+            whole=whole,
+            done=done,
+        )
+
+    def _begin(self, session: CallSession) -> None:
+        self._live[session.call_id] = session
         self._keeping.metrics.calls_total.inc()
         self._keeping.metrics.calls_live.set(len(self._live))
         limits = {
@@ -110,28 +152,33 @@ class Calls:
             "max_call_s": int(self._limits.max_call_s),
             "max_unacked_ms": MAX_UNACKED_MS,
         }
-        session.receive(Accepted(self._token(call_id), self._patience.resume_window_s, limits))
+        session.receive(Accepted(self._token(session.call_id), self._patience.resume_window_s, limits))
         if self._load:
             session.receive(LoadChanged(self._load))
-        self._later(session.save("live"))
-        return session
 
     def _refuse_if_full(self, app_id: str) -> None:
         refusal = self._admission.refusal(app_id, self._live.values(), len(self._live) + len(self._lately))
         if refusal is not None:
             raise refusal
+        replica = self._keeping.owners.replica
+        if replica is not None and replica.degraded:
+            raise ProtocolError("overloaded", f"what is said could not be kept safely right now: {replica.degraded}")
 
     def refusal_at_the_door(self, app_id: str) -> ProtocolError | None:
         """Why the app need not even open a socket, None if it may: an app with calls here may want to resume one."""
-        if not self.recovery.finished or any(
-            session.app_id == app_id for kept in (self._live, self._lately) for session in kept.values()
+        may_come_from_elsewhere = not self._keeping.owners.standing.alone and not self._admission.closed
+        if (
+            may_come_from_elsewhere
+            or not self.recovery.finished
+            or any(session.app_id == app_id for kept in (self._live, self._lately) for session in kept.values())
         ):
             return None
         return self._admission.refusal(app_id, self._live.values(), len(self._live) + len(self._lately))
 
     async def resume(self, app_id: str, message: Resume) -> CallSession:
         """The call a client comes back to. Raises ProtocolError: foreign, forged and gone are all `unknown_call`;
-        `recovering` for one that is being taken up, `not_resumable` for one that could not be rebuilt."""
+        `recovering` for one that is being taken up, `not_resumable` for one that could not be rebuilt,
+        `held_elsewhere` and `cluster_unavailable` for one that may be had later."""
         call_id = message.call_id
         unknown = ProtocolError("unknown_call", f"no call {call_id} can be resumed with this token")
         if not hmac.compare_digest(self._token(call_id).encode(), message.resume_token.encode()):
@@ -139,6 +186,10 @@ class Calls:
         try:
             async with asyncio.timeout(RECOVERY_WAIT_S):
                 await self.recovery.taken_up(call_id)
+                # Its client may have been elsewhere meanwhile, and this node have heard nothing of it.
+                await self._keeping.owners.confirm(call_id)
+                if call_id not in self._live and call_id not in self._lately and call_id not in self._cut_off:
+                    await self._fetch(app_id, message)
         except TimeoutError:
             raise ProtocolError("recovering", "the call is being rebuilt after a restart; try again") from None
         if self._cut_off.get(call_id) == app_id:
@@ -148,6 +199,73 @@ class Calls:
             raise unknown
         session.step_over(message.last_seq)
         return session
+
+    # --- from and to other nodes ---
+
+    async def _fetch(self, app_id: str, message: Resume) -> None:
+        """Take the call over from another node, once, however many ask for it. Raises ProtocolError."""
+        if self._admission.closed:
+            raise ProtocolError("shutting_down", "the server is going away")
+        fetching = self._taking.get(message.call_id)
+        if fetching is None:
+            fetching = asyncio.get_running_loop().create_task(self._take_over(app_id, message))
+            self._taking[message.call_id] = fetching
+            fetching.add_done_callback(lambda task: self._fetched(message.call_id, task))
+        await asyncio.shield(fetching)
+
+    def _fetched(self, call_id: str, task: asyncio.Task[None]) -> None:
+        del self._taking[call_id]
+        if not task.cancelled() and task.exception() is not None:
+            log.warning("call_not_taken_over", call_id=call_id, reason=str(task.exception()))
+
+    async def _take_over(self, app_id: str, message: Resume) -> None:
+        taken = await self._moving.take_over(app_id, message.call_id)
+        if taken is None:
+            return
+        try:
+            if taken.found is not None and (message.from_sample or 0) <= taken.found.samples:
+                await self._go_on_with(taken.found, taken.lease, whole=True)
+            else:
+                await self._go_on_without_audio(taken, message)
+        except Unavailable as fault:
+            await self._moving.give_back(taken.lease)
+            raise ProtocolError("cluster_unavailable", str(fault)) from fault
+        except OSError as fault:
+            await self._moving.give_back(taken.lease)
+            raise ProtocolError("overloaded", f"the call cannot be stored here right now: {fault}") from fault
+
+    async def adopt(self, call_id: str) -> None:
+        """Take up a call whose node is gone and whose client has stayed away for its window: it is hung up."""
+        taken = await self._moving.adopt(call_id)
+        if taken is not None and taken.found is not None:
+            await self._go_on_with(taken.found, taken.lease, whole=True)
+            session = self._live.get(call_id)
+            if session is not None and session.live:
+                session.receive(HungUp("lost"))
+
+    async def _go_on_without_audio(self, taken: Taken, message: Resume) -> None:
+        """What the lost node acked is missing here: the call goes on from what its client still has."""
+        header = msgspec.json.decode(taken.header, type=CallHeader)
+        in_force = await self._rules.of_digest(header.rules, pinyin=header.pinyin)
+        if in_force is None:
+            in_force = await self._rules.of_app(header.app_id, pinyin=header.pinyin)
+        session = self._new_session(taken.lease.call_id, header, in_force, id_prefix=f"n{taken.lease.epoch}")
+        samples = taken.progress_samples if message.from_sample is None else message.from_sample
+        self._keeping.journal.begin_epoch(taken.lease.call_id, taken.lease.epoch, taken.header)
+        self._hold(session, taken.lease, header, whole=False)
+        self._begin(session)
+        through_seq = max(message.last_seq, taken.progress_seq) + SEQ_RESERVE
+        session.go_on_without_audio(samples, through_seq, header)
+        await self._keeping.owners.leases.note_hole(taken.lease, samples)
+        self._later(session.save("live"))
+
+    def lose(self, call_id: str) -> None:
+        """Another node has the call: say nothing more of it, and hand nothing in."""
+        session = self._live.pop(call_id, None)
+        if session is not None:
+            session.let_go()
+            self._keeping.metrics.calls_live.set(len(self._live))
+        self._moving.leave(call_id)
 
     def live(self, app_id: str) -> Iterable[CallSession]:
         """The app's calls that are in memory."""
@@ -284,6 +402,17 @@ class Calls:
 
     async def _take_up(self, found: Recovered) -> None:
         header = msgspec.json.decode(found.header, type=CallHeader)
+        lease, known = await self._keeping.owners.reclaim(found.call_id, header.app_id, found.epoch)
+        if lease is None:
+            log.info("call_is_elsewhere", call_id=found.call_id, node=known.node if known is not None else "")
+            self._moving.leave(found.call_id)
+            return
+        await self._go_on_with(found, lease, whole=False, done=known is not None and known.done)
+
+    async def _go_on_with(self, found: Recovered, lease: Lease, *, whole: bool, done: bool = False) -> None:
+        """Carry a call on from its journal. `whole`: its tail has all of it; `done`: it was sealed already."""
+        header = msgspec.json.decode(found.header, type=CallHeader)
+        self._keeping.journal.begin_epoch(found.call_id, lease.epoch, found.header)
         try:
             rebuilt = await self._rebuilt(found, header)
         except Interrupted:
@@ -294,6 +423,9 @@ class Calls:
             self._cut_off[found.call_id] = header.app_id
             loop = asyncio.get_running_loop()
             loop.call_later(self._patience.resume_window_s, self._cut_off.pop, found.call_id, None)
+            self._keeping.owners.hold(
+                lease, header.app_id, found.header, lambda: (header.rules,), lambda: (0, 0), whole=whole, done=done
+            )
             await self._hang_up_for(found, header)
             return
         call = rebuilt.past.call
@@ -303,6 +435,7 @@ class Calls:
             session.judged_elsewhere = known is not None and known.state in ("judged", "failed")
         self._live[found.call_id] = session
         self._keeping.metrics.calls_live.set(len(self._live))
+        self._hold(session, lease, header, whole=whole, done=done)
         session.go_on(rebuilt)
         log.info("call_taken_up", call_id=found.call_id, state=call.state.value, samples=call.samples)
 
@@ -331,6 +464,8 @@ class Calls:
             samples=found.end_sample, duration_ms=terms.audio.samples_to_ms(found.end_sample), reason="node_lost"
         )
         recording = await keeping.journal.seal(found.call_id)
+        if not await keeping.owners.finish(found.call_id):
+            return
         known = await keeping.calls.get(header.app_id, found.call_id)
         if known is None or known.state in ("live", "judging"):
             now_ms = round(keeping.clock.wall() * 1000)
@@ -344,11 +479,16 @@ class Calls:
     async def stop(self) -> None:
         """Take no new calls and let go of those in memory; the journal has them. Waits for what is being kept."""
         self._admission.closed = True
+        self._keeping.owners.stop_waiting()
         await self.recovery.stop()
+        for fetching in list(self._taking.values()):
+            fetching.cancel()
+        await asyncio.gather(*self._taking.values(), return_exceptions=True)
         sessions = list(self._live.values())
         await asyncio.gather(*(session.stop() for session in sessions))
         if self._closing:
             await asyncio.wait(self._closing)
+        await self._keeping.owners.hand_over()
 
     @property
     def sessions(self) -> list[CallSession]:

@@ -44,10 +44,14 @@ class RulesOfCall:
         self.in_force = in_force
         self.pinyin = pinyin
         self._known = {one.digest: one for one in (in_force, *later)}
+        self.digests = list(self._known)
+        """All that the call's events name, which whoever replays it needs."""
 
     def change(self, in_force: RulesInForce) -> None:
         """These come next; earlier ones are not asked for any more."""
         self._known = {in_force.digest: in_force}
+        if in_force.digest not in self.digests:
+            self.digests.append(in_force.digest)
 
     def find(self, digest: str) -> RuleSet:
         """The rules of a digest, which are in force from here on. Raises KeyError."""

@@ -26,6 +26,7 @@ from gateway.call.effects import (
 from gateway.call.events import (
     WAIT_QC_MS,
     AudioArrived,
+    AudioLost,
     AudioStored,
     Event,
     HungUp,
@@ -47,12 +48,13 @@ from gateway.call.states import State
 from gateway.ports import CallRecord, CallState, CallStore, Clock, Journal, QualityTask, RuleOutcomes, TaskQueue
 from gateway.session.acks import Acknowledgement
 from gateway.session.engines import CallEngines
-from gateway.session.rebuilding import Rebuilt
+from gateway.session.ownership import Ownership
+from gateway.session.rebuilding import CallHeader, Rebuilt
 from gateway.session.record import MessageRecord
 from gateway.session.rulesets import RulesInForce, RulesOfCall
 from gateway.telemetry import Metrics
 from protocol.codec import encode
-from protocol.messages import Ack, Alert, AlertUpdate, Ended, Error, GoingAway, Language, ServerMessage
+from protocol.messages import Ack, Alert, AlertUpdate, Ended, Error, GoingAway, Language, Replaced, ServerMessage
 
 log = structlog.get_logger(__name__)
 
@@ -91,6 +93,8 @@ class Keeping:
     tasks: TaskQueue
     clock: Clock
     metrics: Metrics
+    owners: Ownership
+    """Which calls are this node's."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,6 +103,10 @@ class Patience:
 
     resume_window_s: float
     settle_timeout_s: float
+
+
+class NotOurs(Exception):
+    """Another node has the call: what becomes of it is not for us to say."""
 
 
 class CallSession:
@@ -149,7 +157,9 @@ class CallSession:
         self._began_s = keeping.clock.monotonic()
         self._saving = asyncio.Lock()
         self._lagging = False
-        self._acks = Acknowledgement(terms.call_id, keeping.journal, keeping.clock, keeping.metrics, self.receive)
+        self._acks = Acknowledgement(
+            terms.call_id, keeping.journal, keeping.clock, keeping.metrics, self.receive, keeping.owners.replica
+        )
         self._own(self._acks.run())
 
     # --- the socket's side ---
@@ -167,6 +177,11 @@ class CallSession:
     def next_seq(self) -> int:
         """The number of the next new message."""
         return self._core.last_seq + 1
+
+    @property
+    def progress(self) -> tuple[int, int]:
+        """Number of the latest message, and instants that are acked."""
+        return self._core.last_seq, self._core.stored_samples
 
     @property
     def live(self) -> bool:
@@ -331,6 +346,28 @@ class CallSession:
         if self._core.state is State.ENDED:
             self._end()
 
+    def go_on_without_audio(self, samples: int, through_seq: int, header: CallHeader) -> None:
+        """Take up a call whose node is gone with all it had: from instant `samples`, after number `through_seq`.
+
+        What was said before is a hole: declared, silent in the recording, and not stored, so that it may still be
+        filled. What was heard before is unknown to the rules: a verdict that rests on words there cannot be told.
+        """
+        self.began_at_ms, self._rebuilt = header.began_at_ms, True
+        self._began_s -= self.terms.audio.samples_to_ms(samples) / 1000
+        self.receive(NumbersSkipped(through_seq))
+        if samples:
+            channels = self.terms.audio.channels
+            for channel in range(channels):
+                self.receive(AudioLost(channel, 0, samples, "node"))
+            step = self.terms.audio.ms_to_samples(1000)
+            for first in range(0, samples, step):
+                silence = bytes(2 * channels * min(step, samples - first))
+                for effect in self._core.receive(AudioArrived(silence)):
+                    if not isinstance(effect, StoreAudio):
+                        self._carry_out(effect)
+            self.receive(AudioStored(samples))
+        self._wait_for_client()
+
     def _carry_out(self, effect: Effect) -> None:
         match effect:
             case Send(message):
@@ -387,7 +424,7 @@ class CallSession:
 
     def _finished(self, task: asyncio.Task[None]) -> None:
         self._tasks.discard(task)
-        if task.cancelled() or task.exception() is None:
+        if task.cancelled() or task.exception() is None or isinstance(task.exception(), NotOurs):
             return
         # Our fault, and this call's alone: say so, keep what is recorded, let it be judged.
         log.error("call_failed", call_id=self.call_id, exc_info=task.exception())
@@ -450,6 +487,8 @@ class CallSession:
         """Each step can be done again."""
         keeping = self._keeping
         recording = await keeping.journal.seal(self.call_id)
+        if not await keeping.owners.finish(self.call_id):
+            raise NotOurs(self.call_id)
         await self.save("judging")
         task = quality_task(self.app_id, self.terms, recording, upload.language, upload.categories)
         await keeping.tasks.put(task, self.call_id)
@@ -468,21 +507,31 @@ class CallSession:
         await asyncio.wait([self._uploading])
         return not self._uploading.cancelled() and self._uploading.exception() is None
 
+    def let_go(self) -> None:
+        """Another node has the call: tell whoever still listens here, and neither do nor say anything more."""
+        sink = self.take_sink()
+        if sink is not None:
+            sink.send(encode(Replaced(call_id=self.call_id)))
+            sink.close(1000, "replaced")
+        self._cancel(set(self._tasks))
+
     async def stop(self) -> None:
         """Let go of the call without ending it: the journal has it, and the next start goes on from there.
 
         A recording that is on its way to voice QC's queue still gets there.
         """
-        tasks = [task for task in self._tasks if task is not self._uploading]
+        await asyncio.gather(*self._cancel(self._tasks - {self._uploading}), return_exceptions=True)
+        if self._uploading is not None:
+            await asyncio.wait([self._uploading])
+
+    def _cancel(self, tasks: set[asyncio.Task[None]]) -> list[asyncio.Task[None]]:
         for task in tasks:
             task.cancel()
         for timer in self._timers:
             timer.cancel()
         if self._window is not None:
             self._window.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
-        if self._uploading is not None:
-            await asyncio.wait([self._uploading])
+        return list(tasks)
 
     async def safe(self) -> None:
         """Return once everything that has happened to the call would survive a power cut. Raises OSError."""

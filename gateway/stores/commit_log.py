@@ -21,6 +21,8 @@ class Entry:
     kind: Kind
     begin_bytes: int
     size_bytes: int
+    again: bool = False
+    """A copy of what the journal has already, made to free its old place."""
 
 
 @dataclass(slots=True)

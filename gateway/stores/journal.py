@@ -5,14 +5,14 @@ from __future__ import annotations
 import asyncio
 import os
 import secrets
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import AsyncIterator, Callable, Collection, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass
 from errno import EIO
 from functools import partial
 from pathlib import Path
-from typing import TypeVar
+from typing import Protocol, TypeVar
 
 import structlog
 
@@ -27,7 +27,16 @@ from gateway.stores.journal_records import MARKER_BYTES, MAX_PAYLOAD_BYTES, Kind
 from gateway.stores.journal_segments import create_locked_directory, remove_directory
 from gateway.stores.recordings import Recordings
 from gateway.stores.recovery import AdoptedJournal, Findings, Quarantined, adopt_abandoned
-from gateway.stores.sealing import MAX_WAV_DATA_BYTES, SealedRecording, seal_recording, sealed_already
+from gateway.stores.sealing import (
+    MAX_WAV_DATA_BYTES,
+    Place,
+    SealedRecording,
+    fill_recording,
+    read_piece,
+    seal_recording,
+    sealed_already,
+)
+from gateway.stores.tail_writer import TailWriter
 
 __all__ = ["FileJournal", "JournalFull", "JournalLimits", "Quarantined", "RecoveredCall", "Recovery", "SealedRecording"]
 
@@ -42,6 +51,16 @@ class Recovery:
 
     calls: tuple[RecoveredCall, ...]
     quarantined: tuple[Quarantined, ...]
+
+
+class Follower(Protocol):
+    """Hears, on the event loop, of what the journal writes."""
+
+    def note_block(self, block: Block) -> None:
+        """Records were put together, not yet safe. Each record is in exactly one block."""
+
+    def note_commit(self) -> None:
+        """A sync begins, of all blocks so far."""
 
 
 class FileJournal:
@@ -60,8 +79,10 @@ class FileJournal:
         limits: JournalLimits | None = None,
         on_health: Callable[[str | None], None] = lambda fault: None,
         disk: Disk | None = None,
+        follower: Follower | None = None,
     ) -> None:
         """`on_health` hears, on the event loop, the fault when the journal degrades and None when it is well again."""
+        self._follower = follower
         self._root = data_dir / "journal"
         self._quarantine = data_dir / "quarantine"
         self._recordings = recordings
@@ -89,7 +110,7 @@ class FileJournal:
         self._commits = GroupCommit(
             self._log,
             self._limits,
-            enqueue_all=self._enqueue_all,
+            enqueue_all=self._begin_commit,
             on_safe=self._settle,
             on_health=self._on_health,
         )
@@ -184,6 +205,11 @@ class FileJournal:
         return self._commits.appended()
 
     @property
+    def call_ids(self) -> frozenset[str]:
+        """Calls that are not released."""
+        return frozenset(call_id for call_id, call in self._calls.items() if not call.released)
+
+    @property
     def position(self) -> int:
         """That of the latest append."""
         return self._commits.position
@@ -193,11 +219,11 @@ class FileJournal:
 
         Messages may follow the hangup. Raises ValueError for an unknown call or more than 4 MiB, and JournalFull.
         """
-        self._call_to_append(call_id)
+        epoch = self._call_to_append(call_id).epoch
         if len(payload) > MAX_PAYLOAD_BYTES:
             raise ValueError(f"a journalled message holds at most {MAX_PAYLOAD_BYTES} bytes, not {len(payload)}")
         self._commits.reserve(len(payload))
-        return self._append_now(Record(Kind.MESSAGE, call_id, seq, payload))
+        return self._append_now(Record(Kind.MESSAGE, call_id, seq, payload, epoch=epoch))
 
     def append_event(self, call_id: str, ordinal: int, payload: bytes, *, at_once: bool) -> int:
         """Append what happened to the call. It survives a killed process as soon as this returns if `at_once`, else
@@ -205,11 +231,11 @@ class FileJournal:
 
         Raises ValueError for an unknown call or more than 4 MiB, and JournalFull.
         """
-        self._call_to_append(call_id)
+        epoch = self._call_to_append(call_id).epoch
         if len(payload) > MAX_PAYLOAD_BYTES:
             raise ValueError(f"a journalled event holds at most {MAX_PAYLOAD_BYTES} bytes, not {len(payload)}")
         self._commits.reserve(len(payload))
-        record = Record(Kind.EVENT, call_id, ordinal, payload)
+        record = Record(Kind.EVENT, call_id, ordinal, payload, epoch=epoch)
         if at_once:
             return self._append_now(record)
         self._batch.add(record)
@@ -221,7 +247,7 @@ class FileJournal:
         if call.closed:
             return self._commits.position
         call.closed = True
-        return self._append_now(Record(Kind.CLOSE, call_id))
+        return self._append_now(Record(Kind.CLOSE, call_id, epoch=call.epoch))
 
     async def release(self, call_id: str) -> None:
         """Forget a call whose recording is sealed and whose messages are kept elsewhere; again does nothing.
@@ -270,7 +296,15 @@ class FileJournal:
     def _enqueue_all(self) -> None:
         self._gather_audio()
         if not self._batch.empty:
-            self._log.enqueue(self._batch.take(self._commits.position, self._commits.reserved_since_last_block()))
+            block = self._batch.take(self._commits.position, self._commits.reserved_since_last_block())
+            self._log.enqueue(block)
+            if self._follower is not None:
+                self._follower.note_block(block)
+
+    def _begin_commit(self) -> None:
+        self._enqueue_all()
+        if self._follower is not None:
+            self._follower.note_commit()
 
     # --- committing --------------------------------------------------------------------------------------------
 
@@ -291,6 +325,8 @@ class FileJournal:
                 call = self._calls.get(entry.call_id)
                 if call is not None and entry.kind is Kind.AUDIO:
                     call.note_extent(block.segment, block.offset_bytes + entry.begin_bytes, entry.size_bytes)
+                elif call is not None and entry.kind is not Kind.RELEASE and self._follower is not None:
+                    call.note_other(block.segment, block.offset_bytes + entry.begin_bytes, entry.size_bytes)
                 if call is not None and entry.kind is Kind.RELEASE:
                     del self._calls[entry.call_id]
                     released = True
@@ -337,7 +373,7 @@ class FileJournal:
         size_bytes = sum(len(copied.data) for copied in kept)
         self._commits.reserve(size_bytes)
         for copied in kept:
-            self._batch.add_encoded(copied.call_id, copied.kind, copied.data)
+            self._batch.add_encoded(copied.call_id, copied.kind, copied.data, again=True)
         self.copied_bytes += size_bytes
         return self._commits.appended()
 
@@ -368,6 +404,95 @@ class FileJournal:
             log.error("journal_records_unreadable", call_id=call_id, records=sealed.unreadable_records)
         return sealed
 
+    async def read_back(self, call_id: str) -> tuple[int, AsyncIterator[bytes]]:
+        """Every record of a call in the order of its writing: up to which position, and their bytes in pieces.
+
+        Raises OSError while the disk takes or gives nothing, ValueError for a call the journal does not know.
+        """
+        position = self._commits.position
+        await self.synced(position)
+        call = self._call_to_read(call_id)
+        return position, self._pieces(call.every_record())
+
+    async def _pieces(self, places: list[Place]) -> AsyncIterator[bytes]:
+        while places:
+            piece, places = await self._copy(partial(read_piece, places))
+            if piece:
+                yield piece
+
+    async def take_in(self, call_id: str, epoch: int, records: AsyncIterator[bytes]) -> RecoveredCall:
+        """Write down, durably, a call's records from another node, and take the call over: what is appended from here
+        on is of `epoch`. What this journal had of the call itself under an earlier epoch gives way.
+
+        Raises OSError, and whatever reading `records` raises; nothing has changed then.
+        """
+        journal, found = await self._write_down(call_id, records)
+        self._adopted.append(journal)
+        earlier = self._calls.get(call_id)
+        if earlier is not None:
+            earlier.drop_pending()
+        call = JournalledCall(call_id, found.header, AudioLayout(found.rate_hz, found.channels), epoch, found.closed)
+        call.must_reopen = True
+        call.adopt(found.audio, found.others)
+        self._calls[call_id] = call
+        return found
+
+    async def add_late_part(self, call_id: str, records: AsyncIterator[bytes]) -> RecoveredCall | None:
+        """Add audio that another node has of a call in this journal: it fills what is missing, and no more.
+
+        None when the call is not here, or sealed already, or there are no records. Raises as `take_in`.
+        """
+        call = self._calls.get(call_id)
+        sealed = await self._copy(partial(sealed_already, self._recordings.path(call_id)))
+        if call is None or call.released or sealed is not None:
+            return None
+        journal, found = await self._write_down(call_id, records)
+        self._adopted.append(journal)
+        call.adopt(found.audio, ())
+        return found
+
+    async def fill_recording(
+        self, call_id: str, hole_samples: int, records: AsyncIterator[bytes]
+    ) -> RecoveredCall | None:
+        """Put audio from another node's records into a sealed recording that lacks all before `hole_samples`.
+
+        None when there is no such recording here. Raises as `take_in`; the recording is as it was then.
+        """
+        path = self._recordings.path(call_id)
+        if await self._copy(partial(sealed_already, path)) is None:
+            return None
+        journal, found = await self._write_down(call_id, records)
+        try:
+            await self._copy(partial(fill_recording, path, hole_samples, found.audio))
+        finally:
+            await self._copy(partial(journal.release, call_id, self._disk))
+        return found
+
+    async def _write_down(self, call_id: str, records: AsyncIterator[bytes]) -> tuple[AdoptedJournal, RecoveredCall]:
+        writer = await self._copy(partial(TailWriter, self._root, checked_call_id(call_id), self._disk))
+        try:
+            async for piece in records:
+                await self._copy(partial(writer.write, piece))
+            written = await self._copy(writer.finish)
+        except BaseException:
+            await asyncio.shield(self._copy(writer.abandon))
+            raise
+        return written
+
+    def begin_epoch(self, call_id: str, epoch: int, header: bytes) -> None:
+        """What is appended to a call from here on is of `epoch`; a call that is not here begins. Raises ValueError."""
+        call = self._calls.get(call_id)
+        if call is None:
+            self.open_call(call_id, header, epoch)
+        elif epoch > call.epoch:
+            call.epoch, call.must_reopen, call.closed = epoch, True, False
+
+    def _call_to_read(self, call_id: str) -> JournalledCall:
+        call = self._calls.get(call_id)
+        if call is None or call.released:
+            raise ValueError(f"call {call_id[:80]!r} is not in this journal")
+        return call
+
     async def _copy(self, work: Callable[[], T]) -> T:
         """Run file work in the one thread for it, so that no two seals of a call meet."""
         return await asyncio.get_running_loop().run_in_executor(self._copies, work)
@@ -388,7 +513,7 @@ class FileJournal:
                 call = JournalledCall(found.call_id, found.header, layout, found.epoch + 1, closed=found.closed)
                 call.must_reopen = True
                 self._calls[found.call_id] = call
-            call.adopt(found.audio)
+            call.adopt(found.audio, found.others)
         for part in findings.quarantined:
             log.error("journal_part_quarantined", journal=part.journal, segment=part.segment, reason=part.reason)
         return Recovery(findings.calls, findings.quarantined)

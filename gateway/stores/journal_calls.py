@@ -50,6 +50,9 @@ class JournalledCall:
     """For each segment offset, size, offset, size...: 16 bytes a record, about 600 kB an hour."""
     _adopted: dict[Path, list[tuple[int, int]]] = field(default_factory=dict)
     """The same in journals of earlier processes: what we have stored ourselves counts before it."""
+    _others: dict[Path, array[int]] = field(default_factory=dict)
+    """As `_extents`, for all other records, where somebody may want to read them."""
+    _adopted_others: dict[Path, list[tuple[int, int]]] = field(default_factory=dict)
 
     def opening(self) -> Record:
         return Record(Kind.OPEN, self.call_id, self.epoch, self.header, self.layout.rate_hz, self.layout.channels)
@@ -97,11 +100,33 @@ class JournalledCall:
     def forget_extents(self, segment: Path) -> None:
         """The segment goes; what it held of this call stands elsewhere by now."""
         self._extents.pop(segment, None)
+        self._others.pop(segment, None)
 
-    def adopt(self, places: Sequence[AudioPlace]) -> None:
-        """Take over audio records of earlier processes, those that count first in front."""
-        for place in places:
+    def note_other(self, segment: Path, offset_bytes: int, size_bytes: int) -> None:
+        self._others.setdefault(segment, array("Q")).extend((offset_bytes, size_bytes))
+
+    def adopt(self, audio: Sequence[AudioPlace], others: Sequence[tuple[Path, int, int]]) -> None:
+        """Take over records of earlier processes: audio, that which counts first in front, and all others."""
+        for place in audio:
             self._adopted.setdefault(place.segment, []).append((place.offset_bytes, place.size_bytes))
+        for segment, offset_bytes, size_bytes in others:
+            self._adopted_others.setdefault(segment, []).append((offset_bytes, size_bytes))
+
+    def every_record(self) -> list[tuple[Path, int, int]]:
+        """Where all records of the call stand, in the order of their writing."""
+        adopted = [
+            (path, *place)
+            for places in (self._adopted, self._adopted_others)
+            for path in places
+            for place in places[path]
+        ]
+        own = [
+            (path, places[at], places[at + 1])
+            for kept in (self._extents, self._others)
+            for path, places in kept.items()
+            for at in range(0, len(places), 2)
+        ]
+        return sorted(adopted) + sorted(own)
 
     def extents(self) -> dict[Path, list[tuple[int, int]]]:
         """A copy, for the thread that reads them; of samples stored twice the first place counts."""
@@ -121,10 +146,10 @@ class RecordBatch:
     def add(self, record: Record) -> None:
         self.add_encoded(record.call_id, record.kind, encode(record, self.marker))
 
-    def add_encoded(self, call_id: str, kind: Kind, data: bytes) -> None:
-        """A record that carries this journal's marker already."""
+    def add_encoded(self, call_id: str, kind: Kind, data: bytes, *, again: bool = False) -> None:
+        """A record that carries this journal's marker already; `again`: and that this journal has already."""
         self._parts.append(data)
-        self._entries.append(Entry(call_id, kind, self._size_bytes, len(data)))
+        self._entries.append(Entry(call_id, kind, self._size_bytes, len(data), again))
         self._size_bytes += len(data)
 
     @property

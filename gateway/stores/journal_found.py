@@ -49,6 +49,8 @@ class RecoveredCall:
     """The highest under which it was written; whoever goes on with it writes under a higher one."""
     audio: tuple[AudioPlace, ...] = field(default=(), repr=False)
     """The audio records, those that count first in front."""
+    others: tuple[tuple[Path, int, int], ...] = field(default=(), repr=False)
+    """Segment, offset and size in bytes of every other record."""
 
     def read_audio(self) -> Iterator[bytes]:
         """The first `samples` instants, interleaved s16le, in pieces. Blocking; holds one record at a time.
@@ -60,7 +62,7 @@ class RecoveredCall:
 
 @dataclass(slots=True)
 class JournalPart:
-    """What one journal holds of a call. All of it was written under one epoch."""
+    """What one journal holds of a call under one epoch."""
 
     epoch: int = 0
     header: bytes = b""
@@ -69,11 +71,14 @@ class JournalPart:
     events: dict[int, bytes] = field(default_factory=dict)
     messages: dict[int, bytes] = field(default_factory=dict)
     audio: list[AudioPlace] = field(default_factory=list)
+    others: list[tuple[Path, int, int]] = field(default_factory=list)
     closed: bool = False
     released: bool = False
 
     def take(self, segment: Path, found: Located) -> None:
         record = found.record
+        if record.kind not in (Kind.AUDIO, Kind.RELEASE):
+            self.others.append((segment, found.offset_bytes, found.size_bytes))
         match record.kind:
             case Kind.OPEN:
                 self.header, self.rate_hz, self.channels = record.payload, record.rate_hz, record.channels
@@ -98,10 +103,21 @@ class FoundCall:
 
     call_id: str
     parts: dict[str, JournalPart] = field(default_factory=dict)
-    """By journal."""
+    """By journal and epoch."""
+    _newest_parts: dict[str, JournalPart] = field(default_factory=dict)
+    """By journal: the part that its latest header began."""
 
-    def part(self, journal: str) -> JournalPart:
-        return self.parts.setdefault(journal, JournalPart())
+    def take(self, journal: str, segment: Path, found: Located) -> None:
+        """Add a record of a journal. Each epoch under which the journal had the call is a part of its own: between two
+        of them the call was somebody else's."""
+        record = found.record
+        epoch = record.number if record.kind is Kind.OPEN else record.epoch
+        part = self._newest_parts.get(journal)
+        if part is None or (epoch and part.epoch != epoch):
+            part = self.parts.setdefault(f"{journal} {epoch}", JournalPart(epoch))
+            if record.kind is Kind.OPEN or journal not in self._newest_parts:
+                self._newest_parts[journal] = part
+        part.take(segment, found)
 
     @property
     def released(self) -> bool:
@@ -139,6 +155,7 @@ class FoundCall:
             events=tuple(sorted(events.items())),
             epoch=epoch,
             audio=tuple(audio),
+            others=tuple(place for part in parts for place in part.others),
         )
 
 

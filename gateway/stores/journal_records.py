@@ -2,11 +2,12 @@
 
     segment header (28 bytes)  magic 8s | version u16 | 0 u16 | number u32 | marker 8s | crc32 u32
     record                     marker 8s | payload bytes u32 | kind u8 | id bytes u8 | channels u8 | 0 u8 |
-                               rate_hz u32 | number u64 | call id | payload | crc32 u32
+                               rate_hz or epoch u32 | number u64 | call id | payload | crc32 u32
 
 All little-endian; each CRC covers every byte before it. The marker is random for each journal, so that a reader finds
 the next record after damage, and so that nobody can smuggle a record into another call by sending its bytes as audio.
-Audio records carry their rate and channels: any one of them is enough to write a playable file.
+Audio records carry their rate and channels: any one of them is enough to write a playable file. Events and messages
+carry the epoch they were written under: one journal may have had a call, lost it to another node and got it back.
 """
 
 from __future__ import annotations
@@ -56,6 +57,11 @@ class Record:
     payload: bytes = b""
     rate_hz: int = 0
     channels: int = 0
+    epoch: int = 0
+    """Of events, messages and the end of a call; 0: that of their journal."""
+
+
+_WITH_RATE = (Kind.OPEN, Kind.AUDIO)
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,8 +115,9 @@ def encode(record: Record, marker: bytes) -> bytes:
     if len(record.payload) > MAX_PAYLOAD_BYTES:
         raise ValueError(f"a journal record holds at most {MAX_PAYLOAD_BYTES} bytes, not {len(record.payload)}")
     name = checked_call_id(record.call_id).encode()
+    rate_or_epoch = record.rate_hz if record.kind in _WITH_RATE else record.epoch
     head = _RECORD.pack(
-        marker, len(record.payload), record.kind, len(name), record.channels, record.rate_hz, record.number
+        marker, len(record.payload), record.kind, len(name), record.channels, rate_or_epoch, record.number
     )
     crc = zlib.crc32(record.payload, zlib.crc32(name, zlib.crc32(head)))
     return b"".join((head, name, record.payload, _CRC.pack(crc)))
@@ -122,7 +129,7 @@ def decode(data: bytes, offset_bytes: int, marker: bytes) -> Located:
         raise BadRecord("no record begins here")
     if len(data) - offset_bytes < _RECORD.size:
         raise BadRecord("the record is cut short")
-    _, payload_bytes, kind, id_bytes, channels, rate_hz, number = _RECORD.unpack_from(data, offset_bytes)
+    _, payload_bytes, kind, id_bytes, channels, rate_or_epoch, number = _RECORD.unpack_from(data, offset_bytes)
     begin = offset_bytes + _RECORD.size
     end = begin + id_bytes + payload_bytes
     if payload_bytes > MAX_PAYLOAD_BYTES:
@@ -136,7 +143,8 @@ def decode(data: bytes, offset_bytes: int, marker: bytes) -> Located:
         known = Kind(kind)
     except ValueError as fault:
         raise BadRecord(f"an intact record of no known meaning: {fault}") from fault
-    record = Record(known, call_id, number, data[begin + id_bytes : end], rate_hz, channels)
+    rate_hz, epoch = (rate_or_epoch, 0) if known in _WITH_RATE else (0, rate_or_epoch)
+    record = Record(known, call_id, number, data[begin + id_bytes : end], rate_hz, channels, epoch)
     return Located(record, offset_bytes, end + _CRC.size - offset_bytes)
 
 

@@ -155,7 +155,7 @@ def _read_journal(directory: Path, quarantine: Path, calls: dict[str, FoundCall]
                 reading.quarantined.append(_keep(data, found, path, quarantine))
                 continue
             call_id = found.record.call_id
-            calls.setdefault(call_id, FoundCall(call_id)).part(directory.name).take(path, found)
+            calls.setdefault(call_id, FoundCall(call_id)).take(directory.name, path, found)
             reading.call_ids.add(call_id)
             if not markers:  # the only headers are unreadable, and the records told the marker
                 reading.marker = data[found.offset_bytes : found.offset_bytes + MARKER_BYTES]

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import os
+import shutil
 import struct
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 
 from gateway.stores.coverage import Coverage
 from gateway.stores.durable_files import PRIVATE_FILE_MODE, make_directory, sync_directory
+from gateway.stores.journal_found import AudioPlace
 from gateway.stores.journal_records import MARKER_BYTES, BadRecord, Record, decode
 
 WAV_HEADER_BYTES = 44
@@ -22,6 +24,12 @@ SYNC_EVERY_BYTES = 8 * 1024 * 1024
 
 Extents = Mapping[Path, "list[tuple[int, int]]"]
 """For each segment, the offset and size in bytes of a call's audio records."""
+
+Place = tuple[Path, int, int]
+"""Segment, offset and size in bytes of any record."""
+
+PIECE_BYTES = 1024 * 1024
+"""What `read_piece` stops at."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,6 +97,29 @@ def _write_wav(descriptor: int, path: Path, rate_hz: int, channels: int, extents
     return SealedRecording(path, samples, coverage.gaps(), unreadable)
 
 
+def fill_recording(path: Path, hole_samples: int, places: Sequence[AudioPlace]) -> None:
+    """Write audio records into the first `hole_samples` of a sealed recording, whole or not at all, durably.
+
+    The rest stays as it is. Blocking. Raises OSError, and leaves `path` as it was.
+    """
+    part = path.with_name(f".{path.name}.part")
+    shutil.copyfile(path, part)
+    part.chmod(PRIVATE_FILE_MODE)
+    with part.open("r+b") as wav:
+        block_bytes = struct.unpack_from("<H", wav.read(WAV_HEADER_BYTES), 32)[0]
+        for place in places:
+            with place.segment.open("rb") as segment:
+                data = os.pread(segment.fileno(), place.size_bytes, place.offset_bytes)
+            end_sample = min(place.end_sample, hole_samples)
+            if place.first_sample < end_sample:
+                pcm = decode(data, 0, data[:MARKER_BYTES]).record.payload
+                pcm = pcm[: (end_sample - place.first_sample) * block_bytes]
+                _write_at(wav.fileno(), pcm, WAV_HEADER_BYTES + place.first_sample * block_bytes)
+        os.fsync(wav.fileno())
+    part.rename(path)
+    sync_directory(path.parent)
+
+
 def _write_at(descriptor: int, data: bytes, offset_bytes: int) -> None:
     written = 0
     while written < len(data):
@@ -107,6 +138,32 @@ def _read_records(extents: Extents) -> Iterator[Record | None]:
                     yield decode(data, 0, data[:MARKER_BYTES]).record
                 except BadRecord:
                     yield None
+
+
+def read_piece(places: list[Place]) -> tuple[bytes, list[Place]]:
+    """The bytes of the first records at `places` (segment, offset, size), about 1 MiB of them, and the places left.
+
+    A record that no longer passes its checksum is left out. Blocking. Raises OSError.
+    """
+    parts: list[bytes] = []
+    size = taken = 0
+    with ExitStack() as stack:
+        opened: dict[Path, int] = {}
+        for segment, offset_bytes, size_bytes in places:
+            if size >= PIECE_BYTES:
+                break
+            taken += 1
+            if segment not in opened:
+                opened[segment] = os.open(segment, os.O_RDONLY)
+                stack.callback(os.close, opened[segment])
+            data = os.pread(opened[segment], size_bytes, offset_bytes)
+            try:
+                decode(data, 0, data[:MARKER_BYTES])
+            except BadRecord:
+                continue
+            parts.append(data)
+            size += len(data)
+    return b"".join(parts), places[taken:]
 
 
 def sealed_already(path: Path) -> SealedRecording | None:

@@ -22,6 +22,7 @@ class LeftBehind:
 
     call_id: str
     messages: tuple[tuple[int, bytes], ...]
+    epoch: int = 1
     samples: int = 0
     end_sample: int = 0
     gaps: tuple[tuple[int, int], ...] = ()

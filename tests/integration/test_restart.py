@@ -230,6 +230,13 @@ async def test_a_call_outlives_its_server_again_and_again(server: Replaceable) -
 async def test_what_the_client_said_beside_its_audio_is_not_lost_either(server: Replaceable) -> None:
     async def say_much(client: CallClient, heard: Listening) -> None:
         await client.send(Dtmf(digit="5"))
+        async with server.account() as app:  # it was taken, and no ack has said so
+
+            async def noted() -> bool:
+                return bool((await told_of(app, client.call_id))["notes"])
+
+            await eventually(noted)
+        await server.replace(signal.SIGKILL)
         await client.send(Update(metadata={"order": 7}, roles=["customer"]))
         await client.send(Pause())
         await client.send_audio(humming((160, 1000)))

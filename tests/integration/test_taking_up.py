@@ -17,6 +17,7 @@ from protocol.client import CallClient, CallLost
 from protocol.codec import SUBPROTOCOL, encode
 from protocol.errors import ProtocolError
 from protocol.messages import Ack, Dtmf, Ended, Error, Hangup, Mark, Resume, Resumed, Segment, Start, Started
+from tests.integration.hummed import eventually
 from tests.integration.test_registry import LeftBehind
 from tests.integration.world import SECRETS, Options, Wire, World, running
 from tests.unit.call.sound import silence, voice
@@ -180,6 +181,24 @@ async def test_control_messages_that_breaks_swallow_arrive_once_and_in_their_pla
     assert [(note["value"], note["at_ms"]) for note in notes] == expected
 
 
+async def test_a_control_message_that_the_server_took_before_a_break_is_not_sent_again(world: World) -> None:
+    async with CallClient(world.url, Start(rate=8000), app_id="demo", secret=SECRETS["demo"]) as call:
+        await call.send_audio(silence(50))
+        await call.send(Dtmf(digit="1"))
+        session = world.calls.find("demo", call.call_id)
+        assert session is not None
+
+        async def taken() -> bool:
+            return session.told == 1
+
+        await eventually(taken)
+        world.cut_connections()
+        await call.send(Dtmf(digit="2"))
+        await call.hang_up()
+        assert isinstance([message async for message in call][-1], Ended)
+    assert [note["value"] for note in session.document.content["notes"]] == ["1", "2"]
+
+
 async def test_a_message_that_the_server_would_refuse_to_read_is_refused_here(world: World) -> None:
     async with CallClient(world.url, Start(rate=8000), app_id="demo", secret=SECRETS["demo"]) as call:
         with pytest.raises(ProtocolError, match="name"):
@@ -221,10 +240,10 @@ async def test_a_handshake_that_breaks_off_on_the_way_back_is_tried_again(world:
             nonlocal broken
             broken += 1
             writer.close()
-            call._url = world.url  # the next try finds the server in its place
+            call._urls = [world.url]  # the next try finds the server in its place
 
         async with await asyncio.start_server(break_off, "127.0.0.1", 0) as dying:
-            call._url = f"ws://127.0.0.1:{dying.sockets[0].getsockname()[1]}/v1/calls"
+            call._urls = [f"ws://127.0.0.1:{dying.sockets[0].getsockname()[1]}/v1/calls"]
             world.cut_connections()
             await call.hang_up()
             assert isinstance([message async for message in call][-1], Ended)

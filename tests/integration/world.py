@@ -27,6 +27,7 @@ from gateway.ports import (
     Candidate,
     QualityAnswer,
     QualityTask,
+    RuleBooks,
     RuleTrack,
     SpeechProbabilities,
     StoredCategory,
@@ -37,10 +38,14 @@ from gateway.ports import (
 from gateway.session.admission import Limits
 from gateway.session.calls import Calls
 from gateway.session.engines import Engines
+from gateway.session.moving import Moving
+from gateway.session.ownership import Standing
 from gateway.session.rulesets import RuleSets
 from gateway.session.session import Keeping, Patience
+from gateway.stores.cluster import Cluster, in_memory, solitary
 from gateway.stores.durable_files import Disk
 from gateway.stores.journal import FileJournal, JournalLimits, RecoveredCall
+from gateway.stores.memory_cluster import MemoryRegistry
 from gateway.stores.recordings import Recordings
 from gateway.telemetry import Metrics
 from protocol.codec import SUBPROTOCOL, decode_server, encode
@@ -238,6 +243,8 @@ class Options:
     records: CallsInMemory = field(default_factory=CallsInMemory)
     may_look: asyncio.Event | None = None
     """Until it is set, nobody looks for the calls that were left behind."""
+    replicated: bool = False
+    lease_s: float = 3600
 
 
 @dataclass
@@ -254,11 +261,18 @@ class World:
     records: CallsInMemory
     tasks: TasksInMemory
     metrics: Metrics
+    cluster: Cluster
+    journal: FileJournal
 
     def cut_connections(self) -> None:
         """The network fails: every socket is gone without a closing handshake."""
         for connection in list(self.server.connections):
             connection.transport.abort()
+
+    @property
+    def unfinished(self) -> set[str]:
+        """Calls that the journal still keeps."""
+        return set(self.journal.call_ids)
 
     def recorded_pcm(self, call_id: str) -> bytes:
         """The sealed recording's samples: s16le, interleaved."""
@@ -334,26 +348,42 @@ def signed(app_id: str) -> dict[str, str]:
 
 
 @asynccontextmanager
-async def running(data_dir: Path, options: Options | None = None) -> AsyncIterator[World]:
-    """A server on a free port of loopback."""
+async def running(
+    data_dir: Path,
+    options: Options | None = None,
+    *,
+    shared: MemoryRegistry | None = None,
+    books: RuleBooks | None = None,
+) -> AsyncIterator[World]:
+    """A server on a free port of loopback; with `shared` (and `books`) a node of a cluster, named like its folder."""
     options = options or Options()
     metrics, clock = Metrics(), WallClock()
     recordings = Recordings(data_dir)
-    journal = FileJournal(data_dir, recordings, limits=options.journal, disk=options.disk)
+    books = books or options.books
+    if shared is None:
+        cluster = solitary(clock, books, resume_window_s=options.resume_window_s)
+    else:
+        standing = Standing(options.lease_s, options.resume_window_s, options.replicated)
+        cluster = in_memory(shared, data_dir.name, clock, books, standing)
+    journal = FileJournal(data_dir, recordings, limits=options.journal, disk=options.disk, follower=cluster.replication)
     await journal.start()
+    cluster.replication.start(journal.read_back)
     confirmer, recognizer, voiceprint = LoudnessConfirmer(), ScriptedRecognizer(), ScriptedVoiceprint()
     records, tasks = options.records, TasksInMemory(options.qc_result)
     stored = tuple(StoredCategory(name, "", tuple(contents)) for name, contents in options.rules.items())
+    moving = Moving(cluster.owners, journal, cluster.tail, cluster.late, records)
     calls = Calls(
         Engines(confirmer, recognizer, voiceprint),
-        Keeping(journal, records, OutcomesInMemory(), tasks, clock, metrics),
-        RuleSets(FixedRules(stored), options.books),
+        Keeping(journal, records, OutcomesInMemory(), tasks, clock, metrics, cluster.owners),
+        RuleSets(FixedRules(stored), books),
         CallSettings(gate=LoudnessGate),
         Patience(options.resume_window_s, settle_timeout_s=30),
         Limits(options.max_calls, options.max_call_s, options.max_calls_per_app),
         token_key=b"a key of these tests",
+        moving=moving,
         pressure=options.pressure,
     )
+    cluster.owners.start(calls.lose, calls.adopt, moving.look_after)
     tasks.on_verdict = calls.note_verdict
     limits = DoorLimits(options.first_message_timeout_s, options.audio_timeout_s, options.max_call_s, **options.door)
     door = NativeDoor(calls, Credentials(FixedApps(), skew_s=300, now=time.time), limits, metrics)
@@ -370,10 +400,14 @@ async def running(data_dir: Path, options: Options | None = None) -> AsyncIterat
     port = server.sockets[0].getsockname()[1]
     url = f"ws://127.0.0.1:{port}/v1/calls"
     try:
-        yield World(url, server, calls, recordings, confirmer, recognizer, voiceprint, records, tasks, metrics)
+        yield World(
+            url, server, calls, recordings, confirmer, recognizer, voiceprint, records, tasks, metrics, cluster, journal
+        )
     finally:
         server.close()
         await server.wait_closed()
         await tasks.finished()
         await calls.stop()
         await journal.stop()
+        await cluster.replication.stop()
+        await cluster.owners.stop()

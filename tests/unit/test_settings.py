@@ -200,3 +200,34 @@ def test_inner_addresses_that_may_be_fetched_are_networks_with_a_port() -> None:
 @pytest.mark.parametrize("entry", ["10.1.0.0/16", "10.1.0.0:80", "10.1.0.1/16:80", "10.0.0.0/8:0", "a/8:1", "::1:80"])
 def test_a_network_of_another_form_is_refused_by_name(entry: str) -> None:
     assert f"fetch_allow has '{entry}'; expected CIDR:port" in fault(environment={"EARSHOT_FETCH_ALLOW": entry})
+
+
+KEY = "k" * 32
+
+
+def test_a_cluster_needs_a_key_that_its_nodes_share() -> None:
+    text = fault(environment={"EARSHOT_REDIS_URL": "redis://:hunter2@host"})
+    assert "redis_url needs cluster_key" in text
+    assert "openssl rand -hex 32" in text
+    assert "hunter2" not in text
+    assert "shorter than 32" in fault(cluster_key="short")
+
+
+@pytest.mark.parametrize(
+    ("given", "replicated"),
+    [
+        ({}, False),
+        ({"cluster_key": KEY, "redis_url": "redis://host"}, True),
+        ({"cluster_key": KEY, "redis_url": "redis://host", "ack": "replica"}, True),
+        ({"cluster_key": KEY, "redis_url": "unix:///run/redis.sock", "ack": "local"}, False),
+    ],
+)
+def test_acks_wait_for_redis_where_there_is_one_unless_told_otherwise(given: dict[str, str], replicated: bool) -> None:
+    assert load(None, {}, given).settings.replicated is replicated
+
+
+@pytest.mark.parametrize(
+    ("given", "text"), [({"ack": "replica"}, "needs redis_url"), ({"redis_url": "host"}, "redis://")]
+)
+def test_a_cluster_that_cannot_be_is_refused(given: dict[str, str], text: str) -> None:
+    assert text in fault(None, {}, **given)

@@ -23,14 +23,20 @@ from gateway.stores.journal_records import (
 
 MARKER = b"\x93marker\x07"
 
-records = st.builds(
-    Record,
-    kind=st.sampled_from(Kind),
-    call_id=st.from_regex(r"[A-Za-z0-9_-]{1,64}", fullmatch=True),
-    number=st.integers(0, 2**64 - 1),
-    payload=st.binary(max_size=300),
-    rate_hz=st.sampled_from([0, 8000, 48000]),
-    channels=st.integers(0, 8),
+WITH_RATE = [Kind.OPEN, Kind.AUDIO]
+common = {
+    "call_id": st.from_regex(r"[A-Za-z0-9_-]{1,64}", fullmatch=True),
+    "number": st.integers(0, 2**64 - 1),
+    "payload": st.binary(max_size=300),
+    "channels": st.integers(0, 8),
+}
+records = st.builds(Record, kind=st.sampled_from(WITH_RATE), rate_hz=st.sampled_from([0, 8000, 48000]), **common) | (
+    st.builds(
+        Record,
+        kind=st.sampled_from([kind for kind in Kind if kind not in WITH_RATE]),
+        epoch=st.integers(0, 2**32 - 1),
+        **common,
+    )
 )
 
 
