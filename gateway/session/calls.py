@@ -24,7 +24,16 @@ from gateway.call.states import State
 from gateway.ports import CallRecord, CallState, QualityAnswer
 from gateway.session.admission import Admission, Limits
 from gateway.session.engines import CallEngines, Engines, Voices
-from gateway.session.rebuilding import CallHeader, Interrupted, Rebuilt, Recovered, breather, rebuild, rules_digest
+from gateway.session.rebuilding import (
+    CallHeader,
+    Interrupted,
+    Rebuilt,
+    Recovered,
+    breather,
+    header_of,
+    rebuild,
+    rules_digest,
+)
 from gateway.session.recovery import Recovery
 from gateway.session.rulesets import RuleSets
 from gateway.session.session import CallSession, Keeping, Patience, quality_task
@@ -257,7 +266,10 @@ class Calls:
         self.recovery.start(find_and_tidy)
 
     async def _take_up(self, found: Recovered) -> None:
-        header = msgspec.json.decode(found.header, type=CallHeader)
+        header = await header_of(found, self._keeping.calls)
+        if header is None:
+            await self._keep_ownerless(found)
+            return
         try:
             rebuilt = await self._rebuilt(found, header)
         except Interrupted:
@@ -280,6 +292,11 @@ class Calls:
         session.go_on(rebuilt)
         log.info("call_taken_up", call_id=found.call_id, state=call.state.value, samples=call.samples)
 
+    async def _keep_ownerless(self, found: Recovered) -> None:
+        """Nobody may have it, for nobody knows whose it is: make its audio a file, and leave its records as they are."""
+        recording = str(await self._keeping.journal.seal(found.call_id)) if found.rate_hz else ""
+        log.error("call_without_owner", call_id=found.call_id, samples=found.end_sample, recording=recording)
+
     async def _rebuilt(self, found: Recovered, header: CallHeader) -> Rebuilt:
         in_force = await self._rules.of_digest(header.rules, pinyin=header.pinyin)
         if in_force is None:
@@ -300,15 +317,17 @@ class Calls:
         document.content.update(
             samples=found.end_sample, duration_ms=terms.audio.samples_to_ms(found.end_sample), reason="node_lost"
         )
-        recording = await keeping.journal.seal(found.call_id)
+        recording = await keeping.journal.seal(found.call_id) if found.rate_hz else None
         known = await keeping.calls.get(header.app_id, found.call_id)
         if known is None or known.state in ("live", "judging"):
             now_ms = round(keeping.clock.wall() * 1000)
+            state: CallState = "judging" if recording else "failed"
             await keeping.calls.save(
-                CallRecord(found.call_id, header.app_id, "judging", header.began_at_ms, now_ms, document.content)
+                CallRecord(found.call_id, header.app_id, state, header.began_at_ms, now_ms, document.content)
             )
-        task = quality_task(header.app_id, terms, recording, terms.language, terms.categories)
-        await keeping.tasks.put(task, found.call_id)
+        if recording:  # else the disk has left neither its head nor any audio: there is nothing to judge
+            task = quality_task(header.app_id, terms, recording, terms.language, terms.categories)
+            await keeping.tasks.put(task, found.call_id)
         await keeping.journal.release(found.call_id)
 
     async def stop(self) -> None:

@@ -14,6 +14,7 @@ from gateway.call.events import Noted
 from gateway.call.machine import Call
 from gateway.call.replay import CallHistory, Diverged, Replayed, replay
 from gateway.call.settings import CallSettings, CallTerms
+from gateway.ports import CallStore
 from gateway.session.record import MessageRecord
 from protocol.messages import ServerMessage, Start
 from protocol.rules.matcher import RuleSet
@@ -30,6 +31,8 @@ class Recovered(Protocol):
     def call_id(self) -> str: ...
     @property
     def header(self) -> bytes: ...
+    @property
+    def rate_hz(self) -> int: ...
     @property
     def samples(self) -> int: ...
     @property
@@ -67,6 +70,21 @@ def rules_digest(header: bytes) -> str:
         return msgspec.json.decode(header, type=CallHeader).rules
     except msgspec.DecodeError:
         return ""
+
+
+async def header_of(found: Recovered, calls: CallStore) -> CallHeader | None:
+    """The head of a call. Where the disk has damaged that record, what the store noted when the call began stands in
+    for it, without the rules: such a call can be judged, not resumed. None when the store knows nothing either."""
+    if found.header:
+        return msgspec.json.decode(found.header, type=CallHeader)
+    known = await calls.left_behind(found.call_id)
+    if known is None:
+        return None
+    told = {name: known.document[name] for name in ("rate", "channels", "roles", "language", "metadata", "categories")}
+    start = msgspec.convert(told, Start)
+    return CallHeader(
+        rate_hz=start.rate, channels=start.channels, app_id=known.app_id, began_at_ms=known.began_at_ms, start=start
+    )
 
 
 @dataclass(frozen=True, slots=True)
