@@ -91,6 +91,9 @@ class CallStore(Protocol):
 
     async def get(self, app_id: str, call_id: str) -> CallRecord | None: ...
 
+    async def left_behind(self, call_id: str) -> CallRecord | None:
+        """A call whose app is not known any more, for who takes up what a process has left: never for a request."""
+
     async def page(self, app_id: str, *, limit: int, before: str | None = None) -> Sequence[CallRecord]:
         """Latest first; `before` (a call id) pages on."""
 

@@ -26,7 +26,16 @@ from gateway.ports import CallRecord, CallState, Lease, QualityAnswer, Unavailab
 from gateway.session.admission import Admission, Limits
 from gateway.session.engines import CallEngines, Engines, Voices
 from gateway.session.moving import SEQ_RESERVE, Moving, Taken
-from gateway.session.rebuilding import CallHeader, Interrupted, Rebuilt, Recovered, breather, rebuild, rule_digests
+from gateway.session.rebuilding import (
+    CallHeader,
+    Interrupted,
+    Rebuilt,
+    Recovered,
+    breather,
+    header_of,
+    rebuild,
+    rule_digests,
+)
 from gateway.session.recovery import Recovery
 from gateway.session.rulesets import RuleSets, RulesInForce, RulesOfCall
 from gateway.session.session import CallSession, Keeping, Patience, quality_task
@@ -224,7 +233,7 @@ class Calls:
             return
         try:
             if taken.found is not None and (message.from_sample or 0) <= taken.found.samples:
-                await self._go_on_with(taken.found, taken.lease, whole=True)
+                await self._go_on_with(taken.found, _header_of(taken.found), taken.lease, whole=True)
             else:
                 await self._go_on_without_audio(taken, message)
         except Unavailable as fault:
@@ -238,7 +247,7 @@ class Calls:
         """Take up a call whose node is gone and whose client has stayed away for its window: it is hung up."""
         taken = await self._moving.adopt(call_id)
         if taken is not None and taken.found is not None:
-            await self._go_on_with(taken.found, taken.lease, whole=True)
+            await self._go_on_with(taken.found, _header_of(taken.found), taken.lease, whole=True)
             session = self._live.get(call_id)
             if session is not None and session.live:
                 session.receive(HungUp("lost"))
@@ -401,18 +410,23 @@ class Calls:
         self.recovery.start(find_and_tidy)
 
     async def _take_up(self, found: Recovered) -> None:
-        header = msgspec.json.decode(found.header, type=CallHeader)
+        header = await header_of(found, self._keeping.calls)
+        if header is None:
+            await self._keep_ownerless(found)
+            return
         lease, known = await self._keeping.owners.reclaim(found.call_id, header.app_id, found.epoch)
         if lease is None:
             log.info("call_is_elsewhere", call_id=found.call_id, node=known.node if known is not None else "")
             self._moving.leave(found.call_id)
             return
-        await self._go_on_with(found, lease, whole=False, done=known is not None and known.done)
+        await self._go_on_with(found, header, lease, whole=False, done=known is not None and known.done)
 
-    async def _go_on_with(self, found: Recovered, lease: Lease, *, whole: bool, done: bool = False) -> None:
+    async def _go_on_with(
+        self, found: Recovered, header: CallHeader, lease: Lease, *, whole: bool, done: bool = False
+    ) -> None:
         """Carry a call on from its journal. `whole`: its tail has all of it; `done`: it was sealed already."""
-        header = msgspec.json.decode(found.header, type=CallHeader)
-        self._keeping.journal.begin_epoch(found.call_id, lease.epoch, found.header)
+        head = found.header or msgspec.json.encode(header)
+        self._keeping.journal.begin_epoch(found.call_id, lease.epoch, head)
         try:
             rebuilt = await self._rebuilt(found, header)
         except Interrupted:
@@ -424,7 +438,7 @@ class Calls:
             loop = asyncio.get_running_loop()
             loop.call_later(self._patience.resume_window_s, self._cut_off.pop, found.call_id, None)
             self._keeping.owners.hold(
-                lease, header.app_id, found.header, lambda: (header.rules,), lambda: (0, 0), whole=whole, done=done
+                lease, header.app_id, head, lambda: (header.rules,), lambda: (0, 0), whole=whole, done=done
             )
             await self._hang_up_for(found, header)
             return
@@ -438,6 +452,11 @@ class Calls:
         self._hold(session, lease, header, whole=whole, done=done)
         session.go_on(rebuilt)
         log.info("call_taken_up", call_id=found.call_id, state=call.state.value, samples=call.samples)
+
+    async def _keep_ownerless(self, found: Recovered) -> None:
+        """Nobody knows whose it is, so nobody may have it: make its audio a file, and leave its records as they are."""
+        recording = str(await self._keeping.journal.seal(found.call_id)) if found.rate_hz else ""
+        log.error("call_without_owner", call_id=found.call_id, samples=found.end_sample, recording=recording)
 
     async def _rebuilt(self, found: Recovered, header: CallHeader) -> Rebuilt:
         kept = []
@@ -463,17 +482,19 @@ class Calls:
         document.content.update(
             samples=found.end_sample, duration_ms=terms.audio.samples_to_ms(found.end_sample), reason="node_lost"
         )
-        recording = await keeping.journal.seal(found.call_id)
+        recording = await keeping.journal.seal(found.call_id) if found.rate_hz else None
         if not await keeping.owners.finish(found.call_id):
             return
         known = await keeping.calls.get(header.app_id, found.call_id)
         if known is None or known.state in ("live", "judging"):
             now_ms = round(keeping.clock.wall() * 1000)
+            state: CallState = "judging" if recording else "failed"
             await keeping.calls.save(
-                CallRecord(found.call_id, header.app_id, "judging", header.began_at_ms, now_ms, document.content)
+                CallRecord(found.call_id, header.app_id, state, header.began_at_ms, now_ms, document.content)
             )
-        task = quality_task(header.app_id, terms, recording, terms.language, terms.categories)
-        await keeping.tasks.put(task, found.call_id)
+        if recording:  # else the disk has left neither its head nor any audio: there is nothing to judge
+            task = quality_task(header.app_id, terms, recording, terms.language, terms.categories)
+            await keeping.tasks.put(task, found.call_id)
         await keeping.journal.release(found.call_id)
 
     async def stop(self) -> None:
@@ -504,6 +525,10 @@ class Calls:
         self._closing.discard(task)
         if not task.cancelled() and task.exception() is not None:
             log.error("call_not_kept", exc_info=task.exception())
+
+
+def _header_of(found: Recovered) -> CallHeader:
+    return msgspec.json.decode(found.header, type=CallHeader)
 
 
 def judged(

@@ -14,6 +14,7 @@ from gateway.call.events import Noted, RulesChanged
 from gateway.call.machine import Call
 from gateway.call.replay import CallHistory, Diverged, KeptEvent, Replayed, replay
 from gateway.call.settings import CallSettings, CallTerms
+from gateway.ports import CallStore
 from gateway.session.record import MessageRecord
 from gateway.session.rulesets import RulesOfCall
 from protocol.messages import Alert, AlertUpdate, ServerMessage, Start
@@ -32,6 +33,8 @@ class Recovered(Protocol):
     def header(self) -> bytes: ...
     @property
     def epoch(self) -> int: ...
+    @property
+    def rate_hz(self) -> int: ...
     @property
     def samples(self) -> int: ...
     @property
@@ -80,6 +83,21 @@ def rule_digests(found: Recovered) -> list[str]:
     except msgspec.DecodeError:
         return []
     return list(dict.fromkeys(filter(None, digests)))
+
+
+async def header_of(found: Recovered, calls: CallStore) -> CallHeader | None:
+    """The head of a call. Where the disk has damaged that record, what the store noted when the call began stands in
+    for it, without the rules: such a call can be judged, not resumed. None when the store knows nothing either."""
+    if found.header:
+        return msgspec.json.decode(found.header, type=CallHeader)
+    known = await calls.left_behind(found.call_id)
+    if known is None:
+        return None
+    told = {name: known.document[name] for name in ("rate", "channels", "roles", "language", "metadata", "categories")}
+    start = msgspec.convert(told, Start)
+    return CallHeader(
+        rate_hz=start.rate, channels=start.channels, app_id=known.app_id, began_at_ms=known.began_at_ms, start=start
+    )
 
 
 @dataclass(frozen=True, slots=True)

@@ -46,6 +46,13 @@ class CallRecords:
 
         return await self._database.run(work)
 
+    async def left_behind(self, call_id: str) -> CallRecord | None:
+        def work(connection: sqlite3.Connection) -> CallRecord | None:
+            row = connection.execute("SELECT * FROM calls WHERE call_id = ?", (call_id,)).fetchone()
+            return None if row is None else _record(row)
+
+        return await self._database.run(work)
+
     async def page(self, app_id: str, *, limit: int, before: str | None = None) -> Sequence[CallRecord]:
         """The app's calls, the newest first: the `limit` that began before call `before`, or the newest of all.
 

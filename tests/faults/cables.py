@@ -10,11 +10,13 @@ import subprocess
 from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import asynccontextmanager, contextmanager, suppress
 from dataclasses import dataclass, field
+from itertools import count
 from random import Random
 
 import pytest
 
 CHUNK_BYTES = 64 * 1024
+_count = count(step=257)
 
 
 @dataclass(frozen=True)
@@ -56,7 +58,7 @@ class Cable:
 @contextmanager
 def cable() -> Iterator[Cable]:
     """Lay one; it is gone at the end. Skips where network namespaces are not allowed."""
-    number = os.getpid() % 16000
+    number = (os.getpid() + next(_count)) % 16000
     name = f"es{number}"
     subnet = f"10.{200 + number // 4096}.{number // 16 % 256}"
     host = number % 16 * 4
@@ -76,7 +78,9 @@ def cable() -> Iterator[Cable]:
             _run(*one.wrap, *command)
         yield one
     finally:
-        _run("ip", "netns", "del", name)  # and with it both ends of the cable
+        # The namespace lives on while a server is in it; the cable must not, or the next one could not have its name.
+        subprocess.run(["ip", "link", "del", f"n{name}"], capture_output=True, check=False)
+        _run("ip", "netns", "del", name)
 
 
 @dataclass

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import shutil
 import subprocess
-from collections.abc import AsyncIterator, Iterable, Iterator, Sequence
+from collections.abc import AsyncIterator, Iterable, Iterator
 from contextlib import asynccontextmanager, contextmanager, suppress
 from pathlib import Path
 
@@ -93,23 +93,14 @@ def fill(ballast: Path) -> None:
                 continue
 
 
-def killed_at(call: str, number: int) -> Sequence[str]:
-    """Runs a command that is killed as any of its threads begins its `number`th such system call."""
-    return strace("-o", "/dev/null", "-e", f"trace={call}", "-e", f"inject={call}:signal=SIGKILL:when={number}")
+@asynccontextmanager
+async def killed_at(pid: int, call: str, number: int) -> AsyncIterator[None]:
+    """A running process is killed as any of its threads begins its `number`th such system call from here on."""
+    async with _tracing(pid, call, "-o", "/dev/null", "-e", f"inject={call}:signal=SIGKILL:when={number}"):
+        yield
 
 
-def strace(*options: str) -> Sequence[str]:
-    """strace on a command and its threads that stays the test's own child. Skips where tracing is not allowed."""
-    if shutil.which("strace") is None:
-        pytest.skip("strace is not installed")
-    tried = subprocess.run(
-        ["strace", "-f", "--seccomp-bpf", "-o", "/dev/null", "true"], capture_output=True, text=True, check=False
-    )
-    if tried.returncode != 0:
-        pytest.skip(f"strace may not trace here: {tried.stderr.strip()}")
-    return ("strace", "-D", "-f", "--seccomp-bpf", "-qq", *options)
-
-
+SYNCS = "fdatasync,fsync"
 EIO_INJECTED = "EIO (Input/output error) (INJECTED)"
 
 
@@ -117,33 +108,40 @@ EIO_INJECTED = "EIO (Input/output error) (INJECTED)"
 async def failing_syncs(pid: int, files: Iterable[Path], trace: Path) -> AsyncIterator[Path]:
     """Every sync of these files by a running process fails. Yields the record of all that was tried on them."""
     paths = [part for file in files for part in ("-P", str(file))]
-    async with _tracing(pid, "-y", "-o", str(trace), *paths, "-e", "inject=fdatasync,fsync:error=EIO"):
+    async with _tracing(pid, SYNCS, "-y", "-o", str(trace), *paths, "-e", "inject=fdatasync,fsync:error=EIO"):
         yield trace
 
 
 @asynccontextmanager
 async def delayed_syncs(pid: int, *, delay_s: int) -> AsyncIterator[None]:
-    """Every sync of a running process hangs so long."""
+    """Every sync of a running process hangs so long. One that exits meanwhile stays a zombie until the end of this."""
     delay = f"inject=fdatasync,fsync:delay_enter={delay_s * 1_000_000}"
-    async with _tracing(pid, "-o", "/dev/null", "-e", delay):
+    async with _tracing(pid, SYNCS, "-o", "/dev/null", "-e", delay):
         yield
 
 
 @asynccontextmanager
-async def _tracing(pid: int, *options: str) -> AsyncIterator[None]:
-    strace()
+async def _tracing(pid: int, calls: str, *options: str) -> AsyncIterator[None]:
+    """strace on a running process and its threads. Skips where tracing is not allowed.
+
+    Without --seccomp-bpf, with which signals are not injected.
+    """
+    if shutil.which("strace") is None:
+        pytest.skip("strace is not installed")
     tracer = await asyncio.create_subprocess_exec(
-        *("strace", "-f", "-p", str(pid), "-e", "trace=fdatasync,fsync", *options), stderr=subprocess.PIPE
+        *("strace", "-f", "-p", str(pid), "-e", f"trace={calls}", *options), stderr=subprocess.PIPE
     )
     assert tracer.stderr is not None
     said = await tracer.stderr.readline()
-    assert b"attached" in said, said
+    if b"attached" not in said:
+        await tracer.communicate()
+        pytest.skip(f"strace may not trace here: {said.decode()}")
     try:
         yield
     finally:
         if tracer.returncode is None:
             with suppress(ProcessLookupError):  # it ends with whom it traces
-                tracer.terminate()
+                tracer.kill()  # in a long delay it heeds nothing else; whom it traces goes on
         await tracer.communicate()
 
 

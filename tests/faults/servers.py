@@ -174,6 +174,13 @@ class FaultServer:
             server.wait_ready()
         return server
 
+    @property
+    def has_exited(self) -> bool:
+        """Whether it runs no more, although a tracer may keep others from reaping it."""
+        return (
+            self.process.poll() is not None or Path(f"/proc/{self.pid}/stat").read_text().rpartition(") ")[2][0] == "Z"
+        )
+
     # --- what it takes ---
 
     @property

@@ -123,16 +123,15 @@ async def test_connections_cut_at_random_over_a_network_that_loses_packets_cost_
     outcome.enter(ledger, 33, f"connections cut at random, {LOSS_PERCENT} % loss")
 
 
+@pytest.mark.full
 @pytest.mark.row(33)
 @pytest.mark.timeout(300)
-async def test_a_slow_narrow_line_that_loses_packets_costs_no_byte(
-    serve: Serve, ledger: Ledger, tries: Callable[[int, int], int]
-) -> None:
+async def test_a_slow_narrow_line_that_loses_packets_costs_no_byte(serve: Serve, ledger: Ledger) -> None:
     with cable() as wire:
         wire.lose(LOSS_PERCENT)
         wire.narrow(256)
         async with line(serve, wire, delay_s=0.15) as one:
-            outcome = await many_calls(one, range(tries(1, 10)), pace_s=0.0)
+            outcome = await many_calls(one, range(10), pace_s=0.0)
     outcome.enter(ledger, 33, f"{LOSS_PERCENT} % loss, 150 ms each way, 256 kbit/s")
 
 

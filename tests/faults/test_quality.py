@@ -163,6 +163,7 @@ async def test_a_task_that_can_never_succeed_is_given_up_at_once(serve: Serve, l
         ledger.add(row=26, fault="voice QC answers 400", tried=1, note="dead letter after one request")
 
 
+@pytest.mark.full
 @pytest.mark.row(26)
 async def test_a_task_that_fails_for_a_day_is_given_up_then_and_not_before(
     serve: Serve, ledger: Ledger, tmp_path: Path

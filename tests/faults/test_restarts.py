@@ -82,5 +82,5 @@ async def _speak(client: CallClient, pcm: bytes) -> None:
 async def test_calls_go_on_when_their_server_is_killed_and_started_again(
     serve: Serve, ledger: Ledger, seed: int, tries: Callable[[int, int], int]
 ) -> None:
-    outcome = await kill_and_go_on(serve, seed, tries(2, 25))
+    outcome = await kill_and_go_on(serve, seed, tries(1, 25))
     outcome.enter(ledger, 17, "kill -9 and start again, the client goes on")

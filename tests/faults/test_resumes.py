@@ -7,15 +7,17 @@ from collections.abc import Callable
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from pathlib import Path
+from unittest.mock import patch
 
 import hypothesis.strategies as st
 import pytest
-from hypothesis import HealthCheck, settings
+from hypothesis import HealthCheck, Phase, settings
 from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition, rule, run_state_machine_as_test
 
 from protocol.codec import encode_framed
 from protocol.messages import Ack, Ended, Error, Hangup, Resume, Resumed, ServerMessage
 from tests.faults.ledger import Ledger
+from tests.faults.mutants import resume_skips
 from tests.faults.softphone import whisper
 from tests.integration.world import Wire, World, running
 
@@ -151,28 +153,34 @@ def coming_back(runner: asyncio.Runner, world: World, tried: Tried) -> type[Rule
     return ComingBack
 
 
-@pytest.mark.row(30)
-@pytest.mark.timeout(600)
-def test_however_a_client_comes_back_the_recording_is_what_it_sent(
-    ledger: Ledger, tmp_path: Path, tries: Callable[[int, int], int]
-) -> None:
+def come_back_in_every_way(folder: Path, examples: int) -> Tried:
     tried = Tried()
     with asyncio.Runner() as runner:
-        server = running(tmp_path)
+        server = running(folder)
         world = runner.run(server.__aenter__())
         try:
             run_state_machine_as_test(
                 coming_back(runner, world, tried),
                 settings=settings(
-                    max_examples=tries(12, 200),
+                    max_examples=examples,
                     stateful_step_count=15,
                     deadline=None,
                     suppress_health_check=list(HealthCheck),
                     database=None,
+                    phases=[Phase.generate],  # each step is real: what fails is not made smaller
                 ),
             )
         finally:
             runner.run(server.__aexit__(None, None, None))
+    return tried
+
+
+@pytest.mark.row(30)
+@pytest.mark.timeout(600)
+def test_however_a_client_comes_back_the_recording_is_what_it_sent(
+    ledger: Ledger, tmp_path: Path, tries: Callable[[int, int], int]
+) -> None:
+    tried = come_back_in_every_way(tmp_path, tries(12, 200))
     ledger.add(
         row=30,
         fault="resume: overlap, hole, live socket, other app, forged token",
@@ -180,3 +188,13 @@ def test_however_a_client_comes_back_the_recording_is_what_it_sent(
         acked_samples=tried.samples,
         lost_samples=0,
     )
+
+
+@pytest.mark.row(30)
+def test_that_check_sees_a_server_that_claims_more_than_it_has(tmp_path: Path) -> None:
+    resume_skips.break_it()
+    try:
+        with pytest.raises(AssertionError, match="what was acked is there"):
+            come_back_in_every_way(tmp_path, 12)
+    finally:
+        patch.stopall()

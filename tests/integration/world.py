@@ -131,6 +131,9 @@ class CallsInMemory:
     async def get(self, app_id: str, call_id: str) -> CallRecord | None:
         return self.records.get((app_id, call_id))
 
+    async def left_behind(self, call_id: str) -> CallRecord | None:
+        return next((record for (_, known_id), record in self.records.items() if known_id == call_id), None)
+
     async def page(self, app_id: str, *, limit: int, before: str | None = None) -> Sequence[CallRecord]:
         newest_first = [one for one in reversed(self.records.values()) if one.app_id == app_id]
         ids = [one.call_id for one in newest_first]

@@ -50,3 +50,10 @@ async def test_pages_of_calls_join_without_loss_even_when_calls_began_together(d
     while page := await calls.page("ours", limit=2, before=paged[-1] if paged else None):
         paged += [one.call_id for one in page]
     assert paged == everything == ["c6", "c5", "c4", "c3", "c2", "c1", "c0"]
+
+
+async def test_a_call_that_a_process_left_is_found_whosever_it_is(database: Database) -> None:
+    calls = CallRecords(database)
+    await calls.save(record("c1", "theirs"))
+    assert await calls.left_behind("c1") == record("c1", "theirs")
+    assert await calls.left_behind("c2") is None
