@@ -112,8 +112,6 @@ class NativeDoor:
         self._metrics.refused.labels(code).inc()
         body = msgspec.json.encode({"code": code, "message": message})
         headers = Headers({"Content-Type": "application/json", "Content-Length": str(len(body))})
-        if status is HTTPStatus.SERVICE_UNAVAILABLE:
-            headers["Retry-After"] = "1"
         if status is HTTPStatus.UNAUTHORIZED:
             headers["WWW-Authenticate"] = 'Basic realm="earshot"'
         if status is HTTPStatus.SERVICE_UNAVAILABLE:

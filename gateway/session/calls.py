@@ -293,7 +293,7 @@ class Calls:
         log.info("call_taken_up", call_id=found.call_id, state=call.state.value, samples=call.samples)
 
     async def _keep_ownerless(self, found: Recovered) -> None:
-        """Nobody may have it, for nobody knows whose it is: make its audio a file, and leave its records as they are."""
+        """Nobody may have it, for nobody knows whose it is: make its audio a file, and let its records be."""
         recording = str(await self._keeping.journal.seal(found.call_id)) if found.rate_hz else ""
         log.error("call_without_owner", call_id=found.call_id, samples=found.end_sample, recording=recording)
 
