@@ -20,6 +20,7 @@ class LeftBehind:
 
     call_id: str
     messages: tuple[tuple[int, bytes], ...]
+    rate_hz: int = 8000
     samples: int = 0
     end_sample: int = 0
     gaps: tuple[tuple[int, int], ...] = ()
