@@ -38,12 +38,12 @@ class Intake:
 
     def push(self, frame: AudioFrame) -> list[AudioArrived | AudioLost]:
         """Take one frame. Raises ProtocolError (`bad_audio`) when its index cannot be true; nothing changes then."""
-        everything = frame.channel == ALL_CHANNELS
+        everything = frame.channel == ALL_CHANNELS or len(self._planes) == 1
+        if everything and frame.first_sample in (None, self._emitted) and not any(self._planes):
+            self._cause = "network"  # the rule, and all there is to it: what was expected has come
+            return self._emit(frame.pcm)
         if everything and len(self._planes) > 1:
             interleaved = np.frombuffer(frame.pcm, dtype="<i2").reshape(-1, len(self._planes))
-            if frame.first_sample in (None, self._emitted) and not any(self._planes):
-                self._cause = "network"
-                return self._emit(frame.pcm)
             arrived = {index: interleaved[:, index].tobytes() for index in range(len(self._planes))}
         else:
             arrived = {0 if everything else frame.channel: frame.pcm}

@@ -42,6 +42,7 @@ class Conversation:
         speed = limits.catch_up_speed
         self._speed = TokenBucket(1000 * speed, 1000 * CATCH_UP_S, self._loop.time())
         """Milliseconds of audio."""
+        self._watching: asyncio.TimerHandle
         self._told_to_wait = False
         self.held = False
         """Whether a message waits for the server to have room, and nothing is read meanwhile."""
@@ -53,8 +54,22 @@ class Conversation:
 
         Raises ConnectionClosed when the socket is gone, ProtocolError for a fault that closes it.
         """
+        patience = asyncio.timeout(None)
+        self._watch(patience)
+        try:
+            async with patience:
+                await self._converse()
+        except TimeoutError:
+            if not patience.expired():
+                raise
+            seconds = self._limits.audio_timeout_s
+            raise ProtocolError("timeout", f"no audio for {seconds:g} s outside a pause") from None
+        finally:
+            self._watching.cancel()
+
+    async def _converse(self) -> None:
         while True:
-            payload = await self._next()
+            payload = await self._connection.recv()
             if not self._session.carried_by(self._outgoing):
                 return  # what is still in the buffers of this socket will come again on the other
             try:
@@ -69,14 +84,17 @@ class Conversation:
                     raise
                 self._complain(fault.code, fault.message)
 
-    async def _next(self) -> str | bytes:
-        deadline_s = self._last_audio_s + self._limits.audio_timeout_s
-        try:
-            async with asyncio.timeout_at(deadline_s if self._session.expects_audio else None):
-                return await self._connection.recv()
-        except TimeoutError:
-            seconds = self._limits.audio_timeout_s
-            raise ProtocolError("timeout", f"no audio for {seconds:g} s outside a pause") from None
+    def _watch(self, patience: asyncio.Timeout) -> None:
+        """End the conversation if audio is overdue; else look again when it may be. One timer for all the packets."""
+        now_s = self._loop.time()
+        if self.held or not self._session.expects_audio:
+            due_s = now_s + self._limits.audio_timeout_s
+        else:
+            due_s = self._last_audio_s + self._limits.audio_timeout_s
+        if due_s <= now_s:
+            patience.reschedule(now_s)
+        else:
+            self._watching = self._loop.call_at(due_s, self._watch, patience)
 
     async def _hear(self, payload: bytes) -> None:
         self._last_audio_s = self._loop.time()

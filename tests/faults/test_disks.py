@@ -240,7 +240,7 @@ async def _account_for_records(
 async def test_a_journal_cut_off_or_with_a_bit_flipped_gives_back_everything_else(
     serve: Serve, ledger: Ledger, tmp_path: Path, seed: int, tries: Callable[[int, int], int]
 ) -> None:
-    outcome = await damage_the_journal(serve, tmp_path, seed, tries(2, 60))
+    outcome = await damage_the_journal(serve, tmp_path, seed, tries(2, 30))
     outcome.enter(ledger, 22, "journal cut off at a random byte, or a bit of it flipped")
 
 
