@@ -12,7 +12,7 @@ import click
 from rich.console import Console
 from rich.table import Table
 
-from gateway.app import SystemClock
+from gateway.assembly.clock import SystemClock
 from gateway.commands.options import config_option, data_option, settings_of
 from gateway.commands.outbox import duration
 from gateway.engines.manifest import CAMPPLUS, SILERO

@@ -14,7 +14,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from gateway.app import SystemClock
+from gateway.assembly.clock import SystemClock
 from gateway.commands.options import config_option, data_option, settings_of
 from gateway.stores.outbox import SCHEMA, AtFault, Outbox, OutboxRow, OutboxState
 from gateway.stores.sqlite import Database

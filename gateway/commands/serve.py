@@ -12,7 +12,8 @@ import click
 import structlog
 import uvloop
 
-from gateway.app import Addresses, EarshotServer, StartFailed
+from gateway.app import Addresses, EarshotServer
+from gateway.assembly.folder import StartFailed
 from gateway.commands.open_files import raise_open_files
 from gateway.commands.options import config_option, data_option, settings_of
 from gateway.commands.supervisor import notify

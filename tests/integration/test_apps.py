@@ -8,7 +8,8 @@ import msgspec
 import pytest
 from click.testing import CliRunner
 
-from gateway.app import EarshotServer, StartFailed
+from gateway.app import EarshotServer
+from gateway.assembly.folder import StartFailed
 from gateway.cli import cli
 from gateway.settings import Settings
 from protocol.client import CallClient, CallRefused
@@ -45,7 +46,7 @@ async def test_a_created_app_is_good_at_the_next_start(tmp_path: Path) -> None:
 
 
 async def test_a_running_server_takes_up_a_created_app_by_itself(tmp_path: Path) -> None:
-    with patch("gateway.app.APPS_REFRESH_S", 0.05):
+    with patch("gateway.assembly.upkeep.APPS_REFRESH_S", 0.05):
         async with serving(tmp_path / "data", apps="demo:secret") as server:
             made = create_app(tmp_path / "data")
             async with client_of(server, *made) as app:

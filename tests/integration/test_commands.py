@@ -13,7 +13,7 @@ import click
 import pytest
 from click.testing import CliRunner, Result
 
-from gateway.app import SystemClock
+from gateway.assembly.clock import SystemClock
 from gateway.cli import cli
 from gateway.ports import QualityTask
 from gateway.stores.outbox import SCHEMA, Outbox

@@ -104,13 +104,15 @@ async def test_metrics_are_prometheus_text_that_counts_what_happened(app: Accoun
     assert values["earshot_ack_lag_seconds_count",] > 0
 
 
-async def test_metrics_tell_what_waits_for_voice_qc_and_readiness_does_not_care(tmp_path: Path) -> None:
+async def test_metrics_tell_what_waits_for_voice_qc_and_readiness_does_not_care(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     nowhere = {"quality_url": "http://127.0.0.1:9", "quality_app": "demo:secret"}
+    monkeypatch.setattr("gateway.assembly.upkeep.GAUGES_REFRESH_S", 0.01)
     async with serving(tmp_path / "data", apps=APPS, **nowhere) as server, client_of(server) as app:
         log = await call(app, wait_qc_ms=0)
 
         async def waiting() -> bool:
-            await server.refresh_gauges()
             return server.metrics.registry.get_sample_value("earshot_outbox_tasks", {"state": "pending"}) == 1
 
         await eventually(waiting)

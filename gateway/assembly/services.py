@@ -1,0 +1,158 @@
+"""The two services and their routes: our own always serve; calls ask them, or the vendors that settings name."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Coroutine
+from contextlib import AsyncExitStack
+from dataclasses import dataclass
+from time import time
+from typing import Any
+
+import aiohttp
+from aiohttp import web
+
+from gateway.clients.fetcher import GuardedFetcher
+from gateway.clients.quality_http import QualityHttp
+from gateway.clients.voiceprint_http import VoiceprintHttp
+from gateway.credentials import Credentials
+from gateway.doors.quality_callback import CallbackAddresses
+from gateway.engines.engines import Engines
+from gateway.keys import subkey
+from gateway.ports import CallStore, Clock, QualityApi, VoiceprintApi
+from gateway.quality.api import QualityEndpoints
+from gateway.quality.audio import AudioFolder, RecordingReader
+from gateway.quality.push import ResultPusher
+from gateway.quality.record_routes import RecordRoutes
+from gateway.quality.rule_routes import RuleRoutes
+from gateway.quality.rulebook import Rulebook
+from gateway.quality.service import QualityService
+from gateway.quality.tokens import AccessTokens
+from gateway.quality.transcribe import Transcriber
+from gateway.quality.trial import Trials
+from gateway.quality.trial_routes import TrialRoutes
+from gateway.quality.vendor_rules import VendorRulebook
+from gateway.quality.vendor_sync import VendorSync
+from gateway.quality.worker import QualityWorker
+from gateway.settings import Settings
+from gateway.stores.apps import Apps
+from gateway.stores.quality import SqliteQualityTasks
+from gateway.stores.quality_pushes import SqliteQualityPushes
+from gateway.stores.quality_rules import SqliteQualityRules
+from gateway.stores.rule_outcomes import SqliteRuleOutcomes
+from gateway.stores.sqlite import Database
+from gateway.stores.voiceprints import SqliteVoiceprints
+from gateway.voiceprint.api import VoiceprintRoutes
+from gateway.voiceprint.clip import ClipReader
+from gateway.voiceprint.links import SignedLinks
+from gateway.voiceprint.local import LocalVoiceprintApi
+from gateway.voiceprint.service import VoiceprintService
+from protocol.quality import MAX_AUDIO_BYTES
+
+MAX_RECORDING_S = 6 * 3600
+
+
+@dataclass(frozen=True, slots=True)
+class Ground:
+    """What both services stand on."""
+
+    settings: Settings
+    database: Database
+    engines: Engines
+    clock: Clock
+    key: bytes
+    http: aiohttp.ClientSession
+    fetcher: GuardedFetcher
+    credentials: Credentials
+    apps: Apps
+    public_url: Callable[[], str]
+    no_space: Callable[[], str]
+    """Why nothing large may be kept, or nothing."""
+    begun: AsyncExitStack
+    run: Callable[[str, Coroutine[Any, Any, None]], asyncio.Task[None]]
+    """Runs work until the server stops."""
+
+
+async def voiceprint(ground: Ground) -> tuple[list[web.RouteDef], VoiceprintApi]:
+    """The routes of our voiceprint service, and whom calls ask."""
+    settings = ground.settings
+    voices = VoiceprintService(
+        store=SqliteVoiceprints(ground.database),
+        embedder=ground.engines.embedder,
+        speech=ground.engines.confirmer,
+        no_space=ground.no_space,
+    )
+    await voices.start()
+    ground.begun.push_async_callback(voices.close)
+    links = SignedLinks(subkey(ground.key, "links"), public_url=ground.public_url, now=time)
+    routes = VoiceprintRoutes(
+        voices,
+        ClipReader(ground.engines.decoder, ground.fetcher),
+        ground.credentials,
+        links,
+        max_requests_per_app=settings.max_requests_per_app,
+    ).routes()
+    if not settings.voiceprint_url:
+        return routes, LocalVoiceprintApi(voices)
+    app_id, _, secret = settings.voiceprint_app.partition(":")
+    return routes, VoiceprintHttp(
+        settings.voiceprint_url, ground.http, credentials=lambda _: (app_id, secret), now=time
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class Quality:
+    """Voice QC: our own service's routes, whom calls ask, and what manages the rules of both."""
+
+    routes: list[web.RouteDef]
+    api: QualityApi
+    rulebook: Rulebook
+    vendor_sync: VendorSync | None
+    worker: asyncio.Task[None]
+
+    def rule_routes(
+        self, ground: Ground, records: CallStore, caller: Callable[[web.Request], str]
+    ) -> list[web.RouteDef]:
+        """Our own routes for rules; `caller` tells a request's app."""
+        trials = Trials(records, ground.clock, pinyin=ground.settings.pinyin)
+        return [
+            *RecordRoutes(SqliteRuleOutcomes(ground.database), ground.clock, caller).routes(),
+            *TrialRoutes(self.rulebook, trials, caller).routes(),
+            *RuleRoutes(self.rulebook, self.vendor_sync, caller).routes(),
+        ]
+
+
+def quality(ground: Ground, rules: SqliteQualityRules, callbacks: CallbackAddresses | None) -> Quality:
+    """Our voice QC, at work from here on; `callbacks` says where a vendor may deliver its verdicts."""
+    settings, engines = ground.settings, ground.engines
+    tasks = SqliteQualityTasks(ground.database)
+    folder = AudioFolder(settings.data_path / "quality")
+    transcriber = Transcriber(engines.recognizer, engines.confirmer, ground.clock)
+    reader = RecordingReader(engines.decoder, max_audio_s=MAX_RECORDING_S)
+    worker = QualityWorker(tasks, rules, folder, reader, transcriber, finished=lambda: pusher.wake())
+    service = QualityService(tasks, folder, submitted=worker.wake, fetcher=ground.fetcher, no_space=ground.no_space)
+    pusher = ResultPusher(SqliteQualityPushes(ground.database, ground.clock), service, ground.fetcher, ground.clock)
+    vendor = _vendor(ground, callbacks)
+    rulebook = Rulebook(rules, VendorRulebook(vendor) if vendor else None)
+    tokens = AccessTokens(subkey(ground.key, "tokens"), ground.credentials, ground.apps, time)
+    routes = QualityEndpoints(service, rulebook, tokens, max_audio_bytes=MAX_AUDIO_BYTES).routes()
+    working = ground.run("quality-worker", worker.run())
+    ground.run("quality-push", pusher.run())
+    vendor_sync = None
+    if vendor is not None:
+        vendor_sync = VendorSync(rulebook, lambda: ground.apps.app_ids, ground.clock, every_s=settings.rules_sync_s)
+        ground.run("rules-sync", vendor_sync.run())
+    return Quality(routes, vendor or service, rulebook, vendor_sync, working)
+
+
+def _vendor(ground: Ground, callbacks: CallbackAddresses | None) -> QualityHttp | None:
+    settings = ground.settings
+    if not settings.quality_url:
+        return None
+    client_id, _, client_secret = settings.quality_app.partition(":")
+    return QualityHttp(
+        ground.http,
+        settings.quality_url,
+        lambda _: (client_id, client_secret),
+        callback_url=callbacks.url if callbacks else None,
+    )
