@@ -37,7 +37,7 @@ test: setup check ## everything CI runs
 	$(BIN)/pytest -n auto --dist loadfile
 
 faults: setup ## kill, starve, cut off and flood real servers, and print what it cost
-	$(BIN)/pytest tests/faults --full -n0
+	$(BIN)/pytest tests/faults tests/contract/test_cluster.py --full -n0
 
 bench: setup ## latency, accuracy and CPU of live calls played in real time (BENCH="--play stereo --limit 1" for a quick look)
 	$(BIN)/earshot eval $(LABELLED) $(or $(BENCH),--play stereo --play mono)

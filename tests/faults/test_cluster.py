@@ -19,6 +19,7 @@ from protocol.client import CallClient
 from protocol.messages import Ack, Ended, Gap, GoingAway, Segment, ServerMessage, Start
 from tests.client import account
 from tests.earshot_process import HUMMED, EarshotProcess
+from tests.faults.ledger import Ledger
 from tests.integration.hummed import RATE_HZ, eventually, humming
 from tests.redis_server import RedisServer
 
@@ -91,6 +92,15 @@ class Nodes:
         """Recordings that voice QC has judged, at all nodes together."""
         return sum(process.log.count("quality_task_finished") for process in self._running.values())
 
+    def enter(self, ledger: Ledger, row: int, fault: str, acked: bytes) -> None:
+        """Write down a call of which `acked` was acknowledged and, as the test has shown, recorded."""
+        tasks = self.tasks
+        ledger.add(
+            row=row, fault=fault, tried=1, acked_samples=len(acked) // 2, lost_samples=0, tasks_created=tasks,
+            tasks_expected=1,
+        )  # fmt: skip
+        assert tasks == 1
+
     def end(self) -> None:
         for process in self._running.values():
             process.signal(signal.SIGCONT)
@@ -149,7 +159,8 @@ async def hang_up(client: CallClient, heard: Listening) -> Ended:
     return ended
 
 
-async def test_a_call_survives_the_death_of_its_node(nodes: Nodes) -> None:
+@pytest.mark.row(30)
+async def test_a_call_survives_the_death_of_its_node(nodes: Nodes, ledger: Ledger) -> None:
     async with nodes.client("a", "b") as client:
         heard = Listening(client)
         await client.send_audio(FIRST)
@@ -169,10 +180,11 @@ async def test_a_call_survives_the_death_of_its_node(nodes: Nodes) -> None:
     # The dead node comes back, finds its part, and does nothing with it.
     nodes.start("a")
     await nodes.logged("a", "part_given_up")
-    assert nodes.tasks == 1
+    nodes.enter(ledger, 30, "kill -9, the client goes on at another node", FIRST + SECOND)
 
 
-async def test_audio_that_was_acked_and_not_heard_by_anyone_else_is_there(nodes: Nodes) -> None:
+@pytest.mark.row(30)
+async def test_audio_that_was_acked_and_not_heard_by_anyone_else_is_there(nodes: Nodes, ledger: Ledger) -> None:
     async with nodes.client("a", "b") as client:
         heard = Listening(client)
         acked = 0
@@ -184,10 +196,11 @@ async def test_audio_that_was_acked_and_not_heard_by_anyone_else_is_there(nodes:
         await hang_up(client, heard)
     assert acked > 0
     assert await nodes.recording("b", client.call_id) == FIRST
-    assert nodes.tasks == 1
+    nodes.enter(ledger, 30, "kill -9 right after an ack, on to another node", FIRST)
 
 
-async def test_a_node_that_wakes_up_late_does_nothing_more_to_a_call_it_has_lost(nodes: Nodes) -> None:
+@pytest.mark.row(30)
+async def test_a_node_that_wakes_up_late_does_nothing_more_to_a_call_it_has_lost(nodes: Nodes, ledger: Ledger) -> None:
     with patch("protocol.client.PING_S", 0.3), patch("protocol.client.CONNECT_TIMEOUT_S", 0.5):
         async with nodes.client("a", "b") as client:
             heard = Listening(client)
@@ -203,11 +216,14 @@ async def test_a_node_that_wakes_up_late_does_nothing_more_to_a_call_it_has_lost
     assert await nodes.recording("b", call_id) == FIRST + SECOND
     heard.assert_numbered_without_a_break()
     await nodes.logged("a", "part_given_up")
-    assert nodes.tasks == 1
+    nodes.enter(ledger, 30, "a node frozen, its call taken over, woken again", FIRST + SECOND)
     assert "quality_task_finished" not in nodes["a"].log
 
 
-async def test_a_node_whose_window_ran_out_while_it_slept_hands_nothing_in(tmp_path: Path, redis: RedisServer) -> None:
+@pytest.mark.row(30)
+async def test_a_node_whose_window_ran_out_while_it_slept_hands_nothing_in(
+    tmp_path: Path, redis: RedisServer, ledger: Ledger
+) -> None:
     nodes = Nodes(tmp_path, redis, EARSHOT_RESUME_WINDOW_S="3")
     try:
         with patch("protocol.client.CONNECT_TIMEOUT_S", 0.5):
@@ -224,12 +240,15 @@ async def test_a_node_whose_window_ran_out_while_it_slept_hands_nothing_in(tmp_p
                 nodes["a"].signal(signal.SIGCONT)
                 await nodes.logged("a", "part_given_up")
         assert await nodes.recording("b", client.call_id) == FIRST + SECOND
-        assert nodes.tasks == 1
+        nodes.enter(ledger, 30, "a node frozen for longer than the resume window", FIRST + SECOND)
     finally:
         nodes.end()
 
 
-async def test_a_call_that_nobody_brings_back_is_judged_elsewhere_once(tmp_path: Path, redis: RedisServer) -> None:
+@pytest.mark.row(30)
+async def test_a_call_that_nobody_brings_back_is_judged_elsewhere_once(
+    tmp_path: Path, redis: RedisServer, ledger: Ledger
+) -> None:
     nodes = Nodes(tmp_path, redis, EARSHOT_RESUME_WINDOW_S="1")
     try:
         assert nodes["b"].http
@@ -243,13 +262,16 @@ async def test_a_call_that_nobody_brings_back_is_judged_elsewhere_once(tmp_path:
         assert await nodes.recording("b", client.call_id) == FIRST
         nodes.start("a")
         await nodes.logged("a", "part_given_up")
-        assert nodes.tasks == 1
+        nodes.enter(ledger, 30, "kill -9, the client stays away, another node judges", FIRST)
     finally:
         nodes.end()
 
 
 @pytest.mark.parametrize("ack", ["replica", "local"])
-async def test_a_node_that_shuts_down_hands_its_calls_over(tmp_path: Path, redis: RedisServer, ack: str) -> None:
+@pytest.mark.row(30)
+async def test_a_node_that_shuts_down_hands_its_calls_over(
+    tmp_path: Path, redis: RedisServer, ack: str, ledger: Ledger
+) -> None:
     nodes = Nodes(tmp_path, redis, EARSHOT_ACK=ack)
     try:
         async with nodes.client("a", "b") as client:
@@ -263,13 +285,14 @@ async def test_a_node_that_shuts_down_hands_its_calls_over(tmp_path: Path, redis
         assert await nodes.recording("b", client.call_id) == FIRST + SECOND
         heard.assert_numbered_without_a_break()
         assert heard.of(Gap) == []
-        assert nodes.tasks == 1
+        nodes.enter(ledger, 30, f"SIGTERM, the call goes on at another node ({ack})", FIRST + SECOND)
     finally:
         nodes.end()
 
 
+@pytest.mark.row(30)
 async def test_with_local_acks_a_lost_node_leaves_a_hole_that_it_fills_when_it_is_back(
-    tmp_path: Path, redis: RedisServer
+    tmp_path: Path, redis: RedisServer, ledger: Ledger
 ) -> None:
     nodes = Nodes(tmp_path, redis, EARSHOT_ACK="local")
     try:
@@ -294,7 +317,7 @@ async def test_with_local_acks_a_lost_node_leaves_a_hole_that_it_fills_when_it_i
         assert after["qc"] == before["qc"]
         assert after["gaps"][0]["filled"]
         await nodes.logged("a", "part_given_up")
-        assert nodes.tasks == 1
+        nodes.enter(ledger, 30, "kill -9 with local acks, the node comes back", FIRST + SECOND)
     finally:
         nodes.end()
 
@@ -311,8 +334,9 @@ FAULTS: dict[str, tuple[Callable[[RedisServer], object], Callable[[RedisServer],
 
 
 @pytest.mark.parametrize("fault", FAULTS)
+@pytest.mark.row(31)
 async def test_while_redis_is_away_the_call_goes_on_without_acks_and_catches_up(
-    nodes: Nodes, redis: RedisServer, fault: str
+    nodes: Nodes, redis: RedisServer, fault: str, ledger: Ledger
 ) -> None:
     begin, end = FAULTS[fault]
     async with nodes.client("a", "b") as client:
@@ -332,10 +356,13 @@ async def test_while_redis_is_away_the_call_goes_on_without_acks_and_catches_up(
         await hang_up(client, heard)
     assert await nodes.recording("b", client.call_id) == FIRST + SECOND + FIRST
     assert heard.of(Gap) == []
-    assert nodes.tasks == 1
+    nodes.enter(ledger, 31, f"Redis {fault}, then kill -9 of the node", FIRST + SECOND + FIRST)
 
 
-async def test_after_a_flush_the_tail_is_there_again_before_acks_go_on(nodes: Nodes, redis: RedisServer) -> None:
+@pytest.mark.row(31)
+async def test_after_a_flush_the_tail_is_there_again_before_acks_go_on(
+    nodes: Nodes, redis: RedisServer, ledger: Ledger
+) -> None:
     async with nodes.client("a", "b") as client:
         heard = Listening(client)
         await client.send_audio(FIRST)
@@ -348,4 +375,4 @@ async def test_after_a_flush_the_tail_is_there_again_before_acks_go_on(nodes: No
         await hang_up(client, heard)
     assert await nodes.recording("b", client.call_id) == FIRST + SECOND + FIRST
     assert heard.of(Gap) == []
-    assert nodes.tasks == 1
+    nodes.enter(ledger, 31, "Redis flushed, then kill -9 of the node", FIRST + SECOND + FIRST)
