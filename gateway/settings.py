@@ -151,8 +151,8 @@ class Settings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Credentials for it: "client_id:client_secret"."""
     qc_poll_s: Seconds = 1.0
     """How often voice QC is asked for a result."""
-    rules_sync_s: Annotated[float, Meta(ge=1, le=31_536_000)] = 300
-    """How often the rules of the service at quality_url are taken over."""
+    rules_sync_s: Seconds = 300
+    """How often, and at the start, the rules of the service at quality_url are taken over; 0: never."""
 
     def __post_init__(self) -> None:
         if bool(self.tls_cert) != bool(self.tls_key):

@@ -141,7 +141,8 @@ def quality(ground: Ground, rules: SqliteQualityRules, callbacks: CallbackAddres
     vendor_sync = None
     if vendor is not None:
         vendor_sync = VendorSync(rulebook, lambda: ground.apps.app_ids, ground.clock, every_s=settings.rules_sync_s)
-        ground.run("rules-sync", vendor_sync.run())
+        if settings.rules_sync_s:
+            ground.run("rules-sync", vendor_sync.run())
     return Quality(routes, vendor or service, rulebook, vendor_sync, working)
 
 
