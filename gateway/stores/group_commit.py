@@ -8,8 +8,11 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass
 from errno import EIO, ENOSPC
+from typing import TypeVar
 
 from gateway.stores.commit_log import Block, CommitLog
+
+T = TypeVar("T")
 
 
 class JournalFull(OSError):
@@ -125,9 +128,9 @@ class GroupCommit:
         self._waiters.append((position, waiter))
         await waiter
 
-    async def in_commit_thread(self, work: Callable[[], None]) -> None:
+    async def in_commit_thread(self, work: Callable[[], T]) -> T:
         """Run disk work between two commits."""
-        await asyncio.get_running_loop().run_in_executor(self._thread, work)
+        return await asyncio.get_running_loop().run_in_executor(self._thread, work)
 
     async def _run(self) -> None:
         interval_ms = self._limits.commit_interval_ms

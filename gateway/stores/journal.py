@@ -331,8 +331,9 @@ class FileJournal:
                     del self._calls[entry.call_id]
                     released = True
         if released:
-            done_with = self._segments.take_done_with(self._log.current_segment, self._calls)
-            await self._commits.in_commit_thread(partial(_remove_segments, done_with))
+            done_with = self._segments.done_with(self._log.current_segment, self._calls)
+            for path in await self._commits.in_commit_thread(partial(_remove_segments, done_with)):
+                self._segments.forget(path)
         # Here every block of a finished segment is safe and accounted for; between two commits it need not be.
         if self._cleaning is None or self._cleaning.done():
             self._clean_one()
@@ -360,9 +361,11 @@ class FileJournal:
             return
         for call in self._calls.values():
             call.forget_extents(path)
-        self._segments.forget(path)
         # Behind every seal that still reads the old place: one thread does both.
-        await self._copy(partial(_remove_segments, [path]))
+        if await self._copy(partial(_remove_segments, [path])):
+            self._segments.forget(path)
+        else:
+            self._segments.spare(path)
 
     def _append_copies(self, portion: list[Copied], noted: Collection[str]) -> int:
         kept = [
@@ -519,9 +522,17 @@ class FileJournal:
         return Recovery(findings.calls, findings.quarantined)
 
 
-def _remove_segments(paths: list[Path]) -> None:
+def _remove_segments(paths: list[Path]) -> list[Path]:
+    """Remove segments in their order and return those that are gone: what follows one that stays, stays too.
+
+    A later segment may hold the note that a call of an earlier one is released, and must not go before it.
+    """
+    gone = []
     for path in paths:
         try:
             remove_durably(path)
-        except OSError as fault:  # harmless but for the space it takes: recovery finds its calls released
+        except OSError as fault:  # harmless but for the space it takes: it is tried again at the next release
             log.warning("journal_segment_not_removed", segment=str(path), fault=str(fault))
+            break
+        gone.append(path)
+    return gone

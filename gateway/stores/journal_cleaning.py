@@ -53,24 +53,24 @@ class SegmentLedger:
         return segment in self._uses
 
     def forget(self, segment: Path) -> None:
+        """It is gone from the disk."""
         self._uses.pop(segment, None)
 
     def spare(self, segment: Path) -> None:
         """It cannot be emptied: it goes with its last call."""
         self._spoilt.add(segment)
 
-    def take_done_with(self, current: Path | None, live: Collection[str]) -> list[Path]:
-        """Strike out the oldest segments while every call in them is released, and return them.
+    def done_with(self, current: Path | None, live: Collection[str]) -> list[Path]:
+        """The oldest segments while every call in them is released.
 
-        In order only, so that the note of a release never goes before the records it covers.
+        In order only, and counting a segment until `forget`, so until it is gone from the disk: the note of a release
+        must never go before the records it covers, or the next start would find the call unfinished.
         """
         done_with = []
         for path, use in self._uses.items():
             if path == current or any(call_id in live for call_id in use.bytes_of):
                 break
             done_with.append(path)
-        for path in done_with:
-            del self._uses[path]
         return done_with
 
     def worth_emptying(self, current: Path | None, live: Collection[str], few: int) -> Path | None:

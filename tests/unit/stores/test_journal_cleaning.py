@@ -1,12 +1,15 @@
 """A long call does not keep everybody's old audio: segments of little value are emptied and dropped."""
 
 import asyncio
+import threading
+from errno import EIO
 from pathlib import Path
 
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from gateway.stores.durable_files import remove_durably
 from gateway.stores.journal import FileJournal, JournalLimits
 from tests.unit.stores.test_journal import HEADER, journal_in, pcm, segments, wav_pcm
 
@@ -73,7 +76,7 @@ async def test_a_crash_between_the_copy_and_the_removal_changes_nothing(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, copied: bool
 ) -> None:
     # The process "dies" before any old segment is removed: every record stands twice, or (not copied) once.
-    monkeypatch.setattr("gateway.stores.journal._remove_segments", lambda paths: None)
+    monkeypatch.setattr("gateway.stores.journal._remove_segments", lambda paths: [])
     if not copied:
         monkeypatch.setattr(FileJournal, "_clean_one", lambda self: None)
     async with journal_in(tmp_path, SMALL) as journal:
@@ -84,6 +87,29 @@ async def test_a_crash_between_the_copy_and_the_removal_changes_nothing(
         assert b"".join(long.read_audio()) == audio
         assert [ordinal for ordinal, _ in long.events] == list(range(1, 13))
         assert wav_pcm(await journal.seal("long")) == audio
+
+
+async def test_a_released_call_stays_so_when_the_process_dies_before_an_emptied_segment_is_gone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # Emptied segments go in the copy thread, those of released calls in the commit thread: only the latter get to.
+    def remove(path: Path) -> bool:
+        if threading.current_thread().name.startswith("journal-copy"):
+            raise OSError(EIO, "the process died first")
+        return remove_durably(path)
+
+    monkeypatch.setattr("gateway.stores.journal.remove_durably", remove)
+    async with journal_in(tmp_path, SMALL) as journal:
+        await a_long_call_among_short_ones(journal, 12)
+        assert journal.copied_bytes > 0
+        await journal.release("long")
+        for number in range(20):
+            await journal.synced(journal.open_call(f"pulse-{number}", HEADER))
+            await journal.synced(journal.append_audio(f"pulse-{number}", 0, pcm(1000)))
+            await journal.release(f"pulse-{number}")
+        journal.open_call("goes-on", HEADER)
+    async with journal_in(tmp_path) as journal:
+        assert [call.call_id for call in (await journal.recover()).calls] == ["goes-on"]
 
 
 async def test_a_damaged_segment_is_left_for_recovery_to_look_at(tmp_path: Path) -> None:
