@@ -43,7 +43,7 @@ from gateway.session.rulesets import RuleSets
 from gateway.session.session import Keeping, Patience
 from gateway.session.settings import call_settings
 from gateway.settings import Settings, in_url, is_loopback, parse_address, parse_apps, parse_fetch_allow
-from gateway.stores import apps, calls, outbox, quality_rules, rule_books, rule_outcomes, voiceprints
+from gateway.stores import apps, calls, outbox, quality_rules, rule_books, rule_outcomes, usage, voiceprints
 from gateway.stores import quality as quality_tasks
 from gateway.stores.apps import Apps
 from gateway.stores.calls import CallRecords
@@ -64,7 +64,7 @@ log = structlog.get_logger(__name__)
 
 SCHEMAS: tuple[Schema, ...] = (
     apps.SCHEMA, calls.SCHEMA, outbox.SCHEMA, rule_books.SCHEMA, voiceprints.SCHEMA, quality_tasks.SCHEMA,
-    quality_rules.SCHEMA, rule_outcomes.SCHEMA,
+    quality_rules.SCHEMA, rule_outcomes.SCHEMA, usage.SCHEMA,
 )  # fmt: skip
 MOST_GOODBYE_S = 2.0
 """How long a shutdown waits for clients to close their sockets, and again for their HTTP requests."""

@@ -52,6 +52,7 @@ from gateway.ports.speech import (
     Transcription,
     Word,
 )
+from gateway.ports.usage import Product, UsageDay, UsageMeter
 from gateway.ports.voiceprint import Candidate, VoiceprintApi, VoiceprintRow, VoiceprintStore
 from protocol.messages import Language
 
@@ -77,6 +78,7 @@ __all__ = [
     "LateParts",
     "Lease",
     "PortError",
+    "Product",
     "Progress",
     "PushState",
     "QualityAnswer",
@@ -107,6 +109,8 @@ __all__ = [
     "TranscribeRequest",
     "Transcription",
     "Unavailable",
+    "UsageDay",
+    "UsageMeter",
     "VendorRules",
     "VoiceprintApi",
     "VoiceprintRow",
