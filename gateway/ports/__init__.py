@@ -53,7 +53,7 @@ from gateway.ports.speech import (
     Word,
 )
 from gateway.ports.usage import Product, UsageDay, UsageMeter
-from gateway.ports.voiceprint import Candidate, VoiceprintApi, VoiceprintRow, VoiceprintStore
+from gateway.ports.voiceprint import Candidate, Kind, Prints, VoiceprintApi, VoiceprintRow, VoiceprintStore
 from protocol.messages import Language
 
 __all__ = [
@@ -74,10 +74,12 @@ __all__ = [
     "Fetcher",
     "HeldCall",
     "Journal",
+    "Kind",
     "Language",
     "LateParts",
     "Lease",
     "PortError",
+    "Prints",
     "Product",
     "Progress",
     "PushState",

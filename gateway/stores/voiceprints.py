@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from typing import TypeVar
 
 import numpy as np
 
-from gateway.ports import Unavailable, VoiceprintRow
+from gateway.ports import Prints, Unavailable, VoiceprintRow
 from gateway.stores.sqlite import Database
 
 T = TypeVar("T")
 
-SCHEMA = """
+_TABLES = """
 CREATE TABLE IF NOT EXISTS voiceprints (
     seq INTEGER PRIMARY KEY AUTOINCREMENT,
     print_id TEXT NOT NULL UNIQUE,
@@ -21,18 +21,46 @@ CREATE TABLE IF NOT EXISTS voiceprints (
     org_id TEXT NOT NULL,
     tag_id TEXT NOT NULL,
     name TEXT NOT NULL,
-    model TEXT NOT NULL,
-    embedding BLOB NOT NULL,  -- float32, little-endian
+    kind TEXT NOT NULL DEFAULT 'voice',
     UNIQUE (app_id, org_id, tag_id, name)
 );
-CREATE INDEX IF NOT EXISTS voiceprints_by_model ON voiceprints (model);
-CREATE TABLE IF NOT EXISTS voiceprint_audio (
-    print_id TEXT PRIMARY KEY REFERENCES voiceprints (print_id) ON DELETE CASCADE,
-    audio BLOB NOT NULL
+CREATE TABLE IF NOT EXISTS voiceprint_vectors (
+    space TEXT NOT NULL,
+    print_id TEXT NOT NULL REFERENCES voiceprints (print_id) ON DELETE CASCADE,
+    clips INTEGER NOT NULL,
+    vectors BLOB NOT NULL,  -- float32, little-endian, one clip after another
+    PRIMARY KEY (space, print_id)
+) WITHOUT ROWID;
+CREATE INDEX IF NOT EXISTS voiceprint_vectors_of ON voiceprint_vectors (print_id);
+CREATE TABLE IF NOT EXISTS voiceprint_clips (
+    print_id TEXT NOT NULL REFERENCES voiceprints (print_id) ON DELETE CASCADE,
+    clip INTEGER NOT NULL,
+    audio BLOB NOT NULL,
+    PRIMARY KEY (print_id, clip)
 );
 """
 
-_COLUMNS = "print_id, app_id, org_id, tag_id, name, model, embedding"
+_FROM_ONE_PRINT_A_VOICE = """
+BEGIN IMMEDIATE;
+ALTER TABLE voiceprints ADD COLUMN kind TEXT NOT NULL DEFAULT 'voice';
+INSERT INTO voiceprint_vectors SELECT model, print_id, 1, embedding FROM voiceprints;
+INSERT INTO voiceprint_clips SELECT print_id, 0, audio FROM voiceprint_audio;
+DROP TABLE voiceprint_audio;
+DROP INDEX voiceprints_by_model;
+ALTER TABLE voiceprints DROP COLUMN model;
+ALTER TABLE voiceprints DROP COLUMN embedding;
+COMMIT;
+"""
+
+
+def SCHEMA(connection: sqlite3.Connection) -> None:  # noqa: N802 - stands beside scripts of this name
+    """Make the tables, and give those of an earlier version, which knew one print a voice, their new shape."""
+    connection.executescript(_TABLES)
+    if "embedding" in {row["name"] for row in connection.execute("PRAGMA table_info(voiceprints)")}:
+        connection.executescript(_FROM_ONE_PRINT_A_VOICE)
+
+
+_COLUMNS = "print_id, app_id, org_id, tag_id, name, kind"
 _OF_SCOPE = "app_id = ? AND org_id = ? AND (? IS NULL OR tag_id = ?)"
 _OF_TAG = "app_id = ? AND org_id = ? AND tag_id = ?"
 
@@ -43,21 +71,21 @@ class SqliteVoiceprints:
     def __init__(self, database: Database) -> None:
         self._database = database
 
-    async def add(self, row: VoiceprintRow, audio: bytes) -> bool:
+    async def add(self, row: VoiceprintRow, audio: Sequence[bytes]) -> bool:
         def work(connection: sqlite3.Connection) -> bool:
-            values = (row.print_id, row.app_id, row.org_id, row.tag_id, row.name, row.model, _bytes(row))
+            values = (row.print_id, row.app_id, row.org_id, row.tag_id, row.name, row.kind)
             added = connection.execute(
-                f"INSERT INTO voiceprints ({_COLUMNS}) VALUES (?, ?, ?, ?, ?, ?, ?) "  # noqa: S608 - constants
+                f"INSERT INTO voiceprints ({_COLUMNS}) VALUES (?, ?, ?, ?, ?, ?) "  # noqa: S608 - constants
                 "ON CONFLICT (app_id, org_id, tag_id, name) DO NOTHING",
                 values,
             ).rowcount
             if added:
-                connection.execute("INSERT INTO voiceprint_audio VALUES (?, ?)", (row.print_id, audio))
+                _keep(connection, row, audio)
             return bool(added)
 
         return await self._run(work)
 
-    async def replace(self, row: VoiceprintRow, audio: bytes) -> str | None:
+    async def replace(self, row: VoiceprintRow, audio: Sequence[bytes]) -> str | None:
         def work(connection: sqlite3.Connection) -> str | None:
             name = (row.app_id, row.org_id, row.tag_id, row.name)
             found = connection.execute(
@@ -67,12 +95,12 @@ class SqliteVoiceprints:
             if found is None:
                 return None
             former: str = found["print_id"]
-            connection.execute("DELETE FROM voiceprint_audio WHERE print_id = ?", (former,))
+            connection.execute("DELETE FROM voiceprint_vectors WHERE print_id = ?", (former,))
+            connection.execute("DELETE FROM voiceprint_clips WHERE print_id = ?", (former,))
             connection.execute(
-                "UPDATE voiceprints SET print_id = ?, model = ?, embedding = ? WHERE seq = ?",
-                (row.print_id, row.model, _bytes(row), found["seq"]),
+                "UPDATE voiceprints SET print_id = ?, kind = ? WHERE seq = ?", (row.print_id, row.kind, found["seq"])
             )
-            connection.execute("INSERT INTO voiceprint_audio VALUES (?, ?)", (row.print_id, audio))
+            _keep(connection, row, audio)
             return former
 
         return await self._run(work)
@@ -111,27 +139,38 @@ class SqliteVoiceprints:
             f"WHERE {_OF_SCOPE} ORDER BY seq DESC LIMIT ? OFFSET ?", (app_id, org_id, tag_id, tag_id, limit, offset)
         )
 
-    async def audio(self, print_id: str) -> bytes | None:
+    async def audio(self, print_id: str, clip: int = 0) -> bytes | None:
         def work(connection: sqlite3.Connection) -> bytes | None:
-            row = connection.execute("SELECT audio FROM voiceprint_audio WHERE print_id = ?", (print_id,)).fetchone()
+            row = connection.execute(
+                "SELECT audio FROM voiceprint_clips WHERE print_id = ? AND clip = ?", (print_id, clip)
+            ).fetchone()
             return None if row is None else bytes(row["audio"])
 
         return await self._run(work)
 
-    async def load(self, model: str) -> Sequence[VoiceprintRow]:
-        return await self._select("WHERE model = ? ORDER BY seq", (model,))
+    async def load(self, spaces: Collection[str]) -> Sequence[VoiceprintRow]:
+        return await self._select(f"WHERE print_id IN ({_in(spaces)}) ORDER BY seq", tuple(spaces))
 
-    async def models(self) -> dict[str, int]:
+    async def unsearchable(self, spaces: Collection[str]) -> Mapping[str, int]:
         def work(connection: sqlite3.Connection) -> dict[str, int]:
-            rows = connection.execute("SELECT model, count(*) AS voices FROM voiceprints GROUP BY model")
-            return {row["model"]: row["voices"] for row in rows}
+            others = f"print_id NOT IN ({_in(spaces)})"
+            rows = connection.execute(
+                f"SELECT space, count(*) AS voices FROM voiceprint_vectors WHERE {others} GROUP BY space",  # noqa: S608
+                tuple(spaces),
+            )
+            return {row["space"]: row["voices"] for row in rows}
 
         return await self._run(work)
 
     async def _select(self, rest: str, values: tuple[object, ...]) -> list[VoiceprintRow]:
         def work(connection: sqlite3.Connection) -> list[VoiceprintRow]:
-            query = f"SELECT {_COLUMNS} FROM voiceprints {rest}"  # noqa: S608 - the caller's constants
-            return [_row(one) for one in connection.execute(query, values)]
+            chosen = f"SELECT {_COLUMNS}, seq FROM voiceprints {rest}"  # noqa: S608 - the caller's constants
+            rows = connection.execute(
+                f"SELECT c.*, space, clips, vectors FROM ({chosen}) c"  # noqa: S608 - constants
+                " LEFT JOIN voiceprint_vectors v ON v.print_id = c.print_id",
+                values,
+            )
+            return _voices(rows)
 
         return await self._run(work)
 
@@ -142,17 +181,43 @@ class SqliteVoiceprints:
             raise Unavailable(f"the voiceprint database failed: {error}") from error
 
 
-def _bytes(row: VoiceprintRow) -> bytes:
-    return row.embedding.astype("<f4").tobytes()
+def _in(spaces: Collection[str]) -> str:
+    """A query for the voices of so many spaces, which are its values."""
+    return f"SELECT print_id FROM voiceprint_vectors WHERE space IN ({', '.join('?' * len(spaces))})"  # noqa: S608
 
 
-def _row(one: sqlite3.Row) -> VoiceprintRow:
-    return VoiceprintRow(
-        print_id=one["print_id"],
-        app_id=one["app_id"],
-        org_id=one["org_id"],
-        tag_id=one["tag_id"],
-        name=one["name"],
-        model=one["model"],
-        embedding=np.frombuffer(one["embedding"], dtype="<f4").astype(np.float32),
+def _keep(connection: sqlite3.Connection, row: VoiceprintRow, audio: Sequence[bytes]) -> None:
+    connection.executemany(
+        "INSERT INTO voiceprint_vectors VALUES (?, ?, ?, ?)",
+        [
+            (prints.space, row.print_id, len(prints.vectors), prints.vectors.astype("<f4").tobytes())
+            for prints in row.prints
+        ],
     )
+    connection.executemany(
+        "INSERT INTO voiceprint_clips VALUES (?, ?, ?)", [(row.print_id, n, clip) for n, clip in enumerate(audio)]
+    )
+
+
+def _voices(rows: Iterable[sqlite3.Row]) -> list[VoiceprintRow]:
+    """One row for each voice, from one for each of its spaces; in the order in which the voices come first."""
+    heads: dict[str, sqlite3.Row] = {}
+    prints: dict[str, list[Prints]] = {}
+    for row in rows:
+        heads.setdefault(row["print_id"], row)
+        of_voice = prints.setdefault(row["print_id"], [])
+        if row["space"] is not None:
+            vectors = np.frombuffer(row["vectors"], dtype="<f4").astype(np.float32)
+            of_voice.append(Prints(row["space"], vectors.reshape(row["clips"], -1)))
+    return [
+        VoiceprintRow(
+            print_id=print_id,
+            app_id=head["app_id"],
+            org_id=head["org_id"],
+            tag_id=head["tag_id"],
+            name=head["name"],
+            kind=head["kind"],
+            prints=tuple(prints[print_id]),
+        )
+        for print_id, head in heads.items()
+    ]

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from gateway.ports import Embedding, VoiceprintRow
+from gateway.ports import Embedding, Kind, VoiceprintRow
 from protocol.voiceprint import Scope
 
 INLINE_ROWS = 10_000
@@ -23,6 +23,7 @@ class Entry:
     print_id: str
     tag_id: str
     name: str
+    kind: Kind = "voice"
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,15 +101,13 @@ class VoiceIndex:
     def __len__(self) -> int:
         return sum(len(shelf) for shelves in self._shelves.values() for shelf in shelves.values())
 
-    def add(self, row: VoiceprintRow) -> None:
-        """Add a voice. Raises ValueError when its embedding is not of this space's shape."""
-        if row.embedding.shape != (self._dimensions,):
-            raise ValueError(
-                f"the embedding of {row.print_id} has shape {row.embedding.shape}, not ({self._dimensions},)"
-            )
+    def add(self, row: VoiceprintRow, vector: Embedding) -> None:
+        """Add a voice by its print in this space, of unit length. Raises ValueError when that has another shape."""
+        if vector.shape != (self._dimensions,):
+            raise ValueError(f"the print of {row.print_id} has shape {vector.shape}, not ({self._dimensions},)")
         shelves = self._shelves.setdefault((row.app_id, row.org_id), {})
         shelf = shelves.setdefault(row.tag_id, _Shelf(self._dimensions))
-        shelf.add(Entry(row.print_id, row.tag_id, row.name), row.embedding)
+        shelf.add(Entry(row.print_id, row.tag_id, row.name, row.kind), vector)
 
     def remove(self, app_id: str, org_id: str, tag_id: str, print_ids: Iterable[str]) -> None:
         """Forget voices; the ids that are not there are ignored."""

@@ -13,6 +13,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import Any, TypeVar
 
+import numpy as np
 import structlog
 
 from gateway.ports import (
@@ -20,6 +21,7 @@ from gateway.ports import (
     Embedder,
     Embedding,
     PortError,
+    Prints,
     Rejected,
     SpeechConfirmer,
     VoiceprintRow,
@@ -85,19 +87,19 @@ class VoiceprintService:
         self._writes: set[asyncio.Task[Any]] = set()
 
     async def start(self) -> dict[str, int]:
-        """Load the index. Answers, and logs, how many voices cannot be searched, by their embedding model.
+        """Load the index. Answers, and logs, how many voices cannot be searched, by their embedding space.
 
         Those were enrolled with another model; they stay listed and stored, and work again when it is back.
         """
+        spaces = (self._embedder.model,)
         with _blaming(Code.COMPONENT_ERROR):
-            rows = await self._store.load(self._embedder.model)
-            models = await self._store.models()
+            rows = await self._store.load(spaces)
+            unsearched = dict(await self._store.unsearchable(spaces))
         for row in rows:
-            self._index.add(row)
-        unsearched = {model: count for model, count in models.items() if model != self._embedder.model}
-        _log.info("voiceprint.started", model=self._embedder.model, voices=len(rows))
+            self._search(row)
+        _log.info("voiceprint.started", spaces=spaces, voices=len(rows))
         if unsearched:
-            _log.warning("voiceprint.unsearched", model=self._embedder.model, other_models=unsearched)
+            _log.warning("voiceprint.unsearched", spaces=spaces, other_spaces=unsearched)
         return unsearched
 
     async def close(self) -> None:
@@ -152,14 +154,14 @@ class VoiceprintService:
             raise _unknown(voice)
         return row
 
-    async def audio(self, print_id: str) -> bytes | None:
-        """The FLAC file kept with a voice print; None when it is gone. The caller has checked the signed link."""
+    async def audio(self, print_id: str, clip: int = 0) -> bytes | None:
+        """The FLAC file of one enrolled clip; None when it is gone. The caller has checked the signed link."""
         with _blaming(Code.COMPONENT_ERROR):
-            return await self._store.audio(print_id)
+            return await self._store.audio(print_id, clip)
 
     # --- listening ---
 
-    async def _enrol(self, enrolment: Enrolment, clip: Clip) -> tuple[VoiceprintRow, bytes]:
+    async def _enrol(self, enrolment: Enrolment, clip: Clip) -> tuple[VoiceprintRow, list[bytes]]:
         if full := self._no_space():
             raise VoiceprintError(Code.COMPONENT_ERROR, full)
         heard = await self._hear(clip, denoise=enrolment.denoise)
@@ -171,10 +173,9 @@ class VoiceprintService:
             org_id=voice.org_id,
             tag_id=voice.tag_id,
             name=voice.name,
-            model=self._embedder.model,
-            embedding=embedding,
+            prints=(Prints(self._embedder.model, embedding[np.newaxis]),),
         )
-        return row, await asyncio.to_thread(flac, clip)
+        return row, [await asyncio.to_thread(flac, clip)]
 
     async def _hear(self, clip: Clip, *, denoise: bool) -> _Heard:
         measured = await asyncio.to_thread(measure, clip.samples, clip.rate_hz)
@@ -234,22 +235,22 @@ class VoiceprintService:
         task.add_done_callback(self._writes.discard)
         return await asyncio.shield(task)
 
-    async def _add(self, row: VoiceprintRow, audio: bytes, voice: NamedVoice) -> None:
+    async def _add(self, row: VoiceprintRow, audio: Sequence[bytes], voice: NamedVoice) -> None:
         async with self._writing:
             with _blaming(Code.COMPONENT_ERROR):
                 added = await self._store.add(row, audio)
             if not added:
                 raise _name_taken(voice)
-            self._index.add(row)
+            self._search(row)
 
-    async def _replace(self, row: VoiceprintRow, audio: bytes, voice: NamedVoice) -> None:
+    async def _replace(self, row: VoiceprintRow, audio: Sequence[bytes], voice: NamedVoice) -> None:
         async with self._writing:
             with _blaming(Code.COMPONENT_ERROR):
                 former = await self._store.replace(row, audio)
             if former is None:
                 raise _unknown(voice)
             self._index.remove(row.app_id, row.org_id, row.tag_id, [former])
-            self._index.add(row)
+            self._search(row)
 
     async def _delete(self, deletion: Deletion) -> None:
         app_id, org_id, tag_id = deletion.app_id, deletion.org_id, deletion.tag_id
@@ -260,6 +261,11 @@ class VoiceprintService:
             if not gone and deletion.names is not None:
                 for name in deletion.names:
                     await self.find(NamedVoice(app_id, org_id, tag_id, name))
+
+    def _search(self, row: VoiceprintRow) -> None:
+        """Have the voice found from now on."""
+        if prints := row.in_space(self._embedder.model):
+            self._index.add(row, prints.combined)
 
     async def _find(self, voice: NamedVoice) -> VoiceprintRow | None:
         with _blaming(Code.COMPONENT_ERROR):

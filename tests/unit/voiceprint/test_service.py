@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import asyncio
 import sqlite3
+from collections.abc import Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -9,7 +10,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from gateway.ports import Rejected, Unavailable
+from gateway.ports import Rejected, Unavailable, VoiceprintRow
 from gateway.voiceprint.clip import Clip, clip_of_pcm, flac, speech_pcm
 from gateway.voiceprint.service import VoiceprintService
 from protocol.voiceprint import (
@@ -54,7 +55,7 @@ async def test_a_name_that_is_taken_is_refused_and_changes_nothing(desk: Desk) -
     assert refused.value.code is Code.ILLEGAL_PARAMETER
     after = await desk.service.find(NamedVoice("acme", "org", "tag", "sunny"))
     assert after.print_id == before.print_id
-    assert np.array_equal(after.embedding, before.embedding)
+    assert np.array_equal(after.prints[0].vectors, before.prints[0].vectors)
 
 
 async def test_of_two_registrations_of_one_name_at_once_one_wins(desk: Desk) -> None:
@@ -181,9 +182,9 @@ async def test_a_caller_who_goes_away_leaves_store_and_index_agreeing(desk: Desk
     started = asyncio.Event()
     add = desk.store.add
 
-    async def slow_add(row: object, audio: bytes) -> bool:
+    async def slow_add(row: VoiceprintRow, audio: Sequence[bytes]) -> bool:
         started.set()
-        return await add(row, audio)  # type: ignore[arg-type]
+        return await add(row, audio)
 
     desk.store.add = slow_add  # type: ignore[method-assign]
     registering = asyncio.create_task(desk.service.register(enrolment("sunny"), clip(voice(1))))
@@ -219,7 +220,7 @@ async def test_a_broken_database_is_a_component_error(desk: Desk) -> None:
 
 
 def _drop(connection: sqlite3.Connection) -> None:
-    connection.execute("DROP TABLE voiceprint_audio")
+    connection.execute("DROP TABLE voiceprint_clips")
     connection.execute("DROP TABLE voiceprints")
 
 
