@@ -19,7 +19,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 import pytest
-import requests  # type: ignore[import-untyped]
+import requests
 
 from gateway.app import EarshotServer
 from tests.integration.hummed import serving
