@@ -13,7 +13,7 @@ from websockets.http11 import Request
 
 from gateway.doors.limits import BURST_S, DoorLimits
 from gateway.doors.strangers import Strangers
-from gateway.doors.token_bucket import TokenBucket
+from gateway.token_bucket import TokenBucket
 
 _DATA = (Opcode.BINARY, Opcode.CONT)
 _CLOSE_TIMEOUT_S = 1.0
