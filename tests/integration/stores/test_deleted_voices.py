@@ -17,6 +17,9 @@ from gateway.stores.sqlite import Database
 from gateway.stores.voiceprints import SCHEMA, SqliteVoiceprints
 
 SLICE_BYTES = 24
+PAGE_BYTES = 4096
+B_TREE_PAGES = (2, 5, 10, 13)
+"""By their first byte; an overflow page begins with the number of the next, of which a small file's is small."""
 
 
 @pytest.fixture
@@ -40,7 +43,7 @@ class Voice:
         name = name or f"name {uuid.UUID(int=chance.getrandbits(128)).hex}"
         prints = Prints("m", vectors.reshape(-1, 192))
         self.row = VoiceprintRow(print_id, "acme", "org", "tag", name, (prints,))
-        self.clips = [chance.randbytes(chance.choice([100, 900, 3000, audio_bytes])) for _ in prints.vectors]
+        self.clips = [chance.randbytes(chance.choice([100, 400, 900, audio_bytes])) for _ in prints.vectors]
 
     def left_in(self, folder: Path) -> list[str]:
         """Which of its parts are in any file."""
@@ -71,21 +74,22 @@ async def test_what_an_update_replaced_is_in_no_file(store: SqliteVoiceprints, t
     assert {one.split()[0] for one in former.left_in(tmp_path)} == {"the"}, "the name alone is still somebody's"
 
 
-@pytest.mark.parametrize("seed", range(3))
-async def test_rows_that_moved_when_pages_were_split_leave_nothing_where_they_stood(
-    store: SqliteVoiceprints, tmp_path: Path, seed: int
-) -> None:
-    chance = random.Random(seed)
-    living: list[Voice] = []
-    gone: list[Voice] = []
-    for _ in range(250):
-        if living and chance.random() < 0.4:
-            gone.append(living.pop(chance.randrange(len(living))))
-            await store.remove("acme", "org", "tag", [gone[-1].row.name])
-        else:
-            living.append(Voice(chance, audio_bytes=9000))
-            await store.add(living[-1].row, living[-1].clips)
-    assert [found for voice in gone for found in voice.left_in(tmp_path)] == []
+async def test_nothing_secret_lies_in_a_page_that_rows_share(store: SqliteVoiceprints, tmp_path: Path) -> None:
+    """Rows move when such a page is split or merged, and nobody overwrites where they stood: a deletion would leave
+    that. Where this was otherwise, one print in 600 was found after it, now and then."""
+    chance = random.Random(1)
+    voices = [Voice(chance) for _ in range(40)]
+    for voice in voices:
+        await store.add(voice.row, voice.clips)
+    await store.scrub()
+    content = (tmp_path / "earshot.db").read_bytes()
+    pages = [content[at : at + PAGE_BYTES] for at in range(0, len(content), PAGE_BYTES)]
+    shared = [page for page in pages[1:] if page[0] in B_TREE_PAGES]
+    assert 5 < len(shared) < len(pages) - 40
+    whole = tmp_path / "shared" / "pages"
+    whole.parent.mkdir()
+    whole.write_bytes(b"".join(shared))
+    assert [found for voice in voices for found in voice.left_in(whole.parent)] == []
 
 
 async def test_what_a_reader_kept_in_the_log_is_gone_once_changes_are_asked_for(
