@@ -102,6 +102,10 @@ class Settings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """How many times faster than real time audio is taken, after the first 30 s; 0: as fast as it comes."""
     max_requests_per_app: Count = 0
     """Requests at a time of one app to the voiceprint API; 0: any number."""
+    voiceprint_requests_per_s: Annotated[float, Meta(ge=0, le=1_000_000)] = 0
+    """How many requests a second one app may send to the voiceprint API; 0: any number."""
+    sync_wait_s: Seconds = 15
+    """A voiceprint request that takes longer is answered 10000, and its result when it is sent again; 0: it waits."""
     max_pending_connections: Count = 1024
     """Connections of a listener that have brought no request; beyond, the oldest of them is cut."""
     handshake_timeout_s: Seconds = 10

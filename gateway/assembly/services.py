@@ -42,6 +42,7 @@ from gateway.stores.quality_rules import SqliteQualityRules
 from gateway.stores.rule_outcomes import SqliteRuleOutcomes
 from gateway.stores.sqlite import Database
 from gateway.stores.voiceprints import SqliteVoiceprints
+from gateway.voiceprint.admission import RequestLimits
 from gateway.voiceprint.api import VoiceprintRoutes
 from gateway.voiceprint.clip import ClipReader
 from gateway.voiceprint.links import SignedLinks
@@ -85,13 +86,16 @@ async def voiceprint(ground: Ground) -> tuple[list[web.RouteDef], VoiceprintApi]
     await voices.start()
     ground.begun.push_async_callback(voices.close)
     links = SignedLinks(subkey(ground.key, "links"), public_url=ground.public_url, now=time)
-    routes = VoiceprintRoutes(
+    endpoints = VoiceprintRoutes(
         voices,
         ClipReader(ground.engines.decoder, ground.fetcher),
         ground.credentials,
         links,
-        max_requests_per_app=settings.max_requests_per_app,
-    ).routes()
+        limits=RequestLimits(settings.max_requests_per_app, settings.voiceprint_requests_per_s),
+        sync_wait_s=settings.sync_wait_s,
+    )
+    ground.begun.push_async_callback(endpoints.close)
+    routes = endpoints.routes()
     if not settings.voiceprint_url:
         return routes, LocalVoiceprintApi(voices)
     app_id, _, secret = settings.voiceprint_app.partition(":")

@@ -17,7 +17,7 @@ from websockets.version import version
 from gateway.doors.frames import FrameCutter, Payload
 from gateway.doors.limits import BURST_S, DoorLimits
 from gateway.doors.strangers import Strangers
-from gateway.doors.token_bucket import TokenBucket
+from gateway.token_bucket import TokenBucket
 from protocol.codec import MAX_MESSAGE_BYTES
 
 log = structlog.get_logger(__name__)

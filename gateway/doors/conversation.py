@@ -15,9 +15,9 @@ from gateway.doors.connection import NativeConnection
 from gateway.doors.frames import Payload
 from gateway.doors.limits import CATCH_UP_S, MAX_SAID_BYTES, TINY_MS, DoorLimits
 from gateway.doors.outgoing import Outgoing
-from gateway.doors.token_bucket import TokenBucket
 from gateway.session.calls import MAX_UNACKED_MS
 from gateway.session.session import CallSession
+from gateway.token_bucket import TokenBucket
 from protocol import messages
 from protocol.codec import ALL_CHANNELS, AudioFrame, RawDecoder, decode_client, decode_framed
 from protocol.errors import ProtocolError

@@ -45,7 +45,7 @@ async def api(desk: Desk, request: pytest.FixtureRequest) -> AsyncIterator[Voice
 
 
 async def enrol(desk: Desk, name: str, speaker: int, tag: str = "tag") -> None:
-    await desk.service.register(Enrolment(NamedVoice("acme", "org", tag, name), denoise=False), clip(voice(speaker)))
+    await desk.service.register(Enrolment(NamedVoice("acme", "org", tag, name), denoise=False), [clip(voice(speaker))])
 
 
 @pytest.mark.parametrize("rate_hz", [8000, 16000, 48000])
