@@ -54,9 +54,19 @@ from gateway.ports.speech import (
 )
 from gateway.ports.usage import Product, UsageDay, UsageMeter
 from gateway.ports.voiceprint import Candidate, Kind, Prints, VoiceprintApi, VoiceprintRow, VoiceprintStore
+from gateway.ports.voiceprint_changes import (
+    AuditedVoice,
+    VoiceprintAudit,
+    VoiceprintAudits,
+    VoiceprintChange,
+    VoiceprintChanges,
+    VoiceprintNews,
+    VoiceprintOperation,
+)
 from protocol.messages import Language
 
 __all__ = [
+    "AuditedVoice",
     "CallLeases",
     "CallRecord",
     "CallReplica",
@@ -115,6 +125,12 @@ __all__ = [
     "UsageMeter",
     "VendorRules",
     "VoiceprintApi",
+    "VoiceprintAudit",
+    "VoiceprintAudits",
+    "VoiceprintChange",
+    "VoiceprintChanges",
+    "VoiceprintNews",
+    "VoiceprintOperation",
     "VoiceprintRow",
     "VoiceprintStore",
     "Word",
