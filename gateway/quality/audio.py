@@ -24,6 +24,7 @@ from gateway.quality.transcribe import Channels
 KEPT_RATES_HZ = (8000, 16000)
 """What the voice detection, the confirmer and the recogniser take; other rates are converted to the second."""
 
+_SHELF = ".shelf"
 _NAME = re.compile("[0-9a-f]{32}")
 SWEPT_AFTER_S = 3600.0
 """A recording is in the folder before its task is on record, here or on another machine: only older ones are swept."""
@@ -33,8 +34,24 @@ class AudioFolder:
     """Files that only voice QC writes and deletes. A name handed out stands for bytes that survive a power cut."""
 
     def __init__(self, folder: Path) -> None:
+        """Raises OSError for a folder that cannot be made."""
         folder.mkdir(parents=True, exist_ok=True)
         self._folder = folder
+
+    def shelf(self) -> str:
+        """A name that whoever reaches this folder finds here, by whatever path: made by the first. Blocking.
+
+        Raises OSError.
+        """
+        path = self._folder / _SHELF
+        if not path.exists():
+            written = path.with_name(f"{_SHELF}.{uuid.uuid4().hex}")
+            written.write_text(uuid.uuid4().hex)
+            with suppress(FileExistsError):  # another process was first
+                path.hardlink_to(written)
+            written.unlink()
+            _sync_folder(self._folder)
+        return path.read_text()
 
     async def keep(self, data: bytes) -> str:
         """Write `data` durably; the name it got. Raises OSError, which leaves nothing behind."""

@@ -1,10 +1,11 @@
 """What voice QC keeps, in Redis: its queue of recordings with their results, for workers and servers on any machine.
 
-    earshot:qc:queue                    stream, consumer group `workers`: an entry {ticket} for each unfinished task.
-                                        Delivered entries are the claims, their idle time is how old a lease is
-    earshot:qc:task:<ticket>            hash: app, session, audio, request, entry, state, reason, progress, attempts,
-                                        claim, worker, result; of a push (redis_quality_pushes): url, push, failures,
-                                        failing_since, push_error
+    earshot:qc:queue:<shelf>            stream, consumer group `workers`: an entry {ticket} for each unfinished task
+                                        whose recording is in that folder. Delivered entries are the claims, their
+                                        idle time is how old a lease is
+    earshot:qc:task:<ticket>            hash: app, session, audio, request, queue, entry, state, reason, progress,
+                                        attempts, claim, worker, result; of a push (redis_quality_pushes): url,
+                                        push, failures, failing_since, push_error
     earshot:qc:session:<app>:<session>  the ticket of the latest submission (an app id holds no colon)
     earshot:qc:audio                    set: the recordings of unfinished tasks
     earshot:qc:pushes                   sorted set: tickets whose results are to be pushed, by when
@@ -21,11 +22,14 @@ from gateway.ports import Clock, QualityJob, QualityRecord
 from gateway.stores.quality import LEASE_S, PUSH_STATES, usage_day
 from gateway.stores.redis_connection import RedisConnection, RedisScript
 
-QUEUE = "earshot:qc:queue"
 AUDIO = "earshot:qc:audio"
 PUSHES = "earshot:qc:pushes"
 KEPT_S = 30 * 24 * 3600.0
 """How long a finished task is remembered; asking for it does not lengthen that."""
+
+
+def queue_key(shelf: str) -> str:
+    return f"earshot:qc:queue:{shelf}"
 
 
 def task_key(ticket: str) -> str:
@@ -51,11 +55,11 @@ local earlier = redis.call('GET', session)
 local replaced = false
 if earlier then
   local old = 'earshot:qc:task:' .. earlier
-  local known = redis.call('HMGET', old, 'audio', 'entry')
+  local known = redis.call('HMGET', old, 'audio', 'entry', 'queue')
   replaced = known[1]
   if known[2] then
-    redis.call('XACK', queue, 'workers', known[2])
-    redis.call('XDEL', queue, known[2])
+    redis.call('XACK', known[3], 'workers', known[2])
+    redis.call('XDEL', known[3], known[2])
   end
   if known[1] then redis.call('SREM', audio, known[1]) end
   redis.call('ZREM', pushes, earlier)
@@ -63,8 +67,8 @@ if earlier then
 end
 if redis.call('EXISTS', queue) == 0 then redis.call('XGROUP', 'CREATE', queue, 'workers', '0', 'MKSTREAM') end
 local entry = redis.call('XADD', queue, '*', 'ticket', ticket)
-redis.call('HSET', task, 'app', app, 'session', session_id, 'audio', audio_name, 'request', request, 'entry', entry,
-  'state', 0, 'reason', '', 'progress', 0, 'attempts', 0)
+redis.call('HSET', task, 'app', app, 'session', session_id, 'audio', audio_name, 'request', request, 'queue', queue,
+  'entry', entry, 'state', 0, 'reason', '', 'progress', 0, 'attempts', 0)
 if url ~= '' then redis.call('HSET', task, 'url', url, 'push', 'held') end
 redis.call('SADD', audio, audio_name)
 redis.call('SET', session, ticket)
@@ -205,23 +209,33 @@ class RedisQualityTasks:
     """`QualityTasks` for the workers and servers of a cluster. Times are Redis's own; `clock` says which day it is."""
 
     def __init__(
-        self, connection: RedisConnection, clock: Clock, *, lease_s: float = LEASE_S, kept_s: float = KEPT_S
+        self,
+        connection: RedisConnection,
+        clock: Clock,
+        *,
+        shelf: str = "",
+        lease_s: float = LEASE_S,
+        kept_s: float = KEPT_S,
     ) -> None:
-        """`lease_s` is what we grant others; a finished task and its result are forgotten after `kept_s`."""
+        """`shelf` names the folder in which our recordings lie: those who reach it too claim from the same queue.
+
+        `lease_s` is what we grant others; a finished task and its result are forgotten after `kept_s`.
+        """
         self._redis = connection
+        self._queue = queue_key(shelf)
         self._clock = clock
         self._lease_ms = round(lease_s * 1000)
         self._kept_ms = round(kept_s * 1000)
 
     async def submit(self, job: QualityJob) -> str | None:
-        keys = (session_key(job.app_id, job.session_id), QUEUE, AUDIO, PUSHES, task_key(job.ticket))
+        keys = (session_key(job.app_id, job.session_id), self._queue, AUDIO, PUSHES, task_key(job.ticket))
         values = (job.ticket, job.app_id, job.session_id, job.audio_name, job.request, job.callback_url)
         replaced: bytes | None = await self._redis.run(_SUBMIT, keys, values)
         return None if replaced is None else replaced.decode()
 
     async def claim(self, worker: str) -> QualityJob | None:
         token = uuid.uuid4().hex
-        found = await self._redis.run(_CLAIM, [QUEUE], (worker, token, self._lease_ms))
+        found = await self._redis.run(_CLAIM, [self._queue], (worker, token, self._lease_ms))
         if found is None:
             return None
         ticket, app_id, session_id, audio_name, request, attempts = found
@@ -253,7 +267,7 @@ class RedisQualityTasks:
         return bool(await self._redis.run(_FINISH, keys, (job.claim, job.ticket, *outcome, self._kept_ms)))
 
     async def put_back(self, worker: str) -> int:
-        back: int = await self._redis.run(_PUT_BACK, [QUEUE], (worker, _FORGOTTEN_AFTER_MS))
+        back: int = await self._redis.run(_PUT_BACK, [self._queue], (worker, _FORGOTTEN_AFTER_MS))
         return back
 
     async def find(self, app_id: str, session_id: str) -> QualityRecord | None:
@@ -269,4 +283,4 @@ class RedisQualityTasks:
         return frozenset(name.decode() for name in await self._redis.command("SMEMBERS", AUDIO))
 
     def _claimed(self, job: QualityJob) -> tuple[str, str]:
-        return task_key(job.ticket), QUEUE
+        return task_key(job.ticket), self._queue

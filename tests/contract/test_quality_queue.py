@@ -15,7 +15,7 @@ from gateway.ports import QualityJob, QualityPushes, QualityTasks, Unavailable
 from gateway.stores.quality import LEASE_S, SCHEMA, SqliteQualityTasks
 from gateway.stores.quality_pushes import SqliteQualityPushes
 from gateway.stores.redis_connection import RedisConnection, RedisScript
-from gateway.stores.redis_quality import QUEUE, RedisQualityTasks, usage_key
+from gateway.stores.redis_quality import RedisQualityTasks, queue_key, usage_key
 from gateway.stores.redis_quality_pushes import RedisQualityPushes
 from gateway.stores.sqlite import Database
 from tests.quality_world import FixedClock
@@ -94,7 +94,7 @@ async def queue(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator
             return int(await connection.command("HGET", usage_key(app_id, DAY), "quality_ms") or 0)
 
         async def unheard_of(seconds: float) -> None:
-            await connection.run(AGE, [QUEUE], [round(seconds * 1000)])
+            await connection.run(AGE, [queue_key("")], [round(seconds * 1000)])
 
         yield Queue(
             lambda lease_s: RedisQualityTasks(connection, clock, lease_s=lease_s),
