@@ -19,7 +19,7 @@ from gateway.assembly.clock import SystemClock
 from gateway.assembly.cluster import join_cluster
 from gateway.assembly.folder import LEAVING_GRACE_S, StartFailed, refuse_to_share, sweep_spool, take_over
 from gateway.assembly.listening import listen_http, listening
-from gateway.assembly.services import Ground, quality, voiceprint
+from gateway.assembly.services import Ground, quality, usage_meter, voiceprint
 from gateway.assembly.upkeep import follow_load, keep_gauges, refresh_apps
 from gateway.clients.fetch_targets import FetchTargets
 from gateway.clients.fetcher import GuardedFetcher
@@ -29,6 +29,7 @@ from gateway.doors.limits import MIB, door_limits
 from gateway.doors.native import NativeDoor
 from gateway.doors.quality_callback import CallbackAddresses, QualityCallbacks
 from gateway.doors.tls import Tls
+from gateway.doors.usage import UsageRoutes
 from gateway.engines.engines import Engines
 from gateway.engines.webrtc import WebrtcGate
 from gateway.keys import cluster_key, local_app, server_key, subkey
@@ -42,7 +43,7 @@ from gateway.session.rule_changes import RuleChanges
 from gateway.session.rulesets import RuleSets
 from gateway.session.session import Keeping, Patience
 from gateway.session.settings import call_settings
-from gateway.settings import Settings, in_url, is_loopback, parse_address, parse_apps, parse_fetch_allow
+from gateway.settings import Settings, in_url, is_loopback, parse_address, parse_apps, parse_fetch_allow, parse_quotas
 from gateway.stores import apps, calls, outbox, quality_rules, rule_books, rule_outcomes, usage, voiceprints
 from gateway.stores import quality as quality_tasks
 from gateway.stores.apps import Apps
@@ -233,6 +234,7 @@ class EarshotServer:
         self._run("load", follow_load(self.engines, self.calls, self.metrics))
         door = HttpDoor(self.calls, records, recordings.path, self._credentials, self.metrics, self._not_ready)
         routes = [*door.routes(), *voiceprint_routes, *qc.routes, *qc.rule_routes(ground, records, door.caller)]
+        routes += UsageRoutes(usage_meter(ground), parse_quotas(settings.quotas), self._clock, door.caller).routes()
         if callbacks is not None:
             routes += QualityCallbacks(callbacks, dispatcher.deliver_callback).routes()
         await self._listen(routes)

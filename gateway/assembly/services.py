@@ -19,7 +19,7 @@ from gateway.credentials import Credentials
 from gateway.doors.quality_callback import CallbackAddresses
 from gateway.engines.engines import Engines
 from gateway.keys import subkey
-from gateway.ports import CallStore, Clock, QualityApi, VoiceprintApi
+from gateway.ports import CallStore, Clock, QualityApi, UsageMeter, VoiceprintApi
 from gateway.quality.api import QualityEndpoints
 from gateway.quality.audio import AudioFolder, RecordingReader
 from gateway.quality.push import ResultPusher
@@ -34,13 +34,14 @@ from gateway.quality.trial_routes import TrialRoutes
 from gateway.quality.vendor_rules import VendorRulebook
 from gateway.quality.vendor_sync import VendorSync
 from gateway.quality.worker import QualityWorker
-from gateway.settings import Settings
+from gateway.settings import Settings, parse_quotas
 from gateway.stores.apps import Apps
 from gateway.stores.quality import SqliteQualityTasks
 from gateway.stores.quality_pushes import SqliteQualityPushes
 from gateway.stores.quality_rules import SqliteQualityRules
 from gateway.stores.rule_outcomes import SqliteRuleOutcomes
 from gateway.stores.sqlite import Database
+from gateway.stores.usage import SqliteUsage
 from gateway.stores.voiceprints import SqliteVoiceprints
 from gateway.voiceprint.api import VoiceprintRoutes
 from gateway.voiceprint.clip import ClipReader
@@ -71,6 +72,11 @@ class Ground:
     begun: AsyncExitStack
     run: Callable[[str, Coroutine[Any, Any, None]], asyncio.Task[None]]
     """Runs work until the server stops."""
+
+
+def usage_meter(ground: Ground) -> UsageMeter:
+    """What counts an app's use of both services, and knows its quotas."""
+    return SqliteUsage(ground.database, ground.clock, parse_quotas(ground.settings.quotas))
 
 
 async def voiceprint(ground: Ground) -> tuple[list[web.RouteDef], VoiceprintApi]:
@@ -130,7 +136,14 @@ def quality(ground: Ground, rules: SqliteQualityRules, callbacks: CallbackAddres
     transcriber = Transcriber(engines.recognizer, engines.confirmer, ground.clock)
     reader = RecordingReader(engines.decoder, max_audio_s=MAX_RECORDING_S)
     worker = QualityWorker(tasks, rules, folder, reader, transcriber, finished=lambda: pusher.wake())
-    service = QualityService(tasks, folder, submitted=worker.wake, fetcher=ground.fetcher, no_space=ground.no_space)
+    service = QualityService(
+        tasks,
+        folder,
+        submitted=worker.wake,
+        fetcher=ground.fetcher,
+        no_space=ground.no_space,
+        usage=usage_meter(ground),
+    )
     pusher = ResultPusher(SqliteQualityPushes(ground.database, ground.clock), service, ground.fetcher, ground.clock)
     vendor = _vendor(ground, callbacks)
     rulebook = Rulebook(rules, VendorRulebook(vendor) if vendor else None)

@@ -52,7 +52,7 @@ from gateway.ports.speech import (
     Transcription,
     Word,
 )
-from gateway.ports.usage import Product, UsageDay, UsageMeter
+from gateway.ports.usage import Product, Quotas, UsageDay, UsageMeter, day_of, next_day_at, stamp
 from gateway.ports.voiceprint import Candidate, VoiceprintApi, VoiceprintRow, VoiceprintStore
 from protocol.messages import Language
 
@@ -90,6 +90,7 @@ __all__ = [
     "QualityRules",
     "QualityTask",
     "QualityTasks",
+    "Quotas",
     "Recognizer",
     "Rejected",
     "Renewal",
@@ -116,4 +117,7 @@ __all__ = [
     "VoiceprintRow",
     "VoiceprintStore",
     "Word",
+    "day_of",
+    "next_day_at",
+    "stamp",
 ]

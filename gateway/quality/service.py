@@ -20,6 +20,7 @@ from gateway.ports import (
     QualityTasks,
     Rejected,
     Unavailable,
+    UsageMeter,
 )
 from gateway.quality.audio import AudioFolder
 from gateway.quality.order import Order, of_request, of_task
@@ -58,11 +59,13 @@ class QualityService:
         fetcher: Fetcher | None = None,
         max_audio_bytes: int = MAX_AUDIO_BYTES,
         no_space: Callable[[], str] = lambda: "",
+        usage: UsageMeter | None = None,
     ) -> None:
         """`submitted` is called after a task is queued (the worker's `wake`); without `fetcher`, no `speech_url`.
 
-        `no_space` says why no recording should be stored now, or nothing.
+        `no_space` says why no recording should be stored now, or nothing; without `usage` nobody has a quota.
         """
+        self._usage = usage
         self._no_space = no_space
         self._tasks = tasks
         self._folder = folder
@@ -71,8 +74,11 @@ class QualityService:
         self._max_audio_bytes = max_audio_bytes
 
     async def submit(self, app_id: str, request: TaskRequest) -> None:
-        """Queue what an API caller sent. It is kept for good once this returns. Raises QualityFault."""
+        """Queue what an API caller sent. It is kept for good once this returns. Raises QualityFault, Unavailable."""
         self._refuse_unoffered(request)
+        # Calls of our own (`create`) are counted too, and judged whatever their app has used.
+        if self._usage is not None and (over := await self._usage.over_quota(app_id, "quality_ms")):
+            raise QualityFault(ErrorCode.QUOTA_USED_UP, over)
         if full := self._no_space():
             raise QualityFault(ErrorCode.UNAVAILABLE, full, retry_after_s=NO_SPACE_RETRY_S)
         data = await self._audio(request)
