@@ -19,7 +19,7 @@ from gateway.credentials import Credentials
 from gateway.doors.quality_callback import CallbackAddresses
 from gateway.engines.engines import Engines
 from gateway.keys import subkey
-from gateway.ports import CallStore, Clock, QualityApi, UsageMeter, VoiceprintApi
+from gateway.ports import CallStore, Clock, QualityApi, QualityTasks, UsageMeter, VoiceprintApi
 from gateway.quality.api import QualityEndpoints
 from gateway.quality.audio import AudioFolder, RecordingReader
 from gateway.quality.push import ResultPusher
@@ -115,6 +115,8 @@ class Quality:
     rulebook: Rulebook
     vendor_sync: VendorSync | None
     worker: asyncio.Task[None]
+    tasks: QualityTasks
+    service: QualityService
 
     def rule_routes(
         self, ground: Ground, records: CallStore, caller: Callable[[web.Request], str]
@@ -156,7 +158,7 @@ def quality(ground: Ground, rules: SqliteQualityRules, callbacks: CallbackAddres
         vendor_sync = VendorSync(rulebook, lambda: ground.apps.app_ids, ground.clock, every_s=settings.rules_sync_s)
         if settings.rules_sync_s:
             ground.run("rules-sync", vendor_sync.run())
-    return Quality(routes, vendor or service, rulebook, vendor_sync, working)
+    return Quality(routes, vendor or service, rulebook, vendor_sync, working, tasks, service)
 
 
 def _vendor(ground: Ground, callbacks: CallbackAddresses | None) -> QualityHttp | None:

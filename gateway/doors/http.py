@@ -77,9 +77,11 @@ class HttpDoor:
 
     async def _recording(self, request: web.Request) -> web.StreamResponse:
         app_id, call_id = self.caller(request), request.match_info["call_id"]
-        if self._calls.find(app_id, call_id) is None:
-            await self._stored(app_id, call_id)
+        over = self._calls.find(app_id, call_id) is None
+        over = over and (await self._stored(app_id, call_id)).state in ("judged", "failed")
         path = self._recording_path(call_id)
+        if not path.exists() and over:
+            raise refused(web.HTTPNotFound, "no_recording", "the recording is not kept any more, or there was none")
         if not path.exists():
             raise refused(web.HTTPConflict, "not_sealed", "the recording is sealed when the call has hung up")
         return web.FileResponse(path, headers={"Content-Type": "audio/wav"})

@@ -131,6 +131,17 @@ class QualityService:
             progress_percent=record.progress_percent,
         )
 
+    async def forget(self, app_id: str, session_id: str) -> bool:
+        """Remove a task with its result and recording for good, whatever its state; False when there is none such.
+
+        A worker that has it drops what it found. Raises Unavailable.
+        """
+        audio_name = await self._tasks.forget(app_id, session_id)
+        if audio_name is None:
+            return False
+        await self._folder.delete(audio_name)
+        return True
+
     def _refuse_unoffered(self, request: TaskRequest) -> None:
         """Telling two voices in one channel apart needs diarization; a task that asks for it must not pass without."""
         if request.pid == PID_SPEAKERS_IN_MONO:

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from typing import TypeVar
 
+import msgspec
+
 from gateway.ports import PushState, QualityJob, QualityRecord, Unavailable
-from gateway.stores.sqlite import Database
+from gateway.stores.sqlite import Database, add_column
 
 SCHEMA = """
 CREATE TABLE IF NOT EXISTS quality_tasks (
@@ -22,6 +24,7 @@ CREATE TABLE IF NOT EXISTS quality_tasks (
     progress_percent INTEGER NOT NULL DEFAULT 0,
     attempts INTEGER NOT NULL DEFAULT 0,
     result BLOB,
+    finished_at REAL,
     UNIQUE (app_id, session_id)
 );
 CREATE INDEX IF NOT EXISTS quality_tasks_waiting ON quality_tasks (state, place);
@@ -36,6 +39,15 @@ CREATE TABLE IF NOT EXISTS quality_pushes (
 ) WITHOUT ROWID;
 CREATE INDEX IF NOT EXISTS quality_pushes_due ON quality_pushes (next_at) WHERE state = 'waiting';
 """
+
+
+def note_when_finished(connection: sqlite3.Connection) -> None:
+    """Bring a table of an earlier version up to date: what was finished then counts as finished now."""
+    add_column(connection, "quality_tasks", "finished_at", "REAL")
+    connection.execute(
+        "UPDATE quality_tasks SET finished_at = unixepoch() WHERE finished_at IS NULL AND state NOT IN (0, 1)"
+    )
+
 
 T = TypeVar("T")
 
@@ -92,7 +104,8 @@ class SqliteQualityTasks:
     async def finish(self, ticket: str, state: int, reason: str, result: bytes | None) -> bool:
         def work(db: sqlite3.Connection) -> bool:
             finished = db.execute(
-                "UPDATE quality_tasks SET state = ?, reason = ?, result = ?, progress_percent = 100"
+                "UPDATE quality_tasks SET state = ?, reason = ?, result = ?, progress_percent = 100,"
+                " finished_at = unixepoch()"
                 " WHERE ticket = ? AND state = ?",
                 (state, reason, result, ticket, _RUNNING),
             )
@@ -130,6 +143,26 @@ class SqliteQualityTasks:
                 )
             ),
         )
+
+    async def forget(self, app_id: str, session_id: str) -> str | None:
+        def work(db: sqlite3.Connection) -> str | None:
+            row = db.execute(
+                "DELETE FROM quality_tasks WHERE app_id = ? AND session_id = ? RETURNING audio_name",
+                (app_id, session_id),
+            ).fetchall()
+            return row[0]["audio_name"] if row else None
+
+        return await run(self._database, work)
+
+    async def sweep_before(self, finished_before_s: float, *, but: Collection[str] = ()) -> int:
+        # As JSON: there may be more sessions than a statement may have parameters.
+        statement = """
+            DELETE FROM quality_tasks WHERE state NOT IN (?, ?) AND finished_at < ?
+            AND session_id NOT IN (SELECT value FROM json_each(?))
+            AND ticket NOT IN (SELECT ticket FROM quality_pushes WHERE state = 'waiting')
+            """
+        values = (_WAITING, _RUNNING, finished_before_s, msgspec.json.encode(sorted(but)).decode())
+        return await run(self._database, lambda db: db.execute(statement, values).rowcount)
 
     async def _update(self, assignments: str, values: tuple[object, ...], ticket: str) -> bool:
         """Change a running job; False when `ticket` names none. `assignments` is a constant of this file."""

@@ -69,6 +69,16 @@ class Database:
         version: int = self._connection.execute("PRAGMA data_version").fetchone()[0]
         return version
 
+    async def scrub(self) -> bool:
+        """Leave nothing of what was deleted in the log beside the file; its freed pages are overwritten as they are
+        freed. False while another process reads: try again later.
+        """
+        return await asyncio.wrap_future(self._thread.submit(self._truncate_log))
+
+    def _truncate_log(self) -> bool:
+        busy: int = self._connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()[0]
+        return not busy
+
     def close(self) -> None:
         """Finish what is queued, then close."""
         self._thread.submit(self._connection.close).result()

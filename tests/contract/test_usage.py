@@ -1,5 +1,6 @@
 """What every meter of usage promises, in SQLite and in a real Redis."""
 
+import sqlite3
 from collections.abc import AsyncIterator, Callable
 from datetime import UTC, datetime
 from pathlib import Path
@@ -101,8 +102,12 @@ async def test_what_is_counted_in_a_transaction_that_fails_is_not_counted(tmp_pa
     database = Database(tmp_path / "earshot.db", [SCHEMA])
     meter = SqliteUsage(database, FakeClock(NOON), QUOTAS)
 
+    def fails(db: sqlite3.Connection) -> None:
+        count_usage(db, "shop", "2026-03-01", "quality_ms", 5)
+        raise ZeroDivisionError
+
     with pytest.raises(ZeroDivisionError):
-        await database.run(lambda db: [count_usage(db, "shop", "2026-03-01", "quality_ms", 5), 1 / 0])
+        await database.run(fails)
     await database.run(lambda db: count_usage(db, "shop", "2026-03-01", "quality_ms", 3))
     assert list(await meter.days("shop", "2026-03-01", "2026-03-01")) == [UsageDay("2026-03-01", "quality_ms", 3)]
     database.close()
