@@ -52,7 +52,7 @@ from gateway.ports.speech import (
     Transcription,
     Word,
 )
-from gateway.ports.usage import Product, UsageDay, UsageMeter
+from gateway.ports.usage import Product, Quotas, UsageDay, UsageMeter, day_of, next_day_at, stamp
 from gateway.ports.voiceprint import Candidate, Kind, Prints, VoiceprintApi, VoiceprintRow, VoiceprintStore
 from gateway.ports.voiceprint_changes import (
     AuditedVoice,
@@ -102,6 +102,7 @@ __all__ = [
     "QualityRules",
     "QualityTask",
     "QualityTasks",
+    "Quotas",
     "Recognizer",
     "Rejected",
     "Renewal",
@@ -134,4 +135,7 @@ __all__ = [
     "VoiceprintRow",
     "VoiceprintStore",
     "Word",
+    "day_of",
+    "next_day_at",
+    "stamp",
 ]
