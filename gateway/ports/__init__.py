@@ -50,6 +50,7 @@ from gateway.ports.speech import (
     SpeechProbabilities,
     TranscribeRequest,
     Transcription,
+    WindowEmbedder,
     Word,
 )
 from gateway.ports.usage import Product, UsageDay, UsageMeter
@@ -115,5 +116,6 @@ __all__ = [
     "VoiceprintApi",
     "VoiceprintRow",
     "VoiceprintStore",
+    "WindowEmbedder",
     "Word",
 ]
