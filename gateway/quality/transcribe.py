@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass
 
 from gateway.ports import (
@@ -47,6 +47,8 @@ class Transcript:
 
     utterances: tuple[Utterance, ...]
     speech: tuple[tuple[Span, ...], ...]
+    turns: tuple[Turn, ...] = ()
+    """Who speaks when, where the speakers of one channel were told apart."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,7 +93,7 @@ class Transcriber:
         """
         rate_hz = channels.rate_hz
         speech = [await self._speech(samples, rate_hz) for samples in channels.samples]
-        turns: Sequence[Turn] | None = None
+        turns: tuple[Turn, ...] | None = None
         if tell_apart and self._diarizer is not None and len(channels.samples) == 1:
             turns = await self._diarizer.turns(channels.samples[0], rate_hz, speech[0])
         jobs = [
@@ -113,7 +115,7 @@ class Transcriber:
                 await progressed(99 * done_ms // total_ms)
 
         await all_of(recognise() for _ in range(self._pieces_at_once))
-        return Transcript(in_order(found), tuple(speech))
+        return Transcript(in_order(found), tuple(speech), turns or ())
 
     async def _speech(self, samples: Samples, rate_hz: int) -> tuple[Span, ...]:
         gated = await asyncio.to_thread(gate, samples, rate_hz)
