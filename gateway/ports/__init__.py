@@ -54,10 +54,20 @@ from gateway.ports.speech import (
     Word,
 )
 from gateway.ports.usage import Product, UsageDay, UsageMeter
-from gateway.ports.voiceprint import Candidate, VoiceprintApi, VoiceprintRow, VoiceprintStore
+from gateway.ports.voiceprint import Candidate, Kind, Prints, VoiceprintApi, VoiceprintRow, VoiceprintStore
+from gateway.ports.voiceprint_changes import (
+    AuditedVoice,
+    VoiceprintAudit,
+    VoiceprintAudits,
+    VoiceprintChange,
+    VoiceprintChanges,
+    VoiceprintNews,
+    VoiceprintOperation,
+)
 from protocol.messages import Language
 
 __all__ = [
+    "AuditedVoice",
     "CallLeases",
     "CallRecord",
     "CallReplica",
@@ -75,10 +85,12 @@ __all__ = [
     "Fetcher",
     "HeldCall",
     "Journal",
+    "Kind",
     "Language",
     "LateParts",
     "Lease",
     "PortError",
+    "Prints",
     "Product",
     "Progress",
     "PushState",
@@ -114,6 +126,12 @@ __all__ = [
     "UsageMeter",
     "VendorRules",
     "VoiceprintApi",
+    "VoiceprintAudit",
+    "VoiceprintAudits",
+    "VoiceprintChange",
+    "VoiceprintChanges",
+    "VoiceprintNews",
+    "VoiceprintOperation",
     "VoiceprintRow",
     "VoiceprintStore",
     "WindowEmbedder",

@@ -123,12 +123,13 @@ class Decoder(Protocol):
         rate_hz: int | None = None,
         channels: int | None = None,
         max_s: float = 3600,
+        max_bytes: int | None = None,
     ) -> DecodedAudio:
         """Decode a file's bytes in a child process with limits on memory, time and output.
 
         `rate_hz` and `channels` convert (None keeps what the file has); `name` is a hint only.
-        What lies past `max_s` is cut.
-        Raises Rejected (`undecodable`: no audio that can be read; `too_large`: over 1 GiB of PCM), Unavailable.
+        What lies past `max_s` is cut. More PCM than `max_bytes` (None: 1 GiB) is refused, however small the file.
+        Raises Rejected (`undecodable`: no audio that can be read; `too_large`), Unavailable.
         """
 
 
