@@ -217,7 +217,7 @@ class EarshotServer:
         rules = stores.rules
         ground = self._ground()
         voiceprint_routes, voices = await voiceprint(ground)
-        qc = quality(ground, stores, callbacks)
+        qc = quality(ground, stores, voices, callbacks)
         self._worker = qc.worker
         rulesets = RuleSets(rules, cluster.books)
         moving = Moving(cluster.owners, self._journal, cluster.tail, cluster.late, records)

@@ -12,7 +12,7 @@ from typing import Any
 import aiohttp
 from aiohttp import web
 
-from gateway.assembly.quality_work import QualityStores, quality_worker, server_name
+from gateway.assembly.quality_work import QualityStores, quality_worker, server_name, speaker_names
 from gateway.clients.fetcher import GuardedFetcher
 from gateway.clients.quality_http import QualityHttp
 from gateway.clients.voiceprint_http import VoiceprintHttp
@@ -128,8 +128,11 @@ class Quality:
         ]
 
 
-def quality(ground: Ground, stores: QualityStores, callbacks: CallbackAddresses | None) -> Quality:
-    """Our voice QC, at work from here on; `callbacks` says where a vendor may deliver its verdicts."""
+def quality(
+    ground: Ground, stores: QualityStores, voices: VoiceprintApi, callbacks: CallbackAddresses | None
+) -> Quality:
+    """Our voice QC, at work from here on. `voices` know speakers by name; `callbacks` says where a vendor may deliver
+    its verdicts."""
     settings = ground.settings
     tasks, rules, folder = stores.tasks, stores.rules, stores.folder
     worker = quality_worker(
@@ -141,6 +144,7 @@ def quality(ground: Ground, stores: QualityStores, callbacks: CallbackAddresses 
         name=server_name(settings.data_path),
         tasks_at_once=settings.quality_workers,
         finished=lambda: pusher.wake(),
+        names=speaker_names(settings, voices),
     )
     service = QualityService(
         tasks,

@@ -50,6 +50,7 @@ from gateway.ports.speech import (
     SpeechProbabilities,
     TranscribeRequest,
     Transcription,
+    WindowEmbedder,
     Word,
 )
 from gateway.ports.usage import Product, Quotas, UsageDay, UsageMeter, day_of, next_day_at, stamp
@@ -134,6 +135,7 @@ __all__ = [
     "VoiceprintOperation",
     "VoiceprintRow",
     "VoiceprintStore",
+    "WindowEmbedder",
     "Word",
     "day_of",
     "next_day_at",

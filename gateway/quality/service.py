@@ -27,7 +27,6 @@ from gateway.quality.order import Order, of_request, of_task
 from gateway.quality.sniff import NotAudio, kind_of
 from protocol.quality import (
     MAX_AUDIO_BYTES,
-    PID_SPEAKERS_IN_MONO,
     ErrorCode,
     QualityFault,
     TaskRequest,
@@ -146,15 +145,6 @@ class QualityService:
         return True
 
     def _refuse_unoffered(self, request: TaskRequest) -> None:
-        """Telling two voices in one channel apart needs diarization; a task that asks for it must not pass without."""
-        if request.pid == PID_SPEAKERS_IN_MONO:
-            raise QualityFault(
-                ErrorCode.NOT_OFFERED, f"pid {PID_SPEAKERS_IN_MONO} (telling speakers apart in one channel)"
-            )
-        if request.role_num == 2 and not request.is_split_channel:
-            raise QualityFault(
-                ErrorCode.NOT_OFFERED, "role_num 2 without is_split_channel (telling speakers apart in one channel)"
-            )
         if not request.speech_data and self._fetcher is None:
             raise QualityFault(ErrorCode.NOT_OFFERED, "speech_url; send speech_data")
 
