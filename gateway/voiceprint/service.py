@@ -98,6 +98,7 @@ class VoiceprintService:
             unsearched = dict(await self._store.unsearchable(spaces))
         for row in rows:
             self._search(row)
+        await self._index.warm()
         _log.info("voiceprint.started", spaces=spaces, voices=len(rows))
         if unsearched:
             _log.warning("voiceprint.unsearched", spaces=spaces, other_spaces=unsearched)
@@ -106,6 +107,7 @@ class VoiceprintService:
     async def close(self) -> None:
         """Wait for the writes under way."""
         await asyncio.gather(*self._writes, return_exceptions=True)
+        await self._index.close()
 
     async def register(self, enrolment: Enrolment, clips: Sequence[Clip]) -> None:
         """Enrol a voice, from one or several clips, under a new name.
