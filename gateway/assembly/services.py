@@ -92,6 +92,7 @@ async def voiceprint(ground: Ground) -> tuple[list[web.RouteDef], VoiceprintApi]
         links,
         limits=RequestLimits(settings.max_requests_per_app, settings.voiceprint_requests_per_s),
         sync_wait_s=settings.sync_wait_s,
+        usage=usage_meter(ground),
     )
     ground.begun.push_async_callback(endpoints.close)
     routes = endpoints.routes()
