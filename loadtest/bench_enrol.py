@@ -184,10 +184,10 @@ async def reached(api: VoiceprintHttp, count: int) -> None:
 @click.option("--kills", type=click.IntRange(min=0), default=2, show_default=True, help="In the second import.")
 def main(count: int, kills: int) -> None:
     """Enrol clips of three seconds, undisturbed and with the server killed meanwhile."""
-    sources = sorted((CORPUS / "en").glob("*.flac")) or sorted(DEMO.glob("*.flac"))
+    sources = [*sorted((CORPUS / "en").glob("*.flac")), *sorted((CORPUS / "calls").glob("*.flac"))]
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        made = cut(folder / "clips", count, sources)
+        made = cut(folder / "clips", count, sources or sorted(DEMO.glob("*.flac")))
         click.echo(f"{made} clips of {CLIP_S:g} s")
         table = Table("kill -9", "s", "voices/s", "CPU ms a voice", "missing", "twice", f"found, of {SAMPLE}")
         for number in sorted({0, kills}):
