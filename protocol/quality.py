@@ -41,6 +41,7 @@ class ErrorCode(IntEnum):
     INTERNAL = 1
     UNAVAILABLE = 2
     UNSUPPORTED_METHOD = 3
+    QUOTA_USED_UP = 17
     TOKEN_INVALID = 110
     TOKEN_EXPIRED = 111
     BODY_UNREADABLE = 336100
@@ -60,6 +61,7 @@ ERROR_MESSAGES: Mapping[ErrorCode, str] = {
     ErrorCode.INTERNAL: "the service failed at this request; ask again, and tell its operator if it fails again",
     ErrorCode.UNAVAILABLE: "the service cannot take this request now; ask again later",
     ErrorCode.UNSUPPORTED_METHOD: "this path has no such method; check both against the API document",
+    ErrorCode.QUOTA_USED_UP: "Open api daily request limit reached; wait for the next day or ask for more",
     ErrorCode.TOKEN_INVALID: f"Access token invalid or no longer valid; fetch one at {TOKEN_PATH}",
     ErrorCode.TOKEN_EXPIRED: f"Access token expired; fetch a new one at {TOKEN_PATH}",
     ErrorCode.BODY_UNREADABLE: "the request body cannot be read; send one JSON object in UTF-8",

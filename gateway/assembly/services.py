@@ -20,7 +20,7 @@ from gateway.credentials import Credentials
 from gateway.doors.quality_callback import CallbackAddresses
 from gateway.engines.engines import Engines
 from gateway.keys import subkey
-from gateway.ports import CallStore, Clock, QualityApi, VoiceprintApi
+from gateway.ports import CallStore, Clock, QualityApi, QualityTasks, UsageMeter, VoiceprintApi
 from gateway.quality.api import QualityEndpoints
 from gateway.quality.push import ResultPusher
 from gateway.quality.record_routes import RecordRoutes
@@ -32,10 +32,11 @@ from gateway.quality.trial import Trials
 from gateway.quality.trial_routes import TrialRoutes
 from gateway.quality.vendor_rules import VendorRulebook
 from gateway.quality.vendor_sync import VendorSync
-from gateway.settings import Settings
+from gateway.settings import Settings, parse_quotas
 from gateway.stores.apps import Apps
 from gateway.stores.rule_outcomes import SqliteRuleOutcomes
 from gateway.stores.sqlite import Database
+from gateway.stores.usage import SqliteUsage
 from gateway.stores.voiceprints import SqliteVoiceprints
 from gateway.voiceprint.admission import RequestLimits
 from gateway.voiceprint.api import VoiceprintRoutes
@@ -65,6 +66,11 @@ class Ground:
     begun: AsyncExitStack
     run: Callable[[str, Coroutine[Any, Any, None]], asyncio.Task[None]]
     """Runs work until the server stops."""
+
+
+def usage_meter(ground: Ground) -> UsageMeter:
+    """What counts an app's use of both services, and knows its quotas."""
+    return SqliteUsage(ground.database, ground.clock, parse_quotas(ground.settings.quotas))
 
 
 async def voiceprint(ground: Ground) -> tuple[list[web.RouteDef], VoiceprintApi]:
@@ -107,6 +113,8 @@ class Quality:
     vendor_sync: VendorSync | None
     worker: asyncio.Task[None] | None
     """Our own work, unless that is left to workers elsewhere."""
+    tasks: QualityTasks
+    service: QualityService
 
     def rule_routes(
         self, ground: Ground, records: CallStore, caller: Callable[[web.Request], str]
@@ -145,6 +153,7 @@ def quality(
         fetcher=ground.fetcher,
         no_space=ground.no_space,
         before_queueing=stores.enter_rules,
+        usage=usage_meter(ground),
     )
     pusher = ResultPusher(stores.pushes, service, ground.fetcher, ground.clock)
     vendor = _vendor(ground, callbacks)
@@ -158,7 +167,7 @@ def quality(
         vendor_sync = VendorSync(rulebook, lambda: ground.apps.app_ids, ground.clock, every_s=settings.rules_sync_s)
         if settings.rules_sync_s:
             ground.run("rules-sync", vendor_sync.run())
-    return Quality(routes, vendor or service, rulebook, vendor_sync, working)
+    return Quality(routes, vendor or service, rulebook, vendor_sync, working, tasks, service)
 
 
 def _vendor(ground: Ground, callbacks: CallbackAddresses | None) -> QualityHttp | None:

@@ -53,7 +53,7 @@ from gateway.ports.speech import (
     WindowEmbedder,
     Word,
 )
-from gateway.ports.usage import Product, UsageDay, UsageMeter
+from gateway.ports.usage import Product, Quotas, UsageDay, UsageMeter, day_of, next_day_at, stamp
 from gateway.ports.voiceprint import Candidate, Kind, Prints, VoiceprintApi, VoiceprintRow, VoiceprintStore
 from gateway.ports.voiceprint_changes import (
     AuditedVoice,
@@ -103,6 +103,7 @@ __all__ = [
     "QualityRules",
     "QualityTask",
     "QualityTasks",
+    "Quotas",
     "Recognizer",
     "Rejected",
     "Renewal",
@@ -136,4 +137,7 @@ __all__ = [
     "VoiceprintStore",
     "WindowEmbedder",
     "Word",
+    "day_of",
+    "next_day_at",
+    "stamp",
 ]
