@@ -145,6 +145,7 @@ def quality(
         tasks_at_once=settings.quality_workers,
         finished=lambda: pusher.wake(),
         names=speaker_names(settings, voices),
+        simplified=settings.quality_simplified,
     )
     service = QualityService(
         tasks,

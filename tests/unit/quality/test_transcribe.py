@@ -30,11 +30,13 @@ class RejectingRecognizer(PitchRecognizer):
         return await super().transcribe(request)
 
 
-async def _transcribed(recognizer: PitchRecognizer, *parts: tuple[int, int], tell_apart: bool = False) -> Transcript:
+async def _transcribed(
+    recognizer: PitchRecognizer, *parts: tuple[int, int], tell_apart: bool = False, simplified: bool = False
+) -> Transcript:
     async def progressed(percent: int) -> None:
         """Nobody watches."""
 
-    transcriber = Transcriber(recognizer, None, FixedClock(), diarizer=Diarizer(PitchEmbedder()))
+    transcriber = Transcriber(recognizer, None, FixedClock(), diarizer=Diarizer(PitchEmbedder()), simplified=simplified)
     channels = Channels((recording(parts, RATE_HZ),), RATE_HZ)
     return await transcriber.transcribe(channels, "zh", "key", progressed, tell_apart=tell_apart)
 
@@ -74,6 +76,15 @@ async def test_nobody_is_told_apart_unless_that_is_asked_for() -> None:
     transcript = await _transcribed(PitchRecognizer(), *TALK)
     assert {one.speaker_id for one in transcript.utterances} == {0}
     assert transcript.turns == ()
+
+
+@pytest.mark.parametrize(("simplified", "shown"), [(False, "我們要退貨。 OK!"), (True, "我们要退货。 OK!")])
+async def test_chinese_text_is_shown_as_it_was_recognised_unless_simplified_is_asked_for(
+    simplified: bool, shown: str
+) -> None:
+    recognizer = PitchRecognizer({100: ("我們要", "退貨。", " OK!")})
+    transcript = await _transcribed(recognizer, (0, 400), (100, 2000), (0, 400), simplified=simplified)
+    assert " ".join(one.text for one in transcript.utterances) == shown
 
 
 async def test_silence_has_neither_turns_nor_sentences() -> None:
