@@ -101,7 +101,13 @@ def quality_worker(
 ) -> QualityWorker:
     """A worker over a queue, with the engines of this process."""
     transcriber = Transcriber(
-        engines.recognizer, engines.confirmer, clock, diarizer=Diarizer(engines.windows), simplified=simplified
+        engines.recognizer,
+        engines.confirmer,
+        clock,
+        # There are as many recogniser processes; a long recording that is alone has them all.
+        pieces_at_once=max(1, tasks_at_once),
+        diarizer=Diarizer(engines.windows),
+        simplified=simplified,
     )
     return QualityWorker(
         tasks,
