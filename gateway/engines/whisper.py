@@ -1,8 +1,7 @@
 """Speech recognition with Whisper through CTranslate2 (runs inside an engine process).
 
 The published pipelines pad every window to 30 s and retry at rising temperatures. Here the encoder sees the window as
-long as it is plus a little silence, which costs a fifth; only Mandarin
-recordings get it all, and are heard better. One decode is final; guards drop what it makes up.
+long as it is plus some silence, which costs a fifth to a half, and one decode is final; guards drop what it makes up.
 """
 
 from __future__ import annotations
@@ -29,9 +28,8 @@ LEAST_S = 0.2
 LONGEST_S = 30
 SILENCE_S: dict[Kind, float] = {"partial": 2, "final": 4, "recording": 4}
 """Silence appended before encoding: more hears better and costs more."""
-FILLED_UP = "zh"
-"""The language of recordings whose windows are filled up to 30 s; English is heard no better then, at four times the
-cost."""
+MANDARIN_RECORDING_SILENCE_S = 12.0
+"""Mandarin is heard better with more, and best with this much; English is not (see BENCHMARKS.md)."""
 
 BEAMS: dict[Kind, int] = {"partial": 1, "final": 1, "recording": 5}
 """Hypotheses followed at once. Five take a tenth more than one over a padded window, whose encoding is most of the
@@ -91,12 +89,11 @@ class Whisper:
         spoken: str = language if self._multilingual else "en"
         if len(samples) < LEAST_S * MODEL_RATE_HZ:
             return Transcription("", spoken, (), "no_speech")
-        filled_up = kind == "recording" and spoken == FILLED_UP
-        encoded = self._encode(samples, LONGEST_S if filled_up else SILENCE_S[kind])
+        encoded = self._encode(samples, _silence_s(kind, spoken))
         if spoken == "auto":
             spoken = self._language(encoded)
-            if kind == "recording" and spoken == FILLED_UP:
-                encoded = self._encode(samples, LONGEST_S)
+            if _silence_s(kind, spoken) > _silence_s(kind, "auto"):
+                encoded = self._encode(samples, _silence_s(kind, spoken))
         prompt = self._prompt(spoken)
         for penalty in REPETITION_PENALTIES:
             result = self._generate(encoded, prompt, spoken, penalty, BEAMS[kind])
@@ -163,6 +160,10 @@ class Whisper:
         if number is None:
             raise ValueError(f"the tokenizer has no {name}: not a Whisper model")
         return int(number)
+
+
+def _silence_s(kind: Kind, language: str) -> float:
+    return MANDARIN_RECORDING_SILENCE_S if kind == "recording" and language == "zh" else SILENCE_S[kind]
 
 
 def _rejection(text: str, tokens: int, result: Any) -> str | None:
