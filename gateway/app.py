@@ -208,7 +208,7 @@ class EarshotServer:
         callbacks = self._callbacks()
         rules = SqliteQualityRules(self._database, changed=lambda: rule_changes.changed())
         ground = self._ground()
-        voiceprint_routes, voices = await voiceprint(ground)
+        voiceprint_routes, voices = await voiceprint(ground, lambda request: door.caller(request))
         qc = quality(ground, rules, callbacks)
         self._worker = qc.worker
         rulesets = RuleSets(rules, cluster.books)

@@ -95,7 +95,7 @@ REPLACE = RedisScript(
 local scope, app, actor = KEYS[1], ARGV[1], ARGV[2]
 local id, name, digest = ARGV[4], ARGV[5], ARGV[8]
 local former = redis.call('HGET', names_key(scope), name)
-if not former then return false end
+if not former or ARGV[3] ~= '' and ARGV[3] ~= former then return false end
 local seq = redis.call('HGET', print_key(former), 'seq')
 drop(KEYS[2], scope, former)
 keep(app, seq, scope)
@@ -105,7 +105,7 @@ audit(app, actor, 'update', scope, {{id, digest, former}})
 return former
 """
 )
-"""As ADD; the former print id, or nothing."""
+"""As ADD, but ARGV[3] is the print id that is to be replaced, if it must be a certain one. The former, or nothing."""
 
 REMOVE = RedisScript(
     _EVEN_WHEN_FULL

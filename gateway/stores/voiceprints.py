@@ -59,13 +59,15 @@ class SqliteVoiceprints:
 
         return await self._run(work)
 
-    async def replace(self, row: VoiceprintRow, audio: Sequence[bytes], *, actor: str = "") -> str | None:
+    async def replace(
+        self, row: VoiceprintRow, audio: Sequence[bytes], *, actor: str = "", former: str | None = None
+    ) -> str | None:
         def work(connection: sqlite3.Connection) -> str | None:
             found = connection.execute(
                 f"SELECT seq, print_id FROM voiceprints WHERE {_OF_TAG} AND name_digest = ?",  # noqa: S608 - constants
                 (row.app_id, row.org_id, row.tag_id, NameDigests(connection)(row.name)),
             ).fetchone()
-            if found is None:
+            if found is None or former not in (None, found["print_id"]):
                 return None
             for table in ("voiceprint_bodies", "voiceprint_spaces", "voiceprint_clips"):
                 connection.execute(f"DELETE FROM {table} WHERE seq = ?", (found["seq"],))  # noqa: S608 - constants
@@ -76,10 +78,10 @@ class SqliteVoiceprints:
             self._note(connection, row, found["print_id"], actor)
             return str(found["print_id"])
 
-        former = await self._run(work)
-        if former is not None:
+        replaced = await self._run(work)
+        if replaced is not None:
             await self.scrub()
-        return former
+        return replaced
 
     def _note(self, connection: sqlite3.Connection, row: VoiceprintRow, former: str, actor: str) -> None:
         voice = AuditedVoice(row.print_id, self._audited(row.app_id, row.name), former)
@@ -130,6 +132,12 @@ class SqliteVoiceprints:
 
         rows = await self._run(work)
         return rows[0] if rows else None
+
+    async def total(self) -> int:
+        """How many voices there are, of everybody."""
+        return await self._run(
+            lambda connection: int(connection.execute("SELECT count(*) FROM voiceprints").fetchone()[0])
+        )
 
     async def count(self, app_id: str, org_id: str, tag_id: str | None) -> int:
         def work(connection: sqlite3.Connection) -> int:
