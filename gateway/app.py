@@ -19,6 +19,7 @@ from gateway.assembly.clock import SystemClock
 from gateway.assembly.cluster import join_cluster
 from gateway.assembly.folder import LEAVING_GRACE_S, StartFailed, refuse_to_share, sweep_spool, take_over
 from gateway.assembly.listening import listen_http, listening
+from gateway.assembly.quality_work import quality_stores
 from gateway.assembly.services import Ground, quality, voiceprint
 from gateway.assembly.upkeep import follow_load, keep_gauges, refresh_apps
 from gateway.clients.fetch_targets import FetchTargets
@@ -53,7 +54,6 @@ from gateway.stores.dispatch import Dispatcher
 from gateway.stores.journal import FileJournal, JournalLimits, RecoveredCall
 from gateway.stores.outbox import Outbox
 from gateway.stores.ownership import DataFolderLock
-from gateway.stores.quality_rules import SqliteQualityRules
 from gateway.stores.recordings import Recordings
 from gateway.stores.rule_books import SqliteRuleBooks
 from gateway.stores.rule_outcomes import SqliteRuleOutcomes
@@ -112,6 +112,7 @@ class EarshotServer:
             data / "spool" / str(os.getpid()),
             recognizer_model=settings.recognizer,
             recognizer_processes=settings.recognizer_processes or None,
+            recording_processes=settings.quality_workers,
             on_ready=lambda engine: on_progress(f"{engine} ready"),
         )
         self._folder = DataFolderLock(data)
@@ -206,10 +207,13 @@ class EarshotServer:
         self._outbox = box = Outbox(self._database, self._clock, data_dir=settings.data_path)
         self._fetcher = GuardedFetcher(FetchTargets(parse_fetch_allow(settings.fetch_allow)))
         callbacks = self._callbacks()
-        rules = SqliteQualityRules(self._database, changed=lambda: rule_changes.changed())
+        stores = quality_stores(
+            settings, self._database, self._clock, self._begun, rules_changed=lambda: rule_changes.changed()
+        )
+        rules = stores.rules
         ground = self._ground()
         voiceprint_routes, voices = await voiceprint(ground, lambda request: door.caller(request))
-        qc = quality(ground, rules, callbacks)
+        qc = quality(ground, stores, callbacks)
         self._worker = qc.worker
         rulesets = RuleSets(rules, cluster.books)
         moving = Moving(cluster.owners, self._journal, cluster.tail, cluster.late, records)
@@ -325,7 +329,7 @@ class EarshotServer:
             return f"acks wait for the cluster: {self._cluster.replication.degraded}"
         if self.calls.recovery.fault is not None:
             return f"unfinished calls could not be looked for: {self.calls.recovery.fault}"
-        if self._worker.done():
+        if self._worker is not None and self._worker.done():
             return "the voice QC worker has ended"
         return self._pressure()
 

@@ -153,6 +153,11 @@ class Settings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Base URL of a voice QC service; empty: our own."""
     quality_app: str = ""
     """Credentials for it: "client_id:client_secret"."""
+    quality_folder: str = ""
+    """Folder in which our own voice QC keeps recordings until they are judged; default `quality` in the data folder.
+    With `redis_url`, servers and workers that reach the same folder share their tasks."""
+    quality_workers: Count = 1
+    """Tasks of our own voice QC that the server works on at a time; 0: none, `earshot worker` does them."""
     qc_poll_s: Seconds = 1.0
     """How often voice QC is asked for a result."""
     rules_sync_s: Seconds = 300
@@ -191,6 +196,10 @@ class Settings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     @property
     def models_path(self) -> Path:
         return Path(self.models_dir) if self.models_dir else user_cache_path("earshot") / "models"
+
+    @property
+    def quality_path(self) -> Path:
+        return Path(self.quality_folder) if self.quality_folder else self.data_path / "quality"
 
     @property
     def data_path(self) -> Path:

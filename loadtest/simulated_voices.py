@@ -40,7 +40,8 @@ class SimulatedVoices:
 
     def speakers(self, count: int) -> Vectors:
         """So many new speakers, shape (count, d): for `clips`, no prints yet."""
-        return self._common + self._normal(count) @ self._speaker
+        drawn: Vectors = self._common + self._normal(count) @ self._speaker
+        return drawn
 
     def clips(self, speakers: Vectors) -> Vectors:
         """A print of a clip of each, of unit length."""

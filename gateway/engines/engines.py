@@ -43,17 +43,19 @@ class Engines:
         recognizer_model: str = WHISPER_BASE.name,
         recognizer_processes: int | None = None,
         recording_processes: int = 1,
+        takes_calls: bool = True,
         on_ready: Callable[[str], None] = lambda _: None,
     ) -> None:
         """`spool_dir` is emptied at start: files being decoded pass through it. `on_ready` hears each pool's name.
 
-        `recognizer_processes` defaults to the number of processors.
+        `recognizer_processes` defaults to the number of processors; there are none in a process that
+        does not take calls. Without `recording_processes` nobody transcribes recordings here.
         Raises ModelMissing, which names the command that fetches it.
         """
         whisper = {"folder": model_folder(models_dir, recognizer_model)}
         campplus = {"model_path": model_folder(models_dir, CAMPPLUS.name) / CAMPPLUS.files[0].name}
         silero = {"model_path": model_folder(models_dir, SILERO.name) / SILERO.files[0].name}
-        live_processes = recognizer_processes or os.cpu_count() or 1
+        live_processes = (recognizer_processes or os.cpu_count() or 1) if takes_calls else 0
         live = Pool(
             "recognizer",
             EngineSpec("gateway.engines.whisper:Whisper", whisper, niceness=RECOGNIZER_NICENESS),
@@ -119,4 +121,5 @@ class Engines:
 
     async def _start(self, pool: Pool) -> None:
         await pool.start()
-        self._on_ready(pool.name)
+        if pool.processes:
+            self._on_ready(pool.name)

@@ -6,7 +6,7 @@ import asyncio
 import base64
 import binascii
 import uuid
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from typing import Any
 
 import msgspec
@@ -58,12 +58,15 @@ class QualityService:
         fetcher: Fetcher | None = None,
         max_audio_bytes: int = MAX_AUDIO_BYTES,
         no_space: Callable[[], str] = lambda: "",
+        before_queueing: Callable[[str], Awaitable[None]] | None = None,
     ) -> None:
         """`submitted` is called after a task is queued (the worker's `wake`); without `fetcher`, no `speech_url`.
 
-        `no_space` says why no recording should be stored now, or nothing.
+        `no_space` says why no recording should be stored now, or nothing. `before_queueing` is awaited with the app of
+        each task, and may raise Unavailable.
         """
         self._no_space = no_space
+        self._before_queueing = before_queueing
         self._tasks = tasks
         self._folder = folder
         self._submitted = submitted
@@ -157,6 +160,8 @@ class QualityService:
     async def _queue(self, app_id: str, session_id: str, audio_name: str, order: Order) -> None:
         job = QualityJob(uuid.uuid4().hex, app_id, session_id, audio_name, order.encoded(), 0, order.callback_url)
         try:
+            if self._before_queueing is not None:
+                await self._before_queueing(app_id)
             replaced = await self._tasks.submit(job)
         except BaseException:
             await self._folder.delete(audio_name)

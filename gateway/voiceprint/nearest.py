@@ -185,19 +185,28 @@ class NearestVectors:
         earliest = min(self._searches, default=self._begun + 1)
         while self._leaving and self._leaving[0][0] < earliest:
             self._free.append(self._leaving.popleft()[1])
+        if not self._free:
+            return int(self.extend(vector[np.newaxis])[0])
         self._count += 1
-        if self._free:
-            row = self._free.pop()
-            self._blocks[row // BLOCK_ROWS].change(row % BLOCK_ROWS, vector, live=True)
-            return row
-        if not self._blocks or self._blocks[-1].size == BLOCK_ROWS:
-            self._blocks.append(_Block(self._dimensions, self._dtype))
-        block = self._blocks[-1]
-        block.reserve(block.size + 1)
-        block.vectors[block.size] = vector
-        block.live[block.size] = True
-        block.size += 1
-        return self.rows - 1
+        row = self._free.pop()
+        self._blocks[row // BLOCK_ROWS].change(row % BLOCK_ROWS, vector, live=True)
+        return row
+
+    def extend(self, vectors: Vectors) -> Rows:
+        """Add many vectors, shape (n, d), behind all others; their rows."""
+        first, begin = self.rows, 0
+        while begin < len(vectors):
+            if not self._blocks or self._blocks[-1].size == BLOCK_ROWS:
+                self._blocks.append(_Block(self._dimensions, self._dtype))
+            block = self._blocks[-1]
+            count = min(len(vectors) - begin, BLOCK_ROWS - block.size)
+            block.reserve(block.size + count)
+            block.vectors[block.size : block.size + count] = vectors[begin : begin + count]
+            block.live[block.size : block.size + count] = True
+            block.size += count
+            begin += count
+        self._count += len(vectors)
+        return np.arange(first, first + len(vectors))
 
     def remove(self, rows: Iterable[int]) -> None:
         """Forget vectors that are there."""
@@ -218,6 +227,11 @@ class NearestVectors:
             here = np.flatnonzero(rows // BLOCK_ROWS == number)
             cosines[here] = block.vectors[rows[here] % BLOCK_ROWS].astype(np.float32, copy=False) @ query
         return cosines
+
+    @property
+    def live(self) -> NDArray[np.bool_]:
+        """Of each row whether it holds a vector; a copy."""
+        return np.concatenate([block.live[: block.size] for block in self._blocks] or [np.empty(0, np.bool_)])
 
     @contextmanager
     def read(self, shelf: int) -> Iterator[list[_View]]:
