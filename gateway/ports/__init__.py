@@ -50,9 +50,10 @@ from gateway.ports.speech import (
     SpeechProbabilities,
     TranscribeRequest,
     Transcription,
+    WindowEmbedder,
     Word,
 )
-from gateway.ports.usage import Product, UsageDay, UsageMeter
+from gateway.ports.usage import Product, Quotas, UsageDay, UsageMeter, day_of, next_day_at, stamp
 from gateway.ports.voiceprint import Candidate, Kind, Prints, VoiceprintApi, VoiceprintRow, VoiceprintStore
 from gateway.ports.voiceprint_changes import (
     AuditedVoice,
@@ -102,6 +103,7 @@ __all__ = [
     "QualityRules",
     "QualityTask",
     "QualityTasks",
+    "Quotas",
     "Recognizer",
     "Rejected",
     "Renewal",
@@ -133,5 +135,9 @@ __all__ = [
     "VoiceprintOperation",
     "VoiceprintRow",
     "VoiceprintStore",
+    "WindowEmbedder",
     "Word",
+    "day_of",
+    "next_day_at",
+    "stamp",
 ]
