@@ -13,7 +13,6 @@ import aiohttp
 from aiohttp import web
 
 from gateway.assembly.quality_work import QualityStores, quality_worker, server_name, speaker_names
-from gateway.assembly.quality_work import QualityStores, quality_worker, server_name
 from gateway.assembly.voice_store import voice_store
 from gateway.clients.fetcher import GuardedFetcher
 from gateway.clients.quality_http import QualityHttp
@@ -39,7 +38,6 @@ from gateway.stores.apps import Apps
 from gateway.stores.rule_outcomes import SqliteRuleOutcomes
 from gateway.stores.sqlite import Database
 from gateway.stores.usage import SqliteUsage
-from gateway.stores.voiceprints import SqliteVoiceprints
 from gateway.voiceprint.admission import RequestLimits
 from gateway.voiceprint.api import VoiceprintRoutes
 from gateway.voiceprint.audit_routes import AuditRoutes
