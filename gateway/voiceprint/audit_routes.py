@@ -76,7 +76,7 @@ def _time_ms(request: web.Request, name: str, *, default: int) -> int:
         return int(text)
     try:
         at = datetime.fromisoformat(text)
-        return round((at if at.tzinfo else at.replace(tzinfo=UTC)).timestamp() * 1000)
+        return max(0, round((at if at.tzinfo else at.replace(tzinfo=UTC)).timestamp() * 1000))
     except (ValueError, OverflowError) as fault:
         message = f"{name} must be a time such as 2030-12-31T23:59:59Z, or ms since the Unix epoch"
         raise _error(web.HTTPBadRequest, "bad_parameter", message) from fault

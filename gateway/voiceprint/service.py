@@ -138,6 +138,11 @@ class VoiceprintService:
             await self._following.close()
         await self._index.close()
 
+    async def catch_up(self) -> None:
+        """Hear of what other processes changed until now, if the store can be asked. Happens by itself each second."""
+        if self._following is not None:
+            await self._following.look()
+
     async def register(self, enrolment: Enrolment, clips: Sequence[Clip], *, actor: str = "") -> None:
         """Enrol a voice, from one or several clips, under a new name.
 
