@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Collection, Iterable, Mapping, Sequence
 from typing import TypeVar
 
 import msgspec
@@ -168,6 +168,23 @@ class SqliteVoiceprints:
         if self._lingering:
             await self.scrub()
         return await self._select(f"WHERE seq IN ({_in(spaces)}) ORDER BY seq", tuple(spaces))
+
+    async def every(self) -> AsyncIterator[VoiceprintRow]:
+        """Every voice, oldest first, one at a time."""
+        seq = 0
+        while True:
+
+            def work(connection: sqlite3.Connection, after: int = seq) -> sqlite3.Row | None:
+                rows = connection.execute("SELECT seq FROM voiceprints WHERE seq > ? ORDER BY seq LIMIT 1", (after,))
+                found: sqlite3.Row | None = rows.fetchone()
+                return found
+
+            row = await self._run(work)
+            if row is None:
+                return
+            seq = row["seq"]
+            for voice in await self._select("WHERE seq = ?", (seq,)):
+                yield voice
 
     async def unsearchable(self, spaces: Collection[str]) -> Mapping[str, int]:
         def work(connection: sqlite3.Connection) -> dict[str, int]:

@@ -72,9 +72,9 @@ def _time_ms(request: web.Request, name: str, *, default: int) -> int:
     text = request.query.get(name)
     if text is None:
         return default
-    if text.isascii() and text.isdigit() and len(text) < 15:
-        return int(text)
     try:
+        if text.isascii() and text.isdigit():
+            return min(int(text[:20]), _LATEST_MS)
         at = datetime.fromisoformat(text)
         return max(0, round((at if at.tzinfo else at.replace(tzinfo=UTC)).timestamp() * 1000))
     except (ValueError, OverflowError) as fault:

@@ -83,12 +83,19 @@ async def test_the_audit_can_be_cut_by_time_and_number(audited: Desk) -> None:
     assert len((await ask(audited, **{"from": "2001-01-01"}))[1]["audit"]) == 3
     latest = (await ask(audited, limit="1"))[1]["audit"][0]["at"]
     assert (await ask(audited, **{"from": latest}))[1]["audit"][0]["operation"] == "delete"
-    assert (await ask(audited, **{"from": "99999999999999"}))[1] == {"audit": []}
+    assert (await ask(audited, **{"from": "9" * 5000}))[1] == {"audit": []}
 
 
 @pytest.mark.parametrize(
     "query",
-    [{"limit": "0"}, {"limit": "1001"}, {"limit": "x"}, {"limit": "9" * 5000}, {"from": "yesterday"}, {"to": "1" * 20}],
+    [
+        {"limit": "0"},
+        {"limit": "1001"},
+        {"limit": "x"},
+        {"limit": "9" * 5000},
+        {"from": "yesterday"},
+        {"to": "2001-13-01"},
+    ],
 )
 async def test_what_is_no_time_or_number_is_refused(audited: Desk, query: dict[str, str]) -> None:
     status, answer = await ask(audited, **query)
