@@ -77,7 +77,7 @@ def usage_meter(ground: Ground) -> UsageMeter:
 async def voiceprint(ground: Ground, caller: Callable[[web.Request], str]) -> tuple[list[web.RouteDef], VoiceprintApi]:
     """The routes of our voiceprint service, and whom calls ask; `caller` tells the app of a request to `/v1`."""
     settings = ground.settings
-    store = await voice_store(settings, ground.database, ground.key, ground.begun)
+    store = await voice_store(settings, ground.database, ground.key, ground.begun, ground.run)
     voices = VoiceprintService(
         store=store,
         changes=store,
