@@ -42,7 +42,7 @@ async def enrolled_and_deleted(desk: Desk) -> list[str]:
         named = NamedVoice("acme", "org", "tag", name)
         await desk.service.register(Enrolment(named, denoise=False), [clip(voice(speaker))], actor="192.0.2.1")
         ids.append((await desk.service.find(named)).print_id)
-    await desk.service.delete(Deletion("acme", "org", "tag", ["bob"]), actor="192.0.2.2")
+    await desk.service.delete(Deletion("acme", "org", "tag", ("bob",)), actor="192.0.2.2")
     return ids
 
 

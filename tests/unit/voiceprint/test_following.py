@@ -65,7 +65,7 @@ async def enrol(service: VoiceprintService, name: str, speaker: int) -> None:
 
 
 async def delete(service: VoiceprintService, *names: str) -> None:
-    await service.delete(Deletion("acme", "org", "tag", list(names) or None))
+    await service.delete(Deletion("acme", "org", "tag", names or None))
 
 
 async def found(service: VoiceprintService) -> list[str]:
