@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Iterable
-from contextlib import suppress
+from collections.abc import Awaitable, Callable, Coroutine, Iterable
+from typing import Any
 
 import structlog
 
@@ -47,7 +47,7 @@ class Following:
         self._position: str | None = None
         self._own: set[str] = set()
         self._next: asyncio.Task[None] | None = None
-        self._polling: asyncio.Task[None] | None = None
+        self._tasks: set[asyncio.Task[None]] = set()
         self.fault = ""
         """Why changes cannot be heard of at the moment; empty when they can."""
 
@@ -63,14 +63,20 @@ class Following:
 
     def start(self) -> None:
         """Look for changes from now on, until `close`."""
-        self._polling = asyncio.create_task(self._poll(), name="voiceprint-changes")
+        self._run(self._poll())
 
     async def close(self) -> None:
-        for task in (self._polling, self._next):
-            if task is not None:
-                task.cancel()
-                with suppress(asyncio.CancelledError):
-                    await task
+        """End the looking, also that which is under way."""
+        tasks = list(self._tasks)
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+    def _run(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
+        task = asyncio.create_task(work, name="voiceprint-changes")
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+        return task
 
     def note_own(self, print_id: str) -> None:
         """The service has just put this voice into store and index itself; it holds `writing`."""
@@ -83,9 +89,7 @@ class Following:
         """
         if self.fault:
             return None
-        if self._next is None:
-            self._next = asyncio.create_task(self._look_next())
-        return self._next
+        return self._looking()
 
     async def answered(self, asked: asyncio.Task[None] | None) -> None:
         """Wait for what `ask` began, but not for ever."""
@@ -94,9 +98,12 @@ class Following:
 
     async def look(self) -> None:
         """Apply every change that was made until now."""
+        await asyncio.wait([self._looking()])
+
+    def _looking(self) -> asyncio.Task[None]:
         if self._next is None:
-            self._next = asyncio.create_task(self._look_next())
-        await asyncio.wait([self._next])
+            self._next = self._run(self._look_next())
+        return self._next
 
     async def _poll(self) -> None:
         while True:

@@ -207,13 +207,14 @@ class Counting:
 
     def __init__(self) -> None:
         self.asked = 0
-        self.answer = asyncio.Event()
+        self.begun, self.answer = asyncio.Event(), asyncio.Event()
 
     async def position(self) -> str:
         return "0"
 
     async def since(self, position: str) -> object:
         self.asked += 1
+        self.begun.set()
         await self.answer.wait()
         raise PortError("away")
 
@@ -243,3 +244,25 @@ async def test_searches_of_the_same_moment_share_one_look_and_none_waits_for_eve
     assert follows.fault == "away"
     assert follows.ask() is None
     await follows.close()
+
+
+async def test_nothing_goes_on_after_the_end_even_if_the_store_hangs() -> None:
+    changes = Counting()
+
+    async def loaded() -> None:
+        pass
+
+    follows = following.Following(
+        changes,  # type: ignore[arg-type]
+        asyncio.Lock(),
+        load=loaded,
+        add=lambda row: None,
+        drop=lambda change: None,
+    )
+    await follows.load()
+    follows.start()
+    follows.ask()
+    await changes.begun.wait()
+    follows.ask()  # one more that waits for the first
+    await follows.close()
+    assert asyncio.all_tasks() == {asyncio.current_task()}
