@@ -210,3 +210,19 @@ async def test_a_recording_shorter_than_a_window_is_one_speakers() -> None:
     assert turns == diarization.one_voice(speech)
     assert await Diarizer(embedder).turns(np.zeros(80_000, np.int16), 8000, []) == ()
     assert embedder.lengths_ms == []
+
+
+STEPS = st.lists(st.tuples(st.floats(-1, 1), st.floats(0, 1)), min_size=1, max_size=8)
+
+
+@given(STEPS)
+def test_no_other_sequence_of_speakers_is_likelier_than_the_one_taken(steps: list[tuple[float, float]]) -> None:
+    def worth(second: tuple[bool, ...]) -> float:
+        gained = sum(-gain if state else gain for (gain, _), state in zip(steps, second, strict=True))
+        changes = zip(steps[1:], itertools.pairwise(second), strict=True)
+        return gained - sum(cost for (_, cost), (before, after) in changes if before != after)
+
+    gains, costs = (np.array(column) for column in zip(*steps, strict=True))
+    taken = tuple(bool(state) for state in diarization._likeliest(gains, costs))
+    best = max(worth(states) for states in itertools.product((False, True), repeat=len(steps)))
+    assert worth(taken) == pytest.approx(best)
