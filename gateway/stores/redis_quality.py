@@ -263,7 +263,7 @@ class RedisQualityTasks:
     ) -> bool:
         session, usage = session_key(job.app_id, job.session_id), usage_key(job.app_id, usage_day(self._clock))
         keys = (*self._claimed(job), AUDIO, PUSHES, session, usage)
-        outcome = (state, reason, int(result is not None), result or b"", billed_ms)
+        outcome = (int(state), reason, int(result is not None), result or b"", billed_ms)
         return bool(await self._redis.run(_FINISH, keys, (job.claim, job.ticket, *outcome, self._kept_ms)))
 
     async def put_back(self, worker: str) -> int:
