@@ -144,6 +144,7 @@ class WavDecoder:
         rate_hz: int | None = None,
         channels: int | None = None,
         max_s: float = 3600,
+        max_bytes: int | None = None,
     ) -> DecodedAudio:
         assert rate_hz is None and channels is None, "this decoder does not convert"
         try:

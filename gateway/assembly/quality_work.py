@@ -11,8 +11,10 @@ from pathlib import Path
 from gateway.assembly.folder import StartFailed
 from gateway.engines.engines import Engines
 from gateway.keys import server_key, subkey
-from gateway.ports import Clock, QualityPushes, QualityRules, QualityTasks, RuleSource
+from gateway.ports import Clock, QualityPushes, QualityRules, QualityTasks, RuleSource, VoiceprintApi
 from gateway.quality.audio import AudioFolder, RecordingReader
+from gateway.quality.diarizer import Diarizer
+from gateway.quality.speaker_names import KnownVoice, SpeakerNames
 from gateway.quality.transcribe import Transcriber
 from gateway.quality.worker import QualityWorker, Watcher
 from gateway.settings import Settings
@@ -94,6 +96,7 @@ def quality_worker(
     tasks_at_once: int,
     finished: Callable[[], None] = lambda: None,
     watcher: Watcher | None = None,
+    names: SpeakerNames | None = None,
 ) -> QualityWorker:
     """A worker over a queue, with the engines of this process."""
     return QualityWorker(
@@ -101,12 +104,19 @@ def quality_worker(
         rules,
         folder,
         RecordingReader(engines.decoder, max_audio_s=MAX_RECORDING_S),
-        Transcriber(engines.recognizer, engines.confirmer, clock),
+        Transcriber(engines.recognizer, engines.confirmer, clock, diarizer=Diarizer(engines.windows)),
         name=name,
         tasks_at_once=tasks_at_once,
         finished=finished,
         watcher=watcher,
+        names=names,
     )
+
+
+def speaker_names(settings: Settings, voices: VoiceprintApi) -> SpeakerNames:
+    """Knows a voice from when calls do."""
+    known = KnownVoice(settings.speaker_score, settings.speaker_score_8k, settings.speaker_margin)
+    return SpeakerNames(voices, known)
 
 
 def server_name(data: Path) -> str:

@@ -12,7 +12,7 @@ from typing import Any
 import aiohttp
 from aiohttp import web
 
-from gateway.assembly.quality_work import QualityStores, quality_worker, server_name
+from gateway.assembly.quality_work import QualityStores, quality_worker, server_name, speaker_names
 from gateway.clients.fetcher import GuardedFetcher
 from gateway.clients.quality_http import QualityHttp
 from gateway.clients.voiceprint_http import VoiceprintHttp
@@ -20,7 +20,7 @@ from gateway.credentials import Credentials
 from gateway.doors.quality_callback import CallbackAddresses
 from gateway.engines.engines import Engines
 from gateway.keys import subkey
-from gateway.ports import CallStore, Clock, QualityApi, VoiceprintApi
+from gateway.ports import CallStore, Clock, QualityApi, QualityTasks, UsageMeter, VoiceprintApi
 from gateway.quality.api import QualityEndpoints
 from gateway.quality.push import ResultPusher
 from gateway.quality.record_routes import RecordRoutes
@@ -32,11 +32,13 @@ from gateway.quality.trial import Trials
 from gateway.quality.trial_routes import TrialRoutes
 from gateway.quality.vendor_rules import VendorRulebook
 from gateway.quality.vendor_sync import VendorSync
-from gateway.settings import Settings
+from gateway.settings import Settings, parse_quotas
 from gateway.stores.apps import Apps
 from gateway.stores.rule_outcomes import SqliteRuleOutcomes
 from gateway.stores.sqlite import Database
+from gateway.stores.usage import SqliteUsage
 from gateway.stores.voiceprints import SqliteVoiceprints
+from gateway.voiceprint.admission import RequestLimits
 from gateway.voiceprint.api import VoiceprintRoutes
 from gateway.voiceprint.clip import ClipReader
 from gateway.voiceprint.links import SignedLinks
@@ -66,6 +68,11 @@ class Ground:
     """Runs work until the server stops."""
 
 
+def usage_meter(ground: Ground) -> UsageMeter:
+    """What counts an app's use of both services, and knows its quotas."""
+    return SqliteUsage(ground.database, ground.clock, parse_quotas(ground.settings.quotas))
+
+
 async def voiceprint(ground: Ground) -> tuple[list[web.RouteDef], VoiceprintApi]:
     """The routes of our voiceprint service, and whom calls ask."""
     settings = ground.settings
@@ -78,13 +85,16 @@ async def voiceprint(ground: Ground) -> tuple[list[web.RouteDef], VoiceprintApi]
     await voices.start()
     ground.begun.push_async_callback(voices.close)
     links = SignedLinks(subkey(ground.key, "links"), public_url=ground.public_url, now=time)
-    routes = VoiceprintRoutes(
+    endpoints = VoiceprintRoutes(
         voices,
         ClipReader(ground.engines.decoder, ground.fetcher),
         ground.credentials,
         links,
-        max_requests_per_app=settings.max_requests_per_app,
-    ).routes()
+        limits=RequestLimits(settings.max_requests_per_app, settings.voiceprint_requests_per_s),
+        sync_wait_s=settings.sync_wait_s,
+    )
+    ground.begun.push_async_callback(endpoints.close)
+    routes = endpoints.routes()
     if not settings.voiceprint_url:
         return routes, LocalVoiceprintApi(voices)
     app_id, _, secret = settings.voiceprint_app.partition(":")
@@ -103,6 +113,8 @@ class Quality:
     vendor_sync: VendorSync | None
     worker: asyncio.Task[None] | None
     """Our own work, unless that is left to workers elsewhere."""
+    tasks: QualityTasks
+    service: QualityService
 
     def rule_routes(
         self, ground: Ground, records: CallStore, caller: Callable[[web.Request], str]
@@ -116,8 +128,11 @@ class Quality:
         ]
 
 
-def quality(ground: Ground, stores: QualityStores, callbacks: CallbackAddresses | None) -> Quality:
-    """Our voice QC, at work from here on; `callbacks` says where a vendor may deliver its verdicts."""
+def quality(
+    ground: Ground, stores: QualityStores, voices: VoiceprintApi, callbacks: CallbackAddresses | None
+) -> Quality:
+    """Our voice QC, at work from here on. `voices` know speakers by name; `callbacks` says where a vendor may deliver
+    its verdicts."""
     settings = ground.settings
     tasks, rules, folder = stores.tasks, stores.rules, stores.folder
     worker = quality_worker(
@@ -129,6 +144,7 @@ def quality(ground: Ground, stores: QualityStores, callbacks: CallbackAddresses 
         name=server_name(settings.data_path),
         tasks_at_once=settings.quality_workers,
         finished=lambda: pusher.wake(),
+        names=speaker_names(settings, voices),
     )
     service = QualityService(
         tasks,
@@ -137,6 +153,7 @@ def quality(ground: Ground, stores: QualityStores, callbacks: CallbackAddresses 
         fetcher=ground.fetcher,
         no_space=ground.no_space,
         before_queueing=stores.enter_rules,
+        usage=usage_meter(ground),
     )
     pusher = ResultPusher(stores.pushes, service, ground.fetcher, ground.clock)
     vendor = _vendor(ground, callbacks)
@@ -150,7 +167,7 @@ def quality(ground: Ground, stores: QualityStores, callbacks: CallbackAddresses 
         vendor_sync = VendorSync(rulebook, lambda: ground.apps.app_ids, ground.clock, every_s=settings.rules_sync_s)
         if settings.rules_sync_s:
             ground.run("rules-sync", vendor_sync.run())
-    return Quality(routes, vendor or service, rulebook, vendor_sync, working)
+    return Quality(routes, vendor or service, rulebook, vendor_sync, working, tasks, service)
 
 
 def _vendor(ground: Ground, callbacks: CallbackAddresses | None) -> QualityHttp | None:

@@ -8,13 +8,18 @@ import socket
 from collections.abc import Callable
 from contextlib import AsyncExitStack
 from pathlib import Path
+from time import time
+
+import aiohttp
 
 from gateway.assembly.clock import SystemClock
 from gateway.assembly.folder import StartFailed
-from gateway.assembly.quality_work import audio_folder, quality_connection, quality_worker
+from gateway.assembly.quality_work import audio_folder, quality_connection, quality_worker, speaker_names
+from gateway.clients.voiceprint_http import VoiceprintHttp
 from gateway.engines.engines import Engines
 from gateway.ports import QualityTasks, RuleSource, Unavailable
 from gateway.quality.audio import AudioFolder
+from gateway.quality.speaker_names import SpeakerNames
 from gateway.quality.worker import Watcher
 from gateway.settings import Settings
 from gateway.stores import quality, quality_rules
@@ -55,6 +60,7 @@ class WorkerProcess:
             folder = audio_folder(self._settings)
             tasks, rules = await self._stores(folder, begun)
             engines = self._engines(begun)
+            names = await self._names(begun)
             self._on_progress("loading the engines")
             await engines.start()
             begun.push_async_callback(engines.stop)
@@ -67,6 +73,7 @@ class WorkerProcess:
                 name=self.name,
                 tasks_at_once=self._tasks_at_once,
                 watcher=self._watcher,
+                names=names,
             )
             self._on_progress(f"worker {self.name} is ready")
             await worker.run()
@@ -84,6 +91,16 @@ class WorkerProcess:
         database = Database(settings.data_path / "earshot.db", (quality.SCHEMA, quality_rules.SCHEMA))
         begun.callback(database.close)
         return SqliteQualityTasks(database, self._clock), SqliteQualityRules(database)
+
+    async def _names(self, begun: AsyncExitStack) -> SpeakerNames | None:
+        """From the voiceprint service that the settings name. The server's own is in the server's memory."""
+        settings = self._settings
+        if not settings.voiceprint_url:
+            return None
+        http = await begun.enter_async_context(aiohttp.ClientSession())
+        app_id, _, secret = settings.voiceprint_app.partition(":")
+        voices = VoiceprintHttp(settings.voiceprint_url, http, credentials=lambda _: (app_id, secret), now=time)
+        return speaker_names(settings, voices)
 
     def _engines(self, begun: AsyncExitStack) -> Engines:
         return Engines(

@@ -14,7 +14,7 @@ from gateway.engines.manifest import CAMPPLUS, SILERO, WHISPER_BASE
 from gateway.engines.models import model_folder
 from gateway.engines.pool import Pool
 from gateway.engines.worker import EngineSpec
-from gateway.ports import Decoder, Embedder, Recognizer, SpeechConfirmer
+from gateway.ports import Decoder, Embedder, Recognizer, SpeechConfirmer, WindowEmbedder
 
 LIVE_QUEUE_LIMIT = 2048
 """Finals that may wait: minutes of them on a machine far too small, some 160 kB each."""
@@ -32,7 +32,7 @@ OVERLOADED_LAG_S = 10.0
 class Engines:
     """Recogniser, embedder, confirmer and decoder, each in processes of its own: none can hold up another.
 
-    Once `start` has returned, the four ports answer. `pools` names each queue, for metrics and readiness.
+    Once `start` has returned, the ports answer. `pools` names each queue, for metrics and readiness.
     """
 
     def __init__(
@@ -87,7 +87,9 @@ class Engines:
         self.recognizer: Recognizer = WhisperRecognizer(live, recordings)
         self.load = PoolLoad(live)
         """How far live text is behind; somebody has to ask for it once a second."""
-        self.embedder: Embedder = CampplusEmbedder(embedder)
+        prints = CampplusEmbedder(embedder)
+        self.embedder: Embedder = prints
+        self.windows: WindowEmbedder = prints
         self.confirmer: SpeechConfirmer = SileroConfirmer(confirmer)
         self._decoder = AvDecoder(decoding, spool_dir)
         self.decoder: Decoder = self._decoder

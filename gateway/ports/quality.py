@@ -218,6 +218,14 @@ class QualityTasks(Protocol):
     async def audio_in_use(self) -> frozenset[str]:
         """The `audio_name` of every job that is not finished."""
 
+    async def forget(self, app_id: str, session_id: str) -> str | None:
+        """Remove the session's submission with its result, whatever its state, for good; its `audio_name`, None when
+        there was none. A worker that has it learns so as of one that was replaced."""
+
+    async def sweep_before(self, finished_before_s: float, *, but: Collection[str]) -> int:
+        """Remove, for good, submissions finished before then (wall clock); how many. Those of the sessions in `but`,
+        and results that are still to be pushed, stay."""
+
 
 class VendorRules(Protocol):
     """The rule list of a voice QC vendor, which knows plain strings only. Every method may raise a PortError."""

@@ -15,6 +15,7 @@ from typing import BinaryIO
 
 import numpy as np
 import soxr
+from numpy.typing import NDArray
 
 from gateway.ports import DecodedAudio, Decoder, Rejected
 from gateway.quality.sniff import Kind
@@ -28,6 +29,8 @@ _SHELF = ".shelf"
 _NAME = re.compile("[0-9a-f]{32}")
 SWEPT_AFTER_S = 3600.0
 """A recording is in the folder before its task is on record, here or on another machine: only older ones are swept."""
+
+MIXED_AT_ONCE = 1 << 20
 
 
 class AudioFolder:
@@ -154,10 +157,19 @@ def _apart(audio: DecodedAudio, split: bool) -> Channels:
     elif audio.channels == 1:
         parties = [interleaved[:, 0]]
     else:
-        parties = [interleaved.mean(axis=1, dtype=np.float32).round().astype(np.int16)]
+        parties = [_mixed(interleaved)]
     if audio.rate_hz in KEPT_RATES_HZ:
         return Channels(tuple(parties), audio.rate_hz)
     return Channels(tuple(_resampled(one, audio.rate_hz) for one in parties), KEPT_RATES_HZ[-1])
+
+
+def _mixed(interleaved: NDArray[np.int16]) -> Samples:
+    """The mean over the channels, made in stretches: as floats, an hour at once would take several times its size."""
+    mixed = np.empty(len(interleaved), np.int16)
+    for at in range(0, len(interleaved), MIXED_AT_ONCE):
+        stretch = interleaved[at : at + MIXED_AT_ONCE]
+        mixed[at : at + MIXED_AT_ONCE] = stretch.mean(axis=1, dtype=np.float32).round()
+    return mixed
 
 
 def _resampled(samples: Samples, rate_hz: int) -> Samples:

@@ -49,7 +49,7 @@ def described(utterance: Utterance, samples: Samples, rate_hz: int) -> Sentence:
     spoken = part(samples, rate_hz, Span(utterance.begin_ms, utterance.end_ms))
     return Sentence(
         sentence=utterance.text,
-        speaker_id=utterance.channel,
+        speaker_id=utterance.speaker_id,
         begin_time=whole_seconds(utterance.begin_ms),
         end_time=whole_seconds(utterance.end_ms),
         voice_speed=voice_speed(utterance.text, utterance.end_ms - utterance.begin_ms),

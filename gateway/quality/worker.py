@@ -15,6 +15,7 @@ from gateway.ports import QualityJob, QualityTasks, RuleSource, Unavailable
 from gateway.quality.audio import AudioFolder, RecordingReader, UnusableRecording
 from gateway.quality.judgement import detection
 from gateway.quality.order import decoded
+from gateway.quality.speaker_names import SpeakerNames, Whose
 from gateway.quality.statistics import described, silence_ms, spoken_ms, whole_seconds
 from gateway.quality.transcribe import Transcriber
 from protocol.quality_result import TaskState, result_object
@@ -80,8 +81,12 @@ class QualityWorker:
         finished: Callable[[], None] = lambda: None,
         watcher: Watcher | None = None,
         heartbeat_s: float = HEARTBEAT_S,
+        names: SpeakerNames | None = None,
     ) -> None:
-        """`name`: no other process that works on the queue has it. `finished` is called when a job ended for good."""
+        """`name`: no other process that works on the queue has it. `finished` is called when a job ended for good.
+
+        Without `names` no speaker is named.
+        """
         self._tasks = tasks
         self._rules = rules
         self._folder = folder
@@ -93,6 +98,7 @@ class QualityWorker:
         self._finished = finished
         self._watcher = watcher or _Nobody()
         self._heartbeat_s = heartbeat_s
+        self._names = names
         self._woken = asyncio.Event()
         self._stranded: list[QualityJob] = []
 
@@ -271,10 +277,15 @@ class QualityWorker:
             raise
         channels = await self._reader.channels(data, order.kind, order.sample_rate_hz, split=order.split)
         del data
-        transcript = await self._transcriber.transcribe(channels, order.language, job.ticket, progressed)
+        transcript = await self._transcriber.transcribe(
+            channels, order.language, job.ticket, progressed, tell_apart=order.tell_apart
+        )
         sentences = tuple(
             described(one, channels.samples[one.channel], channels.rate_hz) for one in transcript.utterances
         )
+        if order.speaker_names and self._names is not None:
+            whose = Whose(job.app_id, order.org_id or job.app_id, order.tag_id or None)
+            sentences = await self._names.named(sentences, channels, whose)
         version, categories = await self._rules.rules(job.app_id)
         answer = result_object(
             job.session_id,

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import sqlite3
 import uuid
-from collections.abc import Callable
-from datetime import UTC, datetime
+from collections.abc import Callable, Collection
 from typing import TypeVar
 
-from gateway.ports import Clock, PushState, QualityJob, QualityRecord, Unavailable
+import msgspec
+
+from gateway.ports import Clock, PushState, QualityJob, QualityRecord, Unavailable, day_of
 from gateway.stores import usage
 from gateway.stores.sqlite import Database, add_column
 from gateway.stores.usage import count_usage
@@ -32,6 +33,7 @@ CREATE TABLE IF NOT EXISTS quality_tasks (
     claim TEXT NOT NULL DEFAULT '',
     worker TEXT NOT NULL DEFAULT '',
     renewed_at REAL NOT NULL DEFAULT 0,
+    finished_at REAL,
     UNIQUE (app_id, session_id)
 );
 CREATE INDEX IF NOT EXISTS quality_tasks_waiting ON quality_tasks (state, place);
@@ -46,6 +48,7 @@ CREATE TABLE IF NOT EXISTS quality_pushes (
 ) WITHOUT ROWID;
 CREATE INDEX IF NOT EXISTS quality_pushes_due ON quality_pushes (next_at) WHERE state = 'waiting';
 """
+
 
 T = TypeVar("T")
 
@@ -74,6 +77,11 @@ def SCHEMA(connection: sqlite3.Connection) -> None:  # noqa: N802 - stands besid
     add_column(connection, "quality_tasks", "claim", "TEXT NOT NULL DEFAULT ''")
     add_column(connection, "quality_tasks", "worker", "TEXT NOT NULL DEFAULT ''")
     add_column(connection, "quality_tasks", "renewed_at", "REAL NOT NULL DEFAULT 0")
+    add_column(connection, "quality_tasks", "finished_at", "REAL")
+    # What an earlier version finished counts as finished now.
+    connection.execute(
+        "UPDATE quality_tasks SET finished_at = unixepoch() WHERE finished_at IS NULL AND state NOT IN (0, 1)"
+    )
     connection.executescript(usage.SCHEMA)
 
 
@@ -132,13 +140,13 @@ class SqliteQualityTasks:
     async def finish(
         self, job: QualityJob, state: int, reason: str, result: bytes | None, *, billed_ms: int = 0
     ) -> bool:
-        day = usage_day(self._clock)
+        day = day_of(self._clock.wall())
 
         def work(db: sqlite3.Connection) -> bool:
             finished = db.execute(
-                "UPDATE quality_tasks SET state = ?, reason = ?, result = ?, progress_percent = 100, claim = ''"
-                " WHERE ticket = ? AND claim = ? AND state = ?",
-                (state, reason, result, job.ticket, job.claim, RUNNING),
+                "UPDATE quality_tasks SET state = ?, reason = ?, result = ?, progress_percent = 100, claim = '',"
+                " finished_at = ? WHERE ticket = ? AND claim = ? AND state = ?",
+                (state, reason, result, self._clock.wall(), job.ticket, job.claim, RUNNING),
             )
             if finished.rowcount != 1:
                 return False
@@ -176,16 +184,31 @@ class SqliteQualityTasks:
             ),
         )
 
+    async def forget(self, app_id: str, session_id: str) -> str | None:
+        def work(db: sqlite3.Connection) -> str | None:
+            row = db.execute(
+                "DELETE FROM quality_tasks WHERE app_id = ? AND session_id = ? RETURNING audio_name",
+                (app_id, session_id),
+            ).fetchall()
+            return row[0]["audio_name"] if row else None
+
+        return await run(self._database, work)
+
+    async def sweep_before(self, finished_before_s: float, *, but: Collection[str] = ()) -> int:
+        # As JSON: there may be more sessions than a statement may have parameters.
+        statement = """
+            DELETE FROM quality_tasks WHERE state NOT IN (?, ?) AND finished_at < ?
+            AND session_id NOT IN (SELECT value FROM json_each(?))
+            AND ticket NOT IN (SELECT ticket FROM quality_pushes WHERE state = 'waiting')
+            """
+        values = (WAITING, RUNNING, finished_before_s, msgspec.json.encode(sorted(but)).decode())
+        return await run(self._database, lambda db: db.execute(statement, values).rowcount)
+
     async def _update(self, assignments: str, values: tuple[object, ...], job: QualityJob) -> bool:
         """Change a job under its claim; False when that is no longer good. `assignments` is a constant of this file."""
         statement = f"UPDATE quality_tasks SET {assignments} WHERE ticket = ? AND claim = ? AND state = ?"  # noqa: S608
         key = (job.ticket, job.claim, RUNNING)
         return await run(self._database, lambda db: db.execute(statement, (*values, *key)).rowcount == 1)
-
-
-def usage_day(clock: Clock) -> str:
-    """Today, as usage is counted: UTC, `YYYY-MM-DD`."""
-    return datetime.fromtimestamp(clock.wall(), UTC).strftime("%Y-%m-%d")
 
 
 async def run(database: Database, work: Callable[[sqlite3.Connection], T]) -> T:

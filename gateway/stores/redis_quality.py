@@ -4,8 +4,8 @@
                                         whose recording is in that folder. Delivered entries are the claims, their
                                         idle time is how old a lease is
     earshot:qc:task:<ticket>            hash: app, session, audio, request, queue, entry, state, reason, progress,
-                                        attempts, claim, worker, result; of a push (redis_quality_pushes): url,
-                                        push, failures, failing_since, push_error
+                                        attempts, claim, worker, result, finished_at (s, wall clock); of a push
+                                        (redis_quality_pushes): url, push, failures, failing_since, push_error
     earshot:qc:session:<app>:<session>  the ticket of the latest submission (an app id holds no colon)
     earshot:qc:audio                    set: the recordings of unfinished tasks
     earshot:qc:pushes                   sorted set: tickets whose results are to be pushed, by when
@@ -17,15 +17,16 @@ Each change is one script, so nobody sees half of it. For one Redis, or one with
 from __future__ import annotations
 
 import uuid
+from collections.abc import Collection
 
-from gateway.ports import Clock, QualityJob, QualityRecord
-from gateway.stores.quality import LEASE_S, PUSH_STATES, usage_day
+import msgspec
+
+from gateway.ports import Clock, QualityJob, QualityRecord, day_of
+from gateway.stores.quality import LEASE_S, PUSH_STATES
 from gateway.stores.redis_connection import RedisConnection, RedisScript
 
 AUDIO = "earshot:qc:audio"
 PUSHES = "earshot:qc:pushes"
-KEPT_S = 30 * 24 * 3600.0
-"""How long a finished task is remembered; asking for it does not lengthen that."""
 
 
 def queue_key(shelf: str) -> str:
@@ -47,24 +48,29 @@ def usage_key(app_id: str, day: str) -> str:
 _EVEN_WHEN_FULL = "#!lua flags=allow-oom\n"
 """For scripts that a Redis out of memory must run too: they take next to nothing, or give memory back."""
 
-_SUBMIT = RedisScript(
-    """
-local session, queue, audio, pushes, task = unpack(KEYS)
-local ticket, app, session_id, audio_name, request, url = unpack(ARGV)
-local earlier = redis.call('GET', session)
-local replaced = false
-if earlier then
-  local old = 'earshot:qc:task:' .. earlier
-  local known = redis.call('HMGET', old, 'audio', 'entry', 'queue')
-  replaced = known[1]
+_DROP = """
+local function drop(ticket, audio, pushes)
+  local task = 'earshot:qc:task:' .. ticket
+  local known = redis.call('HMGET', task, 'audio', 'entry', 'queue')
   if known[2] then
     redis.call('XACK', known[3], 'workers', known[2])
     redis.call('XDEL', known[3], known[2])
   end
   if known[1] then redis.call('SREM', audio, known[1]) end
-  redis.call('ZREM', pushes, earlier)
-  redis.call('DEL', old)
+  redis.call('ZREM', pushes, ticket)
+  redis.call('DEL', task)
+  return known[1]
 end
+"""
+"""Removes a task wherever it stands, and answers with the name of its recording."""
+
+_SUBMIT = RedisScript(
+    _DROP
+    + """
+local session, queue, audio, pushes, task = unpack(KEYS)
+local ticket, app, session_id, audio_name, request, url = unpack(ARGV)
+local earlier = redis.call('GET', session)
+local replaced = earlier and drop(earlier, audio, pushes)
 if redis.call('EXISTS', queue) == 0 then redis.call('XGROUP', 'CREATE', queue, 'workers', '0', 'MKSTREAM') end
 local entry = redis.call('XADD', queue, '*', 'ticket', ticket)
 redis.call('HSET', task, 'app', app, 'session', session_id, 'audio', audio_name, 'request', request, 'queue', queue,
@@ -147,9 +153,9 @@ return 1
 _FINISH = RedisScript(
     _HELD
     + """
-local task, queue, audio, pushes, session, usage = unpack(KEYS)
-local _, ticket, state, reason, has_result, result, billed, kept = unpack(ARGV)
-redis.call('HSET', task, 'state', state, 'reason', reason, 'progress', 100)
+local task, queue, audio, pushes, usage = unpack(KEYS)
+local _, ticket, state, reason, has_result, result, billed, now = unpack(ARGV)
+redis.call('HSET', task, 'state', state, 'reason', reason, 'progress', 100, 'finished_at', now)
 if has_result == '1' then redis.call('HSET', task, 'result', result) end
 redis.call('XACK', queue, 'workers', known[3])
 redis.call('XDEL', queue, known[3])
@@ -160,8 +166,6 @@ if redis.call('HGET', task, 'push') == 'held' then
   redis.call('ZADD', pushes, 0, ticket)
 end
 if billed ~= '0' then redis.call('HINCRBY', usage, 'quality_ms', billed) end
-redis.call('PEXPIRE', task, kept)
-redis.call('PEXPIRE', session, kept)
 return 1
 """
 )
@@ -202,30 +206,52 @@ if not ticket then return false end
 return redis.call('HMGET', 'earshot:qc:task:' .. ticket, 'request', 'state', 'reason', 'progress', 'result', 'push')
 """
 )
+
+_FORGET = RedisScript(
+    _EVEN_WHEN_FULL
+    + _DROP
+    + """
+local session, audio, pushes = unpack(KEYS)
+local ticket = redis.call('GET', session)
+if not ticket then return false end
+redis.call('DEL', session)
+return drop(ticket, audio, pushes)
+"""
+)
+
+_SWEEP = RedisScript(
+    _EVEN_WHEN_FULL
+    + _DROP
+    + """
+local task, audio, pushes = unpack(KEYS)
+local ticket, before, but = ARGV[1], tonumber(ARGV[2]), cjson.decode(ARGV[3])
+local known = redis.call('HMGET', task, 'finished_at', 'push', 'app', 'session')
+local finished_at = tonumber(known[1] or '')
+if not finished_at or finished_at >= before or known[2] == 'waiting' then return 0 end
+for _, session_id in ipairs(but) do
+  if session_id == known[4] then return 0 end
+end
+local session = 'earshot:qc:session:' .. known[3] .. ':' .. known[4]
+if redis.call('GET', session) == ticket then redis.call('DEL', session) end
+drop(ticket, audio, pushes)
+return 1
+"""
+)
 _FORGOTTEN_AFTER_MS = 24 * 3600 * 1000
 
 
 class RedisQualityTasks:
     """`QualityTasks` for the workers and servers of a cluster. Times are Redis's own; `clock` says which day it is."""
 
-    def __init__(
-        self,
-        connection: RedisConnection,
-        clock: Clock,
-        *,
-        shelf: str = "",
-        lease_s: float = LEASE_S,
-        kept_s: float = KEPT_S,
-    ) -> None:
+    def __init__(self, connection: RedisConnection, clock: Clock, *, shelf: str = "", lease_s: float = LEASE_S) -> None:
         """`shelf` names the folder in which our recordings lie: those who reach it too claim from the same queue.
 
-        `lease_s` is what we grant others; a finished task and its result are forgotten after `kept_s`.
+        `lease_s` is what we grant others.
         """
         self._redis = connection
         self._queue = queue_key(shelf)
         self._clock = clock
         self._lease_ms = round(lease_s * 1000)
-        self._kept_ms = round(kept_s * 1000)
 
     async def submit(self, job: QualityJob) -> str | None:
         keys = (session_key(job.app_id, job.session_id), self._queue, AUDIO, PUSHES, task_key(job.ticket))
@@ -261,10 +287,11 @@ class RedisQualityTasks:
     async def finish(
         self, job: QualityJob, state: int, reason: str, result: bytes | None, *, billed_ms: int = 0
     ) -> bool:
-        session, usage = session_key(job.app_id, job.session_id), usage_key(job.app_id, usage_day(self._clock))
-        keys = (*self._claimed(job), AUDIO, PUSHES, session, usage)
-        outcome = (int(state), reason, int(result is not None), result or b"", billed_ms)
-        return bool(await self._redis.run(_FINISH, keys, (job.claim, job.ticket, *outcome, self._kept_ms)))
+        now_s = self._clock.wall()
+        keys = (*self._claimed(job), AUDIO, PUSHES, usage_key(job.app_id, day_of(now_s)))
+        # The library writes a number of an enumeration out as the name that Python has for it.
+        outcome = (int(state), reason, int(result is not None), result or b"", billed_ms, f"{now_s:.3f}")
+        return bool(await self._redis.run(_FINISH, keys, (job.claim, job.ticket, *outcome)))
 
     async def put_back(self, worker: str) -> int:
         back: int = await self._redis.run(_PUT_BACK, [self._queue], (worker, _FORGOTTEN_AFTER_MS))
@@ -281,6 +308,21 @@ class RedisQualityTasks:
 
     async def audio_in_use(self) -> frozenset[str]:
         return frozenset(name.decode() for name in await self._redis.command("SMEMBERS", AUDIO))
+
+    async def forget(self, app_id: str, session_id: str) -> str | None:
+        gone: bytes | None = await self._redis.run(_FORGET, [session_key(app_id, session_id), AUDIO, PUSHES], ())
+        return None if gone is None else gone.decode()
+
+    async def sweep_before(self, finished_before_s: float, *, but: Collection[str] = ()) -> int:
+        asked = (f"{finished_before_s:.3f}", msgspec.json.encode(sorted(but)))
+        swept, cursor = 0, 0
+        while True:
+            found, tasks = await self._redis.command("SCAN", cursor, "MATCH", task_key("*"), "COUNT", 500)
+            for task in tasks:
+                ticket = task.decode().removeprefix(task_key(""))
+                swept += await self._redis.run(_SWEEP, [task, AUDIO, PUSHES], (ticket, *asked))
+            if (cursor := int(found)) == 0:
+                return swept
 
     def _claimed(self, job: QualityJob) -> tuple[str, str]:
         return task_key(job.ticket), self._queue

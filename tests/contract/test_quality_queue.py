@@ -396,3 +396,40 @@ async def test_a_flushed_redis_knows_no_task_and_takes_new_ones(queue: Queue) ->
     await queue.here.submit(job("s"))
     assert await queue.here.finish(await claimed(queue.there), 2, "", b"{}")
     assert await state_of(queue) == 2
+
+
+async def test_a_task_that_is_forgotten_is_gone_wherever_it_stood(queue: Queue) -> None:
+    for session_id in ("waits", "runs", "done"):
+        await queue.here.submit(job(session_id, callback_url="http://shop.example/"))
+    await queue.here.forget(APP, "waits")
+    running = await claimed(queue.here)
+    done = await claimed(queue.here)
+    assert [running.session_id, done.session_id] == ["runs", "done"]
+    assert await queue.here.finish(done, 2, "", b"{}")
+    assert await queue.there.forget(APP, "runs") == running.audio_name
+    assert await queue.there.forget(APP, "done") == done.audio_name
+    assert await queue.there.forget(APP, "done") is None
+    assert not await queue.here.finish(running, 2, "", b"{}")
+    assert [await state_of(queue, one) for one in ("waits", "runs", "done")] == [None, None, None]
+    assert await queue.here.audio_in_use() == frozenset()
+    assert not await queue.pushes.due(limit=9, but=())
+    assert await queue.there.claim("w") is None
+
+
+async def test_forgetting_a_task_of_another_app_changes_nothing(queue: Queue) -> None:
+    await queue.here.submit(job("s"))
+    assert await queue.there.forget(OTHER, "s") is None
+    assert await state_of(queue) == 0
+
+
+async def test_the_sweep_takes_what_was_finished_long_ago_and_owed_to_nobody(queue: Queue) -> None:
+    for session_id in ("old", "owed", "to be pushed", "new"):
+        await queue.here.submit(job(session_id, callback_url="http://shop.example/" if "pushed" in session_id else ""))
+        if session_id == "new":
+            queue.clock.seconds += 1000
+        assert await queue.here.finish(await claimed(queue.here), 2, "", b"{}")
+    await queue.here.submit(job("waits"))
+    assert await queue.there.sweep_before(queue.clock.wall() - 500, but=["owed"]) == 1
+    assert [await state_of(queue, one) for one in ("old", "owed", "to be pushed", "new", "waits")] == [None, 2, 2, 2, 0]
+    assert await queue.there.sweep_before(queue.clock.wall() - 500) == 1
+    assert await state_of(queue, "owed") is None
