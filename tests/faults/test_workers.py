@@ -76,7 +76,6 @@ async def shop(serve: Serve, tmp_path: Path, store: Store, mutant: str = "") -> 
         "HUMMED_RECORDING_PAUSE_S": "0.1",
         "EARSHOT_QUALITY_WORKERS": "0",
     }
-    folder = f"{store}{mutant}"
     with RedisServer(tmp_path / f"redis{mutant}") if store == "redis" else _NoRedis() as redis:
         if store == "redis":
             environment |= {
@@ -85,7 +84,7 @@ async def shop(serve: Serve, tmp_path: Path, store: Store, mutant: str = "") -> 
                 "EARSHOT_ACK": "local",
                 "EARSHOT_QUALITY_FOLDER": str(tmp_path / "shared"),
             }
-        server = await asyncio.to_thread(partial(serve, folder, environment=environment))
+        server = await asyncio.to_thread(partial(serve, f"{store}{mutant}", environment=environment))
         data = tmp_path / "elsewhere" if store == "redis" else server.data
         audio = tmp_path / "shared" if store == "redis" else server.data / "quality"
         async with aiohttp.ClientSession() as http:
@@ -175,7 +174,7 @@ async def ill_treat(one: Shop, tasks: int, kills: int, freezes: int, seed: int) 
 async def test_tasks_outlive_their_workers_and_each_is_finished_and_billed_once(
     serve: Serve, ledger: Ledger, tries: Callable[[int, int], int], seed: int, tmp_path: Path, store: Store
 ) -> None:
-    tasks, kills, freezes = tries(8, 100), tries(2, 20), tries(1, 4)
+    tasks, kills, freezes = tries(8, 100), tries(1, 20), tries(1, 4)
     async with shop(serve, tmp_path, store) as one:
         speech_ms = await ill_treat(one, tasks, kills, freezes, seed)
         billed = await one.billed_ms() / speech_ms - 1
@@ -189,3 +188,55 @@ async def test_tasks_outlive_their_workers_and_each_is_finished_and_billed_once(
         )
         assert billed == tasks
         assert left == [], "recordings that were judged are gone"
+
+
+@pytest.mark.full
+@pytest.mark.row(24)
+@pytest.mark.timeout(600)
+async def test_that_check_sees_a_queue_that_does_not_fence_claims(serve: Serve, seed: int, tmp_path: Path) -> None:
+    async with shop(serve, tmp_path, "sqlite", "claims_not_fenced") as one:
+        speech_ms = await ill_treat(one, tasks=30, kills=0, freezes=6, seed=seed)
+        assert await one.billed_ms() / speech_ms - 1 > 30, "what a frozen worker held is ended and billed twice"
+
+
+def attempts(server: FaultServer, session_id: str) -> int:
+    with closing(sqlite3.connect(server.data / "earshot.db")) as database:
+        query = "SELECT attempts FROM quality_tasks WHERE session_id = ?"
+        return int(database.execute(query, (session_id,)).fetchone()[0])
+
+
+@pytest.mark.row(24)
+async def test_what_a_worker_or_a_server_leaves_is_taken_up_without_waiting_for_a_lease(
+    serve: Serve, ledger: Ledger
+) -> None:
+    """A lease lasts half a minute here, which is longer than the patience of this test's client for a result."""
+    slow = {"EARSHOT_QUALITY_WORKERS": "0", "HUMMED_RECORDING_PAUSE_S": "600"}
+    quick = {"EARSHOT_QUALITY_WORKERS": "1", "HUMMED_RECORDING_PAUSE_S": "0"}
+    server = await asyncio.to_thread(partial(serve, environment=slow))
+    async with aiohttp.ClientSession() as http:
+        client = ThirdParty(http, server.http)
+        await client.log_in()
+        await client.submit("s", RECORDING)
+        worker = Worker(server.data, slow)
+        try:
+            await eventually(partial(at_work_on, client, "s"))
+            assert await asyncio.to_thread(worker.stop) == 0, worker.log
+        finally:
+            worker.kill()
+        assert (await client.look("s"))["state_desc"] == "任务已提交，排队等待中", "SIGTERM puts it back"
+        assert attempts(server, "s") == 0
+        assert list((server.data / "worker-spool").iterdir()) == []
+        server = await asyncio.to_thread(partial(server.again, environment=slow | {"EARSHOT_QUALITY_WORKERS": "1"}))
+        client = ThirdParty(http, server.http)
+        await client.log_in()
+        await eventually(partial(at_work_on, client, "s"))
+        server = await asyncio.to_thread(partial(server.again, environment=quick))  # kill -9
+        client = ThirdParty(http, server.http)
+        await client.log_in()
+        assert (await client.wait_for("s"))["asr_text"] == TEXT
+        assert attempts(server, "s") == 2
+    ledger.add(row=24, fault="a worker told to stop, a server killed, both in the middle of a recording", tried=2)
+
+
+async def at_work_on(client: ThirdParty, session_id: str) -> bool:
+    return bool((await client.look(session_id))["state_desc"] == "执行中")
