@@ -55,7 +55,7 @@ class HummingEngines:
 
     def __init__(self, models_dir: Path, spool_dir: Path, **_: Any) -> None:
         self.recognizer = HummingRecognizer()
-        self.embedder = SpectrumEmbedder()
+        self.embedder = self.windows = SpectrumEmbedder()
         self.confirmer = LoudnessConfirmer()
         self.decoder = PyAvDecoder()
         self.pools: dict[str, Any] = {}
