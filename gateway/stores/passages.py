@@ -54,7 +54,8 @@ BEGIN
     INSERT OR IGNORE INTO passage_tasks (source_id, kind) VALUES (new.call_id, 'call');
 END;
 CREATE TRIGGER IF NOT EXISTS passages_of_ended_call AFTER UPDATE OF state ON calls
-    WHEN old.state = 'live' AND new.state <> 'live'
+    WHEN new.state <> 'live' AND NOT EXISTS
+        (SELECT 1 FROM passage_sources WHERE source_id = new.call_id AND state = 'indexed')
 BEGIN
     INSERT OR IGNORE INTO passage_tasks (source_id, kind) VALUES (new.call_id, 'call');
 END;
@@ -64,7 +65,8 @@ BEGIN
     DELETE FROM passage_tasks WHERE source_id = old.call_id;
 END;
 """
-"""In the call's own transaction: no call is forgotten by a process that dies, and none is looked for in vain."""
+"""In the call's own transaction: no call is forgotten by a process that dies, and none is looked for in vain. One whose
+recording was not there gets another chance whenever its record is saved again."""
 
 _CALLS_SO_FAR = """
 INSERT OR IGNORE INTO passage_tasks (source_id, kind)
@@ -150,16 +152,14 @@ class SqlitePassages:
         return gone
 
     async def sources(self, app_id: str, source_ids: Collection[str]) -> Mapping[str, PassageSource]:
+        found = await self.left_behind(source_ids)
+        return {source_id: source for source_id, source in found.items() if source.app_id == app_id}
+
+    async def left_behind(self, source_ids: Collection[str]) -> Mapping[str, PassageSource]:
         def work(connection: sqlite3.Connection) -> dict[str, PassageSource]:
-            found = {}
-            for source_id in source_ids:
-                row = connection.execute(
-                    f"SELECT {_COLUMNS} FROM passage_sources WHERE source_id = ? AND app_id = ?",  # noqa: S608
-                    (source_id, app_id),
-                ).fetchone()
-                if row is not None:
-                    found[source_id] = PassageSource(**row)
-            return found
+            asked = f"SELECT {_COLUMNS} FROM passage_sources WHERE source_id = ?"  # noqa: S608 - constants
+            rows = [connection.execute(asked, (source_id,)).fetchone() for source_id in source_ids]
+            return {row["source_id"]: PassageSource(**row) for row in rows if row is not None}
 
         return await self._run(work)
 

@@ -16,7 +16,6 @@ from gateway.voiceprint.nearest import NearestVectors, Rows, closest
 
 SCANNED_ROWS = 20_000
 """When a time leaves no more passages than this, they are scanned exactly instead of picked out of the best of all."""
-MOST_ASKED = 20_000
 _GROWTH = 1024
 _log = structlog.get_logger()
 
@@ -71,9 +70,11 @@ class _Recordings:
 
     def forget(self, source_id: str) -> bool:
         rows = self._rows.pop(source_id, None)
-        if rows is not None:
-            self.vectors.remove(rows.tolist())
-        return rows is not None
+        if rows is None:
+            return False
+        self._source_ids[self._numbers[rows[0]]] = ""
+        self.vectors.remove(rows.tolist())
+        return True
 
     def _reserve(self, rows: int) -> None:
         if rows > len(self._numbers):
@@ -86,16 +87,18 @@ class _Recordings:
         if wanted.from_ms is None and wanted.to_ms is None:
             return self._found(await self._closest(query, wanted.most), wanted)
         in_time = self._in_time(wanted)
-        if len(in_time) <= SCANNED_ROWS:
-            with self.vectors.read(0):
-                cosines = await asyncio.to_thread(self.vectors.cosines, in_time, query)
-                best = np.argsort(-cosines, kind="stable")[: wanted.most]
-                pairs = zip(in_time[best].tolist(), cosines[best].tolist(), strict=True)
-                return self._found([(row, cosine) for row, cosine in pairs if self.vectors.holds(row)], wanted)
-        # Passages of the voice are taken to be spread over time as all are, with room for when they are not.
-        asked = min(MOST_ASKED, 2 * wanted.most * self.vectors.rows // len(in_time))
-        found = await self._closest(query, asked)
-        return self._found([(row, cosine) for row, cosine in found if self._is_in_time(row, wanted)], wanted)
+        if len(in_time) > SCANNED_ROWS:
+            # Passages of the voice are taken to be spread over time as all are, with room for when they are not.
+            asked = 2 * wanted.most * self.vectors.rows // len(in_time)
+            found = await self._closest(query, asked)
+            chosen = [(row, cosine) for row, cosine in found if self._is_in_time(row, wanted)]
+            if len(chosen) >= wanted.most or len(found) < asked or found[-1][1] < wanted.least_cosine:
+                return self._found(chosen, wanted)
+        with self.vectors.read(0):
+            cosines = await asyncio.to_thread(self.vectors.cosines, in_time, query)
+            best = np.argsort(-cosines, kind="stable")[: wanted.most]
+            pairs = zip(in_time[best].tolist(), cosines[best].tolist(), strict=True)
+            return self._found([(row, cosine) for row, cosine in pairs if self.vectors.holds(row)], wanted)
 
     async def _closest(self, query: Embedding, top: int) -> list[tuple[int, float]]:
         return [(one.row, one.cosine) for one in await closest([self.vectors], query, top)]
