@@ -19,6 +19,7 @@ from gateway.assembly.clock import SystemClock
 from gateway.assembly.cluster import join_cluster
 from gateway.assembly.folder import LEAVING_GRACE_S, StartFailed, refuse_to_share, sweep_spool, take_over
 from gateway.assembly.listening import listen_http, listening
+from gateway.assembly.passages import passages
 from gateway.assembly.services import Ground, quality, voiceprint
 from gateway.assembly.upkeep import follow_load, keep_gauges, refresh_apps
 from gateway.clients.fetch_targets import FetchTargets
@@ -44,6 +45,7 @@ from gateway.session.session import Keeping, Patience
 from gateway.session.settings import call_settings
 from gateway.settings import Settings, in_url, is_loopback, parse_address, parse_apps, parse_fetch_allow
 from gateway.stores import apps, calls, outbox, quality_rules, rule_books, rule_outcomes, usage, voiceprints
+from gateway.stores import passages as passage_tables
 from gateway.stores import quality as quality_tasks
 from gateway.stores.apps import Apps
 from gateway.stores.calls import CallRecords
@@ -64,7 +66,7 @@ log = structlog.get_logger(__name__)
 
 SCHEMAS: tuple[Schema, ...] = (
     apps.SCHEMA, calls.SCHEMA, outbox.SCHEMA, rule_books.SCHEMA, voiceprints.SCHEMA, quality_tasks.SCHEMA,
-    quality_rules.SCHEMA, rule_outcomes.SCHEMA, usage.SCHEMA,
+    quality_rules.SCHEMA, rule_outcomes.SCHEMA, usage.SCHEMA, passage_tables.SCHEMA,
 )  # fmt: skip
 MOST_GOODBYE_S = 2.0
 """How long a shutdown waits for clients to close their sockets, and again for their HTTP requests."""
@@ -208,7 +210,7 @@ class EarshotServer:
         callbacks = self._callbacks()
         rules = SqliteQualityRules(self._database, changed=lambda: rule_changes.changed())
         ground = self._ground()
-        voiceprint_routes, voices = await voiceprint(ground)
+        voiceprint_routes, voices, own_voices = await voiceprint(ground)
         qc = quality(ground, rules, callbacks)
         self._worker = qc.worker
         rulesets = RuleSets(rules, cluster.books)
@@ -233,6 +235,10 @@ class EarshotServer:
         self._run("load", follow_load(self.engines, self.calls, self.metrics))
         door = HttpDoor(self.calls, records, recordings.path, self._credentials, self.metrics, self._not_ready)
         routes = [*door.routes(), *voiceprint_routes, *qc.routes, *qc.rule_routes(ground, records, door.caller)]
+        passage_routes, self.passages = await passages(
+            ground, own_voices, records, recordings, door.caller, lambda: bool(self.calls.sessions)
+        )
+        routes += passage_routes
         if callbacks is not None:
             routes += QualityCallbacks(callbacks, dispatcher.deliver_callback).routes()
         await self._listen(routes)

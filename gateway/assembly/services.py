@@ -74,8 +74,8 @@ class Ground:
     """Runs work until the server stops."""
 
 
-async def voiceprint(ground: Ground) -> tuple[list[web.RouteDef], VoiceprintApi]:
-    """The routes of our voiceprint service, and whom calls ask."""
+async def voiceprint(ground: Ground) -> tuple[list[web.RouteDef], VoiceprintApi, VoiceprintService]:
+    """The routes of our voiceprint service, whom calls ask, and the service itself."""
     settings = ground.settings
     voices = VoiceprintService(
         store=SqliteVoiceprints(ground.database),
@@ -97,11 +97,10 @@ async def voiceprint(ground: Ground) -> tuple[list[web.RouteDef], VoiceprintApi]
     ground.begun.push_async_callback(endpoints.close)
     routes = endpoints.routes()
     if not settings.voiceprint_url:
-        return routes, LocalVoiceprintApi(voices)
+        return routes, LocalVoiceprintApi(voices), voices
     app_id, _, secret = settings.voiceprint_app.partition(":")
-    return routes, VoiceprintHttp(
-        settings.voiceprint_url, ground.http, credentials=lambda _: (app_id, secret), now=time
-    )
+    vendor = VoiceprintHttp(settings.voiceprint_url, ground.http, credentials=lambda _: (app_id, secret), now=time)
+    return routes, vendor, voices
 
 
 @dataclass(frozen=True, slots=True)

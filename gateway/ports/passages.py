@@ -67,8 +67,8 @@ class PassageStore(Protocol):
     async def add_file(self, source: PassageSource) -> None:
         """Keep a file's source, and have it listened to. Durable."""
 
-    async def next_task(self) -> PassageTask | None:
-        """The recording that has waited longest, those that failed behind; None when none waits."""
+    async def next_task(self, kinds: Collection[SourceKind]) -> PassageTask | None:
+        """Of these kinds the recording that has waited longest, those that failed behind; None when none waits."""
 
     async def put_off(self, source_id: str) -> None:
         """Note that an attempt failed."""
@@ -86,7 +86,7 @@ class PassageStore(Protocol):
         """Those of these recordings that are there."""
 
     async def left_behind(self, source_ids: Collection[str]) -> Mapping[str, PassageSource]:
-        """As `sources`, of whatever app: for what a process takes up and what a signed link names, never for a caller."""
+        """As `sources`, of whatever app: for what a process takes up and a signed link names, never for a caller."""
 
     async def files(self, app_id: str, *, limit: int, before: str | None = None) -> Sequence[PassageSource]:
         """The app's files, newest first; `before` (a file's id) pages on."""

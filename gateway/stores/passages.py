@@ -14,7 +14,7 @@ from typing import Any, TypeVar
 import numpy as np
 
 from gateway.ports import Unavailable
-from gateway.ports.passages import Passages, PassageSource, PassageTask
+from gateway.ports.passages import Passages, PassageSource, PassageTask, SourceKind
 from gateway.stores.sqlite import Database
 
 T = TypeVar("T")
@@ -51,13 +51,15 @@ CREATE INDEX IF NOT EXISTS passage_tasks_due ON passage_tasks (attempts, seq);
 _FOLLOW_CALLS = """
 CREATE TRIGGER IF NOT EXISTS passages_of_new_call AFTER INSERT ON calls WHEN new.state <> 'live'
 BEGIN
-    INSERT OR IGNORE INTO passage_tasks (source_id, kind) VALUES (new.call_id, 'call');
+    INSERT INTO passage_tasks (source_id, kind) SELECT new.call_id, 'call'
+        WHERE NOT EXISTS (SELECT 1 FROM passage_tasks WHERE source_id = new.call_id);
 END;
 CREATE TRIGGER IF NOT EXISTS passages_of_ended_call AFTER UPDATE OF state ON calls
     WHEN new.state <> 'live' AND NOT EXISTS
         (SELECT 1 FROM passage_sources WHERE source_id = new.call_id AND state = 'indexed')
 BEGIN
-    INSERT OR IGNORE INTO passage_tasks (source_id, kind) VALUES (new.call_id, 'call');
+    INSERT INTO passage_tasks (source_id, kind) SELECT new.call_id, 'call'
+        WHERE NOT EXISTS (SELECT 1 FROM passage_tasks WHERE source_id = new.call_id);
 END;
 CREATE TRIGGER IF NOT EXISTS passages_of_deleted_call AFTER DELETE ON calls
 BEGIN
@@ -66,7 +68,8 @@ BEGIN
 END;
 """
 """In the call's own transaction: no call is forgotten by a process that dies, and none is looked for in vain. One whose
-recording was not there gets another chance whenever its record is saved again."""
+recording was not there gets another chance whenever its record is saved again. (`OR IGNORE` would not do in a trigger:
+SQLite puts the outer statement's way with conflicts in its place.)"""
 
 _CALLS_SO_FAR = """
 INSERT OR IGNORE INTO passage_tasks (source_id, kind)
@@ -99,10 +102,12 @@ class SqlitePassages:
 
         await self._run(work)
 
-    async def next_task(self) -> PassageTask | None:
+    async def next_task(self, kinds: Collection[SourceKind]) -> PassageTask | None:
         def work(connection: sqlite3.Connection) -> PassageTask | None:
             row = connection.execute(
-                "SELECT source_id, kind, attempts FROM passage_tasks ORDER BY attempts, seq LIMIT 1"
+                """SELECT source_id, kind, attempts FROM passage_tasks WHERE kind IN (?, ?)
+                   ORDER BY attempts, seq LIMIT 1""",
+                ("file" if "file" in kinds else "", "call" if "call" in kinds else ""),
             ).fetchone()
             return None if row is None else PassageTask(**row)
 

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from time import perf_counter
 
 import numpy as np
 
@@ -38,10 +39,22 @@ class Stretch:
     end_ms: int
 
 
+async def _go_on(took_s: float) -> None:
+    """Nobody else needs the processors."""
+
+
 class Listener:
     """Makes passages of recordings. One question at a time to each engine, which are those behind live calls'."""
 
-    def __init__(self, embedder: Embedder, speech: SpeechConfirmer, limits: Limits | None = None) -> None:
+    def __init__(
+        self,
+        embedder: Embedder,
+        speech: SpeechConfirmer,
+        limits: Limits | None = None,
+        give_way: Callable[[float], Awaitable[None]] = _go_on,
+    ) -> None:
+        """`give_way` is awaited after each piece of work, with the seconds it took."""
+        self._give_way = give_way
         self._embedder = embedder
         self._speech = speech
         self._limits = limits or Limits()
@@ -70,9 +83,11 @@ class Listener:
         pieces = [piece for segment in segments for piece in cut(segment)]
         for number, piece in enumerate(pieces):
             progressed((number + 1) / len(pieces))
+            begun_s = perf_counter()
             if piece.channel < shape.channels and (vector := await self._print(wav, piece)) is not None:
                 spans.append((piece.channel, piece.begin_ms, min(piece.end_ms, shape.duration_ms)))
                 prints.append(vector)
+            await self._give_way(perf_counter() - begun_s)
         return shape, Passages(
             self.space,
             np.asarray(spans, np.int32).reshape(-1, 3),
@@ -100,9 +115,11 @@ class Listener:
         state: bytes | None = None
         step_ms = STRETCH_WINDOWS * WINDOW_MS
         for at_ms in range(0, shape.duration_ms, step_ms):
+            begun_s = perf_counter()
             clip = await asyncio.to_thread(read_stretch, wav, channel, at_ms, at_ms + step_ms)
             pcm, rate_hz = await asyncio.to_thread(speech_pcm, clip)
             speech, state = await self._heard_speech(pcm, rate_hz, state)
+            await self._give_way(perf_counter() - begun_s)
             for number, is_speech in enumerate(speech):
                 window_ms = at_ms + number * WINDOW_MS
                 if is_speech and begin_ms >= 0 and window_ms - end_ms > SEGMENT_GAP_MS:

@@ -12,7 +12,8 @@ from numpy.typing import NDArray
 
 from gateway.ports import Embedding
 from gateway.ports.passages import BEGIN_MS, CHANNEL, END_MS, Passages, PassageSource
-from gateway.voiceprint.nearest import NearestVectors, Rows, closest
+from gateway.voiceprint.codes import Rows
+from gateway.voiceprint.nearest import NearestVectors, closest
 
 SCANNED_ROWS = 20_000
 """When a time leaves no more passages than this, they are scanned exactly instead of picked out of the best of all."""
@@ -55,6 +56,7 @@ class _Recordings:
 
     def add(self, source: PassageSource, passages: Passages) -> None:
         self.forget(source.source_id)
+        heard_at_ms = source.recorded_at_ms + passages.spans[:, BEGIN_MS].astype(np.int64)
         if len(passages.spans) < _GROWTH:
             # One by one they take the places of those that are gone.
             added = (self.vectors.add(one) for one in passages.vectors.astype(np.float32))
@@ -63,7 +65,7 @@ class _Recordings:
             rows = self.vectors.extend(passages.vectors)
         self._reserve(self.vectors.rows)
         self._spans[rows] = passages.spans
-        self._heard_at_ms[rows] = source.recorded_at_ms + passages.spans[:, BEGIN_MS]
+        self._heard_at_ms[rows] = heard_at_ms
         self._numbers[rows] = len(self._source_ids)
         self._source_ids.append(source.source_id)
         self._rows[source.source_id] = rows

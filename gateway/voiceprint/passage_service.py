@@ -9,14 +9,14 @@ from __future__ import annotations
 
 import asyncio
 import uuid
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Collection, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
 import structlog
 
 from gateway.ports import CallRecord, Clock, Embedding, Unavailable
-from gateway.ports.passages import PassageAudio, Passages, PassageSource, PassageStore, PassageTask
+from gateway.ports.passages import PassageAudio, Passages, PassageSource, PassageStore, PassageTask, SourceKind
 from gateway.voiceprint.clip import Clip
 from gateway.voiceprint.listening import Listener, Stretch
 from gateway.voiceprint.passage_index import FoundPassage, PassageIndex, Wanted, merged
@@ -53,9 +53,11 @@ class PassageService:
         call: Callable[[str], Awaitable[CallRecord | None]],
         clock: Clock,
         *,
+        kinds: Collection[SourceKind] = ("call", "file"),
         look_every_s: float = LOOK_EVERY_S,
     ) -> None:
-        """`call` gives the record of a call, whosever it is."""
+        """`call` gives the record of a call, whosever it is; only recordings of `kinds` are listened to."""
+        self._kinds = kinds
         self._store = store
         self._audio = audio
         self._listener = listener
@@ -169,6 +171,10 @@ class PassageService:
                 pause_s = min(LONGEST_BACKOFF_S, BACKOFF_S * 2**failures)
                 failures += 1
                 _log.warning("passages.delayed", fault=str(fault), next_try_in_s=pause_s)
+            except Exception:
+                # A fault of our own must not end the listening for good: the trace is in the log.
+                _log.exception("passages.broken")
+                pause_s = BACKOFF_S
             try:
                 async with asyncio.timeout(pause_s):
                     await self._woken.wait()
@@ -177,7 +183,7 @@ class PassageService:
 
     async def listen_to_one(self) -> bool:
         """Listen to the recording that has waited longest; False when none waits. Raises OSError, Unavailable."""
-        task = await self._store.next_task()
+        task = await self._store.next_task(self._kinds)
         if task is None:
             return False
         source = await self._source(task)
