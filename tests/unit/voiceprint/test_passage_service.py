@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from gateway.ports import CallRecord, SpeechProbabilities, Unavailable
+from gateway.ports import CallRecord, Embedding, Unavailable
 from gateway.stores import calls, passages
 from gateway.stores.calls import CallRecords
 from gateway.stores.passage_audio import RecordedAudio
@@ -179,22 +179,23 @@ async def test_what_fails_too_often_is_given_up(stage: Stage) -> None:
     assert not await stage.service.listen_to_one()
 
 
-class HeldConfirmer(PitchConfirmer):
+class HeldEmbedder(SpectrumEmbedder):
     """Answers once it is let."""
 
     def __init__(self) -> None:
+        super().__init__()
         self.asked, self.free = asyncio.Event(), asyncio.Event()
 
-    async def confirm(self, pcm: bytes, rate_hz: int, state: bytes | None) -> SpeechProbabilities:
+    async def embed(self, pcm: bytes, rate_hz: int) -> Embedding:
         self.asked.set()
         await self.free.wait()
-        return await super().confirm(pcm, rate_hz, state)
+        return await super().embed(pcm, rate_hz)
 
 
 async def test_a_file_deleted_while_it_is_listened_to_leaves_nothing(stage: Stage) -> None:
-    held = HeldConfirmer()
-    stage.service._listener._speech = held
-    source = await stage.service.add_file("acme", "talk.wav", clip(TALK))
+    held = HeldEmbedder()
+    stage.service._listener._embedder = held
+    source = await stage.service.add_file("acme", "talk.wav", clip(PAUSE + voice(3, seconds=3) + PAUSE))
     listening = asyncio.create_task(stage.service.listen_to_one())
     await held.asked.wait()
     assert await stage.service.forget("acme", source.source_id)
