@@ -182,6 +182,11 @@ class PassageIndex:
         for app_id, app in self._apps.items():
             self._keep_fast(app_id, app)
 
+    async def warmed(self) -> None:
+        """Return once every search is as fast as it gets."""
+        self.warm()
+        await asyncio.gather(*self._coding.values())
+
     async def close(self) -> None:
         """End the work in the background."""
         coding = list(self._coding.values())
