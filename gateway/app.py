@@ -20,16 +20,19 @@ from gateway.assembly.cluster import join_cluster
 from gateway.assembly.folder import LEAVING_GRACE_S, StartFailed, refuse_to_share, sweep_spool, take_over
 from gateway.assembly.listening import listen_http, listening
 from gateway.assembly.passages import passages
-from gateway.assembly.services import Ground, quality, voiceprint
-from gateway.assembly.upkeep import follow_load, keep_gauges, refresh_apps
+from gateway.assembly.quality_work import quality_stores
+from gateway.assembly.services import Ground, Quality, quality, usage_meter, voiceprint
+from gateway.assembly.upkeep import follow_load, keep_gauges, keep_retention, refresh_apps
 from gateway.clients.fetch_targets import FetchTargets
 from gateway.clients.fetcher import GuardedFetcher
 from gateway.credentials import Credentials
+from gateway.doors.deletion import DeletionRoutes
 from gateway.doors.http import HttpDoor
 from gateway.doors.limits import MIB, door_limits
 from gateway.doors.native import NativeDoor
 from gateway.doors.quality_callback import CallbackAddresses, QualityCallbacks
 from gateway.doors.tls import Tls
+from gateway.doors.usage import UsageRoutes
 from gateway.engines.engines import Engines
 from gateway.engines.webrtc import WebrtcGate
 from gateway.keys import cluster_key, local_app, server_key, subkey
@@ -43,8 +46,8 @@ from gateway.session.rule_changes import RuleChanges
 from gateway.session.rulesets import RuleSets
 from gateway.session.session import Keeping, Patience
 from gateway.session.settings import call_settings
-from gateway.settings import Settings, in_url, is_loopback, parse_address, parse_apps, parse_fetch_allow
-from gateway.stores import apps, calls, outbox, quality_rules, rule_books, rule_outcomes, usage, voiceprints
+from gateway.settings import Settings, in_url, is_loopback, parse_address, parse_apps, parse_fetch_allow, parse_quotas
+from gateway.stores import apps, calls, erasure, outbox, quality_rules, rule_books, rule_outcomes, usage, voiceprints
 from gateway.stores import passages as passage_tables
 from gateway.stores import quality as quality_tasks
 from gateway.stores.apps import Apps
@@ -52,10 +55,10 @@ from gateway.stores.calls import CallRecords
 from gateway.stores.cluster import Cluster
 from gateway.stores.disk_space import DiskSpace
 from gateway.stores.dispatch import Dispatcher
+from gateway.stores.erasure import Eraser, Kept, Shelves
 from gateway.stores.journal import FileJournal, JournalLimits, RecoveredCall
 from gateway.stores.outbox import Outbox
 from gateway.stores.ownership import DataFolderLock
-from gateway.stores.quality_rules import SqliteQualityRules
 from gateway.stores.recordings import Recordings
 from gateway.stores.rule_books import SqliteRuleBooks
 from gateway.stores.rule_outcomes import SqliteRuleOutcomes
@@ -66,6 +69,7 @@ log = structlog.get_logger(__name__)
 
 SCHEMAS: tuple[Schema, ...] = (
     apps.SCHEMA, calls.SCHEMA, outbox.SCHEMA, rule_books.SCHEMA, voiceprints.SCHEMA, quality_tasks.SCHEMA,
+    erasure.SCHEMA,
     quality_rules.SCHEMA, rule_outcomes.SCHEMA, usage.SCHEMA, passage_tables.SCHEMA,
 )  # fmt: skip
 MOST_GOODBYE_S = 2.0
@@ -114,6 +118,7 @@ class EarshotServer:
             data / "spool" / str(os.getpid()),
             recognizer_model=settings.recognizer,
             recognizer_processes=settings.recognizer_processes or None,
+            recording_processes=settings.quality_workers,
             on_ready=lambda engine: on_progress(f"{engine} ready"),
         )
         self._folder = DataFolderLock(data)
@@ -208,10 +213,13 @@ class EarshotServer:
         self._outbox = box = Outbox(self._database, self._clock, data_dir=settings.data_path)
         self._fetcher = GuardedFetcher(FetchTargets(parse_fetch_allow(settings.fetch_allow)))
         callbacks = self._callbacks()
-        rules = SqliteQualityRules(self._database, changed=lambda: rule_changes.changed())
+        stores = quality_stores(
+            settings, self._database, self._clock, self._begun, rules_changed=lambda: rule_changes.changed()
+        )
+        rules = stores.rules
         ground = self._ground()
         voiceprint_routes, voices, own_voices = await voiceprint(ground)
-        qc = quality(ground, rules, callbacks)
+        qc = quality(ground, stores, voices, callbacks)
         self._worker = qc.worker
         rulesets = RuleSets(rules, cluster.books)
         moving = Moving(cluster.owners, self._journal, cluster.tail, cluster.late, records)
@@ -239,9 +247,23 @@ class EarshotServer:
             ground, own_voices, records, recordings, door.caller, lambda: bool(self.calls.sessions)
         )
         routes += passage_routes
+        routes += UsageRoutes(usage_meter(ground), parse_quotas(settings.quotas), self._clock, door.caller).routes()
         if callbacks is not None:
             routes += QualityCallbacks(callbacks, dispatcher.deliver_callback).routes()
+        self.eraser = eraser = self._eraser(records, recordings, dispatcher, qc)
+        routes += DeletionRoutes(self.calls, records, eraser.erase_call, eraser.erase_task, door.caller).routes()
+        kept = Kept(settings.retain_recordings_days, settings.retain_results_days)
+        self._run("retention", keep_retention(eraser, kept))
         await self._listen(routes)
+
+    def _eraser(self, records: CallRecords, recordings: Recordings, dispatcher: Dispatcher, qc: Quality) -> Eraser:
+        box, forget_task = self._outbox, qc.service.forget
+        shelves = Shelves(
+            *(self._database, records, recordings, self._journal, box, dispatcher, qc.tasks),
+            forget_passages=self.passages.forget,
+            forget_task=forget_task,
+        )
+        return Eraser(shelves, self._clock, lambda what, count: self.metrics.erased.labels(what).inc(count))
 
     def _callbacks(self) -> CallbackAddresses | None:
         """Where a vendor may deliver verdicts; None when there is no vendor, or it has no way to reach us."""
@@ -331,7 +353,7 @@ class EarshotServer:
             return f"acks wait for the cluster: {self._cluster.replication.degraded}"
         if self.calls.recovery.fault is not None:
             return f"unfinished calls could not be looked for: {self.calls.recovery.fault}"
-        if self._worker.done():
+        if self._worker is not None and self._worker.done():
             return "the voice QC worker has ended"
         return self._pressure()
 

@@ -46,7 +46,8 @@ def are_all_that_the_agent_said(found: list[dict[str, Any]], script: Recital) ->
 @pytest.mark.parametrize("app", ["found"], indirect=True)
 async def test_what_an_enrolled_agent_said_is_found_in_a_call_and_in_a_file(app: Account, script: Recital) -> None:
     await prepare(app, script, ())
-    start = Start(rate=script.rate_hz, channels=1, language="en")
+    start = Start(rate=16000, channels=1, language="en")
+    assert script.rate_hz == start.rate
     log = await play(app, start, script.mono.tobytes(), speed=SPEED)
     found = await eventually(lambda: passages(app), PATIENCE_S)
     assert {(one["call_id"], one["channel"]) for one in found} == {(log.call_id, 0)}

@@ -74,7 +74,8 @@ async def indexed_file(app: Account, audio: bytes, **fields: str) -> dict[str, A
 
 def pcm_of(audio: bytes) -> bytes:
     with wave.open(io.BytesIO(audio)) as file:
-        return file.readframes(file.getnframes())
+        pcm: bytes = file.readframes(file.getnframes())
+    return pcm
 
 
 def files_with(folder: Path, content: bytes) -> list[Path]:

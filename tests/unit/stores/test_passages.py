@@ -12,13 +12,13 @@ import numpy as np
 import pytest
 
 from gateway.ports import CallRecord, Unavailable
-from gateway.ports.passages import Passages, PassageSource
+from gateway.ports.passages import Passages, PassageSource, SourceKind
 from gateway.stores import calls, passages
 from gateway.stores.calls import CallRecords
 from gateway.stores.passages import SqlitePassages
 from gateway.stores.sqlite import Database
 
-BOTH = ("call", "file")
+BOTH: tuple[SourceKind, ...] = ("call", "file")
 
 
 def call(call_id: str, state: Any = "judging", app_id: str = "acme") -> CallRecord:
