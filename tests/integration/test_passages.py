@@ -129,6 +129,20 @@ async def test_a_link_that_was_changed_or_has_expired_plays_nothing(
         assert (await played(url))[0] == 200
 
 
+async def test_a_deleted_calls_passages_are_gone_at_once(tmp_path: Path) -> None:
+    async with serving(tmp_path, apps=APPS, qc_poll_s=0.05) as server, client_of(server) as app:
+        log = await indexed_call(server, app)
+        _, answer = await sent(app, "/v1/passages/search", LOW, min_score="90", limit="1")
+        path = f"/v1/calls/{log.call_id}"
+
+        async def gone() -> bool:
+            return (await app.send("DELETE", path))[0] == 204
+
+        await eventually(gone)  # not while voice QC or the journal still has it
+        assert len(server.passages) == 0
+        assert (await played(answer["passages"][0]["audio"]))[0] == 404
+
+
 async def test_a_file_is_listened_to_listed_found_and_deleted_with_nothing_left_of_it(tmp_path: Path) -> None:
     silence = bytes(2 * 16000)
     talk = wav(silence + voice(3, seconds=3) + silence + silence + voice(4, seconds=3) + silence)
