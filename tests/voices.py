@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from gateway.credentials import Credentials
 from gateway.ports import (
+    NO_HEADERS,
     DecodedAudio,
     Decoder,
     Embedding,
@@ -92,6 +93,9 @@ class SpectrumEmbedder:
         self.failure: Exception | None = None
         self.heard_ms: list[int] = []
 
+    async def embed_window(self, pcm: bytes, rate_hz: int) -> Embedding:
+        return await self.embed(pcm, rate_hz)
+
     async def embed(self, pcm: bytes, rate_hz: int) -> Embedding:
         if self.failure is not None:
             raise self.failure
@@ -164,7 +168,7 @@ class ShelfFetcher:
             raise Rejected("the host is not on the fetch list")
         return FetchedFile(self._files[url], url.rsplit("/", 1)[-1], "audio/wav")
 
-    async def post_json(self, url: str, body: bytes) -> None:
+    async def post_json(self, url: str, body: bytes, headers: Mapping[str, str] = NO_HEADERS) -> None:
         raise Rejected("nobody is called from here")
 
 

@@ -14,7 +14,9 @@ from rich.table import Table
 from rich.text import Text
 
 from gateway.clients.voiceprint_http import ListedVoice, Recording, VoiceprintHttp
+from gateway.commands.share_voices import share
 from gateway.commands.voiceprint_import import import_command
+from gateway.commands.voiceprint_index import index
 from gateway.commands.voiceprint_target import Target, ask, explained, nobody_answers, patiently, target_options
 from gateway.ports import Candidate, PortError
 
@@ -24,10 +26,11 @@ _FILE = click.Path(path_type=Path, exists=True, dir_okay=False)
 
 @click.group()
 def voiceprint() -> None:
-    """Enrol, recognise, list and delete voices on a running server, ours or a vendor's (--url)."""
+    """Enrol, recognise, list and delete voices on a running server, and look after them."""
 
 
-voiceprint.add_command(import_command)
+for command in (import_command, index, share):
+    voiceprint.add_command(command)
 
 
 @voiceprint.command()

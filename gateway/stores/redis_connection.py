@@ -113,6 +113,8 @@ class RedisConnection:
     @asynccontextmanager
     async def _faults(self) -> AsyncIterator[None]:
         """Bound the wait, and say of any fault that it is Redis's."""
+        task = asyncio.current_task()
+        cancelled_before = task.cancelling() if task else 0
         try:
             # The client's own timeouts are per read and write: a server that trickles must not hold us for ever.
             async with asyncio.timeout(2 * self._timeout_s):
@@ -126,6 +128,11 @@ class RedisConnection:
             raise Unavailable(f"Redis at {self.shown_url} did not answer within {self._timeout_s:g} s") from fault
         except (RedisError, OSError) as fault:
             raise Unavailable(f"Redis at {self.shown_url} refuses: {fault}") from fault
+        finally:
+            # The library drops a cancellation that comes while it looks whether a pooled connection still lives: a task
+            # that was told to end would go on for ever.
+            if task and task.cancelling() > cancelled_before:
+                raise asyncio.CancelledError
 
 
 OLDEST_REDIS = 7
@@ -148,6 +155,7 @@ async def check_suitable(connection: RedisConnection, *, replicated: bool) -> li
             f"Redis at {connection.shown_url} drops keys when it is full (maxmemory-policy {policy}), and with them "
             "calls: set it to noeviction"
         )
-    if replicated and not int(information.get("aof_enabled", 0)):
-        return [f"Redis at {connection.shown_url} forgets tails when it restarts: set appendonly yes"]
+    if not int(information.get("aof_enabled", 0)):
+        what = "tails and enrolled voices" if replicated else "enrolled voices"
+        return [f"Redis at {connection.shown_url} forgets {what} when it restarts: set appendonly yes"]
     return []
