@@ -171,6 +171,18 @@ async def test_credentials_in_the_query_and_an_older_secret_are_accepted(http: C
         assert (await response.json())["code"] == "0"
 
 
+@pytest.mark.parametrize(
+    ("off_s", "code"), [(-301, "10105"), (-299, "0"), (-300, "0"), (300, "0"), (299, "0"), (301, "10105")]
+)
+@pytest.mark.parametrize("place", ["headers", "query"])
+async def test_a_signature_is_good_for_five_minutes_either_way(http: Client, off_s: int, code: str, place: str) -> None:
+    made = signed_headers("acme", SECRETS["acme"][0], NOW_S + off_s)
+    query = dict(zip(("appid", "ts", "signa"), made.values(), strict=True))
+    headers, params = (made, ORG) if place == "headers" else ({}, {**ORG, **query})
+    async with http.get("/voiceid/count", params=params, headers=headers) as response:
+        assert (await response.json())["code"] == code
+
+
 @pytest.mark.parametrize("missing", ["org_id", "tag_id", "spk_name"])
 @pytest.mark.parametrize("path", ["/voiceid/register", "/voiceid/update"])
 async def test_a_missing_field_is_named(http: Client, path: str, missing: str) -> None:
