@@ -49,6 +49,7 @@ from gateway.voiceprint.links import SignedLinks
 from gateway.voiceprint.local import LocalVoiceprintApi
 from gateway.voiceprint.service import VoiceprintService
 from protocol.quality import MAX_AUDIO_BYTES
+from protocol.voiceprint import SCORE_PER_COSINE
 
 MAX_RECORDING_S = 6 * 3600
 
@@ -81,6 +82,8 @@ async def voiceprint(ground: Ground) -> tuple[list[web.RouteDef], VoiceprintApi]
         store=SqliteVoiceprints(ground.database),
         embedder=ground.engines.embedder,
         speech=ground.engines.confirmer,
+        denoiser=ground.engines.denoiser,
+        narrow_excess=(settings.known_score_8k - settings.known_score) / SCORE_PER_COSINE,
         no_space=ground.no_space,
     )
     await voices.start()

@@ -27,9 +27,10 @@ from gateway.ports import (
     VoiceprintRow,
     VoiceprintStore,
 )
-from gateway.voiceprint.clip import Clip, flac, of_several, speech_pcm
+from gateway.voiceprint.bands import NARROW_EXCESS, Asked, BandedIndex, by_model, in_its_band, over_a_line, prints_of
+from gateway.voiceprint.clip import NARROW_HZ, Clip, flac, of_several, speech_pcm
 from gateway.voiceprint.quality_gate import Limits, Measurement, find_flaw, measure
-from gateway.voiceprint.search import Hit, VoiceIndex
+from gateway.voiceprint.search import Hit
 from protocol.voiceprint import (
     MAX_CLIPS,
     TOP_HITS,
@@ -56,6 +57,9 @@ class _Heard:
 
     pcm: bytes
     rate_hz: int
+    """8000 or 16000: that of the clip's band."""
+    sent_rate_hz: int
+    """16000 too where the clip came over a line and was resampled since."""
     measured: Measurement
 
 
@@ -74,34 +78,35 @@ class VoiceprintService:
         speech: SpeechConfirmer | None = None,
         denoiser: Denoiser | None = None,
         limits: Limits | None = None,
+        narrow_excess: float = NARROW_EXCESS,
         no_space: Callable[[], str] = lambda: "",
     ) -> None:
-        """`no_space` says why no voice should be stored now, or nothing."""
+        """`narrow_excess`: see `BandedIndex`. `no_space` says why no voice should be stored now, or nothing."""
         self._no_space = no_space
         self._store = store
         self._embedder = embedder
         self._speech = speech
         self._denoiser = denoiser
         self._limits = limits or Limits()
-        self._index = VoiceIndex(embedder.dimensions)
+        self._index = BandedIndex(embedder.model, embedder.dimensions, narrow_excess=narrow_excess)
         self._writing = asyncio.Lock()
         self._writes: set[asyncio.Task[Any]] = set()
 
     async def start(self) -> dict[str, int]:
-        """Load the index. Answers, and logs, how many voices cannot be searched, by their embedding space.
+        """Load the index. Answers, and logs, how many voices cannot be searched, by their embedding model.
 
         Those were enrolled with another model; they stay listed and stored, and work again when it is back.
         """
-        spaces = (self._embedder.model,)
+        spaces = self._index.spaces
         with _blaming(Code.COMPONENT_ERROR):
             rows = await self._store.load(spaces)
-            unsearched = dict(await self._store.unsearchable(spaces))
+            unsearched = by_model(await self._store.unsearchable(spaces))
         for row in rows:
-            self._search(row)
+            self._index.add(row)
         await self._index.warm()
         _log.info("voiceprint.started", spaces=spaces, voices=len(rows))
         if unsearched:
-            _log.warning("voiceprint.unsearched", spaces=spaces, other_spaces=unsearched)
+            _log.warning("voiceprint.unsearched", spaces=spaces, other_models=unsearched)
         return unsearched
 
     async def close(self) -> None:
@@ -137,8 +142,8 @@ class VoiceprintService:
         if not self._index.holds(recognition.scope):
             await self._require_speech(heard)
             return []
-        embedding = await self._embed(heard)
-        return await self._index.closest(recognition.scope, embedding, TOP_HITS)
+        wide, narrow = await self._embed(heard, *self._index.bands_of(recognition.scope, heard.rate_hz))
+        return await self._index.closest(recognition.scope, Asked(wide, narrow, heard.sent_rate_hz), TOP_HITS)
 
     async def delete(self, deletion: Deletion) -> None:
         """Delete voices, all or none: an unknown name is refused (10107)."""
@@ -175,11 +180,13 @@ class VoiceprintService:
             raise VoiceprintError(Code.COMPONENT_ERROR, full)
         if len(clips) > MAX_CLIPS:
             raise _too_many_clips(len(clips))
-        embeddings, audio = [], []
+        wide, narrow, audio = [], [], []
         for number, clip in enumerate(clips):
             with of_several(number, len(clips)):
                 heard = await self._hear(clip, denoise=enrolment.denoise)
-                embeddings.append(await self._embed(heard))
+                of_clip, on_a_line = await self._embed(heard, heard.rate_hz > NARROW_HZ, True)
+            wide.append(of_clip)
+            narrow.append(on_a_line)
             audio.append(await asyncio.to_thread(flac, clip))
         voice = enrolment.voice
         row = VoiceprintRow(
@@ -188,7 +195,7 @@ class VoiceprintService:
             org_id=voice.org_id,
             tag_id=voice.tag_id,
             name=voice.name,
-            prints=(Prints(self._embedder.model, np.stack(embeddings)),),
+            prints=prints_of(self._embedder.model, wide, narrow),
         )
         return row, audio
 
@@ -199,22 +206,32 @@ class VoiceprintService:
         if denoise and self._denoiser is not None:
             with _blaming(Code.ENGINE_ERROR):
                 pcm = await self._denoiser.denoise(pcm, rate_hz)
-        return _Heard(pcm, rate_hz, measured)
+        pcm, rate_of_band_hz = await asyncio.to_thread(in_its_band, pcm, rate_hz)
+        return _Heard(pcm, rate_of_band_hz, rate_hz, measured)
 
-    async def _embed(self, heard: _Heard) -> Embedding:
-        # Both run at once, in two engine processes: the check then costs the caller no time.
-        embedding = asyncio.create_task(self._embedding(heard))
+    async def _embed(self, heard: _Heard, wide: bool, narrow: bool) -> tuple[Embedding | None, Embedding | None]:
+        """The clip's prints in the wide band, which narrow audio has none in, and in the narrow one, as asked for."""
+        # All run at once, in two engine processes: the check then costs the caller no time.
+        full = asyncio.create_task(self._embedding(heard.pcm, heard.rate_hz)) if wide else None
+        on_a_line = asyncio.create_task(self._narrow_embedding(heard)) if narrow else None
+        begun = [task for task in (full, on_a_line) if task is not None]
         try:
             await self._require_speech(heard)
-            return await embedding
+            await asyncio.gather(*begun)
         finally:
-            embedding.cancel()
-            await asyncio.gather(embedding, return_exceptions=True)
+            for task in begun:
+                task.cancel()
+            await asyncio.gather(*begun, return_exceptions=True)
+        return full and full.result(), on_a_line and on_a_line.result()
 
-    async def _embedding(self, heard: _Heard) -> Embedding:
+    async def _narrow_embedding(self, heard: _Heard) -> Embedding:
+        pcm = heard.pcm if heard.rate_hz == NARROW_HZ else await asyncio.to_thread(over_a_line, heard.pcm)
+        return await self._embedding(pcm, NARROW_HZ)
+
+    async def _embedding(self, pcm: bytes, rate_hz: int) -> Embedding:
         with _blaming(Code.ENGINE_ERROR):
             try:
-                return await self._embedder.embed(heard.pcm, heard.rate_hz)
+                return await self._embedder.embed(pcm, rate_hz)
             except Rejected as error:
                 raise VoiceprintError(Code.ILLEGAL_PARAMETER, str(error)) from error
 
@@ -256,7 +273,7 @@ class VoiceprintService:
                 added = await self._store.add(row, audio)
             if not added:
                 raise _name_taken(voice)
-            self._search(row)
+            self._index.add(row)
 
     async def _replace(self, row: VoiceprintRow, audio: Sequence[bytes], voice: NamedVoice, *, adds: bool) -> None:
         async with self._writing:
@@ -267,20 +284,21 @@ class VoiceprintService:
             if former is None:
                 raise _unknown(voice)
             self._index.remove(row.app_id, row.org_id, row.tag_id, [former])
-            self._search(row)
+            self._index.add(row)
 
     async def _joined(
         self, row: VoiceprintRow, audio: Sequence[bytes], voice: NamedVoice
     ) -> tuple[VoiceprintRow, list[bytes]]:
-        """The voice as it is kept, and behind its clips those of `row`: of the spaces that `row` has prints in."""
+        """The voice as it is kept, and behind its clips those of `row`, whose first space has prints of all clips."""
         former = await self.find(voice)
-        prints = []
-        for new in row.prints:
-            old = former.in_space(new.space)
-            if old is None or former.kind != row.kind:
-                cause = f"spk_name {voice.name!r} was enrolled with another model or as another kind of sound"
-                raise VoiceprintError(Code.ILLEGAL_PARAMETER, f"{cause}: update it with all its recordings")
-            prints.append(Prints(new.space, np.concatenate([old.vectors, new.vectors])))
+        if former.kind != row.kind or former.in_space(row.prints[0].space) is None:
+            cause = f"spk_name {voice.name!r} was enrolled with another model or as another kind of sound"
+            raise VoiceprintError(Code.ILLEGAL_PARAMETER, f"{cause}: update it with all its recordings")
+        spaces = dict.fromkeys(one.space for one in (*row.prints, *former.prints))
+        prints = [
+            Prints(space, np.concatenate([one.vectors for of in (former, row) if (one := of.in_space(space))]))
+            for space in spaces
+        ]
         count = len(prints[0].vectors)
         if count > MAX_CLIPS:
             raise _too_many_clips(count)
@@ -297,11 +315,6 @@ class VoiceprintService:
             if not gone and deletion.names is not None:
                 for name in deletion.names:
                     await self.find(NamedVoice(app_id, org_id, tag_id, name))
-
-    def _search(self, row: VoiceprintRow) -> None:
-        """Have the voice found from now on."""
-        if prints := row.in_space(self._embedder.model):
-            self._index.add(row, prints.combined)
 
     async def _find(self, voice: NamedVoice) -> VoiceprintRow | None:
         with _blaming(Code.COMPONENT_ERROR):
