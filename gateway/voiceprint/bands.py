@@ -118,7 +118,7 @@ class BandedIndex:
         wide, narrow = (row.in_space(space) for space in self.spaces)
         if wide is not None:
             self._wide.add(row, wide.combined)
-            self._as_narrow.add(row, _mixed(wide, narrow))
+            self._as_narrow.add(row, mixed(wide, narrow))
         elif narrow is not None:
             self._only_narrow.add(row, narrow.combined)
 
@@ -168,7 +168,7 @@ class BandedIndex:
         return self._wide, self._as_narrow, self._only_narrow
 
 
-def _mixed(wide: Prints, narrow: Prints | None) -> Embedding:
+def mixed(wide: Prints, narrow: Prints | None) -> Embedding:
     """What a wide-band voice is compared by on lines. One enrolled before there were narrow prints has but the wide."""
     if narrow is None:
         return wide.combined
