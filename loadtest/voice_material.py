@@ -84,7 +84,7 @@ def noisy(pcm: bytes, noise: Samples, snr_db: float) -> bytes:
     power = np.mean(np.square(speech)) / np.mean(np.square(noise)) / 10 ** (snr_db / 10)
     mixed = speech + noise * np.sqrt(power)
     mixed *= min(1.0, 32000 / np.abs(mixed).max())
-    return np.rint(mixed).astype("<i2").tobytes()
+    return bytes(np.rint(mixed).astype("<i2").tobytes())
 
 
 def noises(others: Sequence[Window]) -> Mapping[str, Callable[[int, int], Samples]]:

@@ -35,7 +35,7 @@ class Trials:
 
     @property
     def same(self) -> NDArray[np.bool_]:
-        return self.first == self.second
+        return np.equal(self.first, self.second)
 
     @property
     def told(self) -> str:

@@ -41,4 +41,4 @@ class WebrtcNoise:
 
 def _resampled(samples: Pcm16, from_hz: int, to_hz: int) -> Pcm16:
     converted = soxr.resample(samples.astype(np.float32), from_hz, to_hz)
-    return np.clip(np.rint(converted), -32768, 32767).astype(np.int16)
+    return np.asarray(np.clip(np.rint(converted), -32768, 32767), np.int16)

@@ -63,7 +63,7 @@ def over_a_line(pcm: bytes) -> bytes:
 
 def _narrowed(pcm: bytes) -> bytes:
     samples = soxr.resample(np.frombuffer(pcm, "<i2").astype(np.float32), WIDE_HZ, NARROW_HZ)
-    return np.clip(np.rint(samples), -32768, 32767).astype("<i2").tobytes()
+    return bytes(np.clip(np.rint(samples), -32768, 32767).astype("<i2").tobytes())
 
 
 def _is_empty_above(pcm: bytes) -> bool:

@@ -180,11 +180,14 @@ class VoiceprintService:
             raise VoiceprintError(Code.COMPONENT_ERROR, full)
         if len(clips) > MAX_CLIPS:
             raise _too_many_clips(len(clips))
-        wide, narrow, audio = [], [], []
+        wide: list[Embedding | None] = []
+        narrow: list[Embedding] = []
+        audio = []
         for number, clip in enumerate(clips):
             with of_several(number, len(clips)):
                 heard = await self._hear(clip, denoise=enrolment.denoise)
-                of_clip, on_a_line = await self._embed(heard, heard.rate_hz > NARROW_HZ, True)
+                of_clip, on_a_line = await self._embed(heard, heard.rate_hz > NARROW_HZ, narrow=True)
+            assert on_a_line is not None
             wide.append(of_clip)
             narrow.append(on_a_line)
             audio.append(await asyncio.to_thread(flac, clip))
@@ -217,12 +220,11 @@ class VoiceprintService:
         begun = [task for task in (full, on_a_line) if task is not None]
         try:
             await self._require_speech(heard)
-            await asyncio.gather(*begun)
+            return await full if full else None, await on_a_line if on_a_line else None
         finally:
             for task in begun:
                 task.cancel()
             await asyncio.gather(*begun, return_exceptions=True)
-        return full and full.result(), on_a_line and on_a_line.result()
 
     async def _narrow_embedding(self, heard: _Heard) -> Embedding:
         pcm = heard.pcm if heard.rate_hz == NARROW_HZ else await asyncio.to_thread(over_a_line, heard.pcm)

@@ -46,7 +46,7 @@ def power_above(pcm: bytes, rate_hz: int, above_hz: int) -> float:
 def resampled(pcm: bytes) -> bytes:
     """8 kHz audio as somebody keeps it who wants 16 kHz files."""
     up = soxr.resample(np.frombuffer(pcm, "<i2").astype(np.float32), 8000, 16000)
-    return np.rint(up).astype("<i2").tobytes()
+    return bytes(np.rint(up).astype("<i2").tobytes())
 
 
 def test_a_line_halves_the_rate_and_leaves_steps_of_g711() -> None:
