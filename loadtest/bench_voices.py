@@ -13,6 +13,7 @@ import statistics
 import tempfile
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import aiohttp
@@ -21,6 +22,7 @@ import numpy as np
 from rich.console import Console
 from rich.table import Table
 
+from gateway.call.speaker import SpeakerSettings
 from gateway.clients.voiceprint_http import VoiceprintHttp
 from gateway.evaluation.accounting import cpu_times
 from gateway.ports import Prints
@@ -44,6 +46,7 @@ from loadtest.voice_trials import Array, Trials, against, normalised, pairs
 from protocol.voiceprint import SCORE_PER_COSINE
 
 SNRS_DB = (5, 0)
+SHORT_S = (1.0, 1.5, 2.0, 3.0)
 COHORT_TOP = 20
 APP_ID = "voices"
 _console = Console(width=170)
@@ -51,7 +54,7 @@ _console = Console(width=170)
 
 @click.command()
 @click.option("--corpus", type=click.Path(path_type=Path, file_okay=False), default=CORPUS, show_default=True)
-@click.option("--only", multiple=True, type=click.Choice(["pairs", "enrolled", "noise", "norm", "latency"]))
+@click.option("--only", multiple=True, type=click.Choice(["pairs", "enrolled", "short", "noise", "norm", "latency"]))
 @click.option("--model", "names", multiple=True, type=click.Choice(["campplus", "ge2e"]), help="Default: those here.")
 @click.option("--requests", type=click.IntRange(min=1), default=100, show_default=True, help="Of the latency part.")
 def main(corpus: Path, only: tuple[str, ...], names: tuple[str, ...], requests: int) -> None:
@@ -63,6 +66,7 @@ def main(corpus: Path, only: tuple[str, ...], names: tuple[str, ...], requests: 
     parts: dict[str, Callable[[str, Engine], None]] = {
         "pairs": lambda name, engine: _pairs(name, engine, english),
         "enrolled": lambda name, engine: _enrolled(name, engine, [*english, *mandarin]),
+        "short": lambda name, engine: _short(name, engine, [*english, *mandarin]),
         "noise": lambda name, engine: _noise(name, engine, english, mandarin),
         "norm": lambda name, engine: _norm(name, engine, english, mandarin),
     }
@@ -129,6 +133,42 @@ def _enrolled(name: str, engine: Engine, found: Sequence[Window]) -> None:
                 f"{of} / {on}", *row, f"{missed:.2%}", f"{let_in:.2%}", f"{100 * right:.1f}", f"{100 * wrong:.1f}"
             )
     _console.print(table)
+
+
+def _short(name: str, engine: Engine, found: Sequence[Window]) -> None:
+    """Voices enrolled at 16 kHz from two clips are named as calls name them, by the middle of 3 s of each other clip."""
+    wide, line = wide_prints(engine, found), line_prints(engine, found)
+    voices = list(dict.fromkeys(one.speaker for one in found))
+    chosen = [_first_windows(found, voice, 2) for voice in voices]
+    enrolled = {
+        "16 kHz": np.stack([combined(wide[at]) for at in chosen]),
+        "line": np.stack([mixed(Prints("", wide[at]), Prints("", line[at])) for at in chosen]),
+    }
+    asked = list({one.clip: one for one in found if not one.enrols}.values())
+    right = np.asarray([voices.index(one.speaker) for one in asked])
+    table = Table(
+        "speech", "asked", "named right", "wrongly", "lowest right", "highest wrong", title=f"{name}: short speech"
+    )
+    for seconds in SHORT_S:
+        parts = [_middle(one, seconds) for one in asked]
+        for (band, prints), make, known in zip(
+            enrolled.items(), (wide_prints, line_prints), KNOWN_SCORES[name], strict=True
+        ):
+            scores = SCORE_PER_COSINE * make(engine, parts) @ prints.T
+            best, second = np.sort(scores, axis=1)[:, -1], np.sort(scores, axis=1)[:, -2]
+            named = (best >= known) & (best - second >= SpeakerSettings().margin)
+            hit = scores.argmax(axis=1) == right
+            own = scores[np.arange(len(asked)), right]
+            others = np.where(np.arange(len(voices))[None] == right[:, None], -100, scores)
+            counts = (f"{int((named & hit).sum())} of {len(asked)}", str(int((named & ~hit).sum())))
+            table.add_row(f"{seconds:g} s", band, *counts, f"{own.min():.1f}", f"{others.max():.1f}")
+    _console.print(table)
+
+
+def _middle(window: Window, seconds: float) -> Window:
+    size = 2 * int(RATE_HZ * seconds)
+    begin = (len(window.pcm) - size) // 4 * 2
+    return replace(window, pcm=window.pcm[begin : begin + size])
 
 
 def _first_windows(found: Sequence[Window], voice: str, clips: int) -> list[int]:
