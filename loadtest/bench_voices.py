@@ -136,7 +136,7 @@ def _enrolled(name: str, engine: Engine, found: Sequence[Window]) -> None:
 
 
 def _short(name: str, engine: Engine, found: Sequence[Window]) -> None:
-    """Voices enrolled at 16 kHz from two clips are named as calls name them, by the middle of 3 s of each other clip."""
+    """Voices enrolled at 16 kHz from two clips are named as calls do it, by the middle of the other clips."""
     wide, line = wide_prints(engine, found), line_prints(engine, found)
     voices = list(dict.fromkeys(one.speaker for one in found))
     chosen = [_first_windows(found, voice, 2) for voice in voices]
