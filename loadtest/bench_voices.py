@@ -181,35 +181,32 @@ def _first_windows(found: Sequence[Window], voice: str, clips: int) -> list[int]
 
 
 def _noise(name: str, engine: Engine, found: Sequence[Window], others: Sequence[Window]) -> None:
-    """Clean enrolments; what is asked is noisy, as it is or denoised."""
+    """Clean enrolments; what is asked is noisy: as it is, denoised, or by the mean of both prints."""
     from gateway.engines.webrtc_noise import WebrtcNoise
 
     denoiser = WebrtcNoise()
-    ways: dict[str, Callable[[bytes], bytes]] = {
-        "as it is": lambda pcm: pcm,
-        "denoised": lambda pcm: denoiser.denoise(pcm, RATE_HZ),
-    }
-    first = [at for at, one in enumerate(found) if at == 0 or found[at - 1].clip != one.clip]
-    chosen = [found[at] for at in first]
-    clean = wide_prints(engine, chosen)
-    voices = list(dict.fromkeys(one.speaker for one in chosen))
-    enrolled = np.stack(
-        [combined(clean[[at for at, w in enumerate(chosen) if w.speaker == v and w.enrols]]) for v in voices]
-    )
+    clean = wide_prints(engine, found)
+    voices = list(dict.fromkeys(one.speaker for one in found))
+    enrolled = np.stack([combined(clean[_first_windows(found, voice, 2)]) for voice in voices])
+    tests = [at for at, one in enumerate(found) if not one.enrols]
+    speakers = [found[at].speaker for at in tests]
+    ways = ("as it is", "denoised", "both")
     table = Table(
         *("noise", "dB", *(f"{way}: EER" for way in ways), *(f"{way}: top-1" for way in ways)),
-        title=f"{name}: noisy windows against clean ones ({len(chosen)}, one of each clip)",
+        title=f"{name}: {len(found)} noisy windows against clean ones",
     )
+    sums = np.zeros(2 * len(ways))
     for noise, make in noises(others).items():
         for snr_db in SNRS_DB:
-            heard = [noisy(w.pcm, make(len(w.pcm) // 2, seed), snr_db) for seed, w in enumerate(chosen)]
-            errors, tops = [], []
-            for way in ways.values():
-                asked = np.stack([engine.embed(way(pcm), RATE_HZ) for pcm in heard])
-                errors.append(f"{_pairs_of(clean, asked, chosen).equal_error().share:.2%}")
-                tests = [at for at, one in enumerate(chosen) if not one.enrols]
-                tops.append(f"{against(enrolled, voices, asked[tests], [chosen[at].speaker for at in tests])[1]:.2%}")
-            table.add_row(noise, str(snr_db), *errors, *tops)
+            heard = [noisy(w.pcm, make(len(w.pcm) // 2, seed), snr_db) for seed, w in enumerate(found)]
+            plain = np.stack([engine.embed(pcm, RATE_HZ) for pcm in heard])
+            cleaned = np.stack([engine.embed(denoiser.denoise(pcm, RATE_HZ), RATE_HZ) for pcm in heard])
+            both = np.stack([combined(np.stack(two)) for two in zip(plain, cleaned, strict=True)])
+            errors = [_pairs_of(clean, asked, found).equal_error().share for asked in (plain, cleaned, both)]
+            tops = [against(enrolled, voices, asked[tests], speakers)[1] for asked in (plain, cleaned, both)]
+            sums += (*errors, *tops)
+            table.add_row(noise, str(snr_db), *(f"{share:.2%}" for share in (*errors, *tops)))
+    table.add_row("mean", "", *(f"{share:.2%}" for share in sums / table.row_count))
     _console.print(table)
 
 

@@ -82,6 +82,7 @@ async def voiceprint(ground: Ground) -> tuple[list[web.RouteDef], VoiceprintApi]
         embedder=ground.engines.embedder,
         speech=ground.engines.confirmer,
         denoiser=ground.engines.denoiser,
+        normed=settings.voiceprint_norm == "as",
         narrow_excess=(settings.known_score_8k - settings.known_score) / SCORE_PER_COSINE,
         no_space=ground.no_space,
     )

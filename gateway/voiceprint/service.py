@@ -79,16 +79,17 @@ class VoiceprintService:
         denoiser: Denoiser | None = None,
         limits: Limits | None = None,
         narrow_excess: float = NARROW_EXCESS,
+        normed: bool = False,
         no_space: Callable[[], str] = lambda: "",
     ) -> None:
-        """`narrow_excess`: see `BandedIndex`. `no_space` says why no voice should be stored now, or nothing."""
+        """`no_space` says why no voice should be stored now, or nothing. For the rest see `BandedIndex`."""
         self._no_space = no_space
         self._store = store
         self._embedder = embedder
         self._speech = speech
         self._denoiser = denoiser
         self._limits = limits or Limits()
-        self._index = BandedIndex(embedder.model, embedder.dimensions, narrow_excess=narrow_excess)
+        self._index = BandedIndex(embedder.model, embedder.dimensions, narrow_excess=narrow_excess, normed=normed)
         self._writing = asyncio.Lock()
         self._writes: set[asyncio.Task[Any]] = set()
 
