@@ -25,7 +25,7 @@ def strangers(count: int, lean: Embedding) -> list[Embedding]:
 
 
 def axis(at: int) -> Embedding:
-    return np.eye(D, dtype=np.float32)[at]
+    return np.asarray(np.eye(D)[at], np.float32)
 
 
 def hit(print_id: str, cosine: float) -> Hit:
