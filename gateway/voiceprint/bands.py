@@ -124,6 +124,9 @@ class BandedIndex:
         """The voices of `_wide`."""
         self._only_narrow = VoiceIndex(dimensions)
 
+    def __len__(self) -> int:
+        return len(self._wide) + len(self._only_narrow)
+
     @property
     def spaces(self) -> tuple[str, str]:
         return self.model, narrow_space(self.model)
