@@ -45,6 +45,7 @@ from gateway.voiceprint.links import SignedLinks
 from gateway.voiceprint.local import LocalVoiceprintApi
 from gateway.voiceprint.service import VoiceprintService
 from protocol.quality import MAX_AUDIO_BYTES
+from protocol.voiceprint import SCORE_PER_COSINE
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,6 +90,9 @@ async def voiceprint(
         shared=bool(settings.redis_url),
         embedder=ground.engines.embedder,
         speech=ground.engines.confirmer,
+        denoiser=ground.engines.denoiser,
+        normed=settings.voiceprint_norm == "as",
+        narrow_excess=(settings.known_score_8k - settings.known_score) / SCORE_PER_COSINE,
         no_space=ground.no_space,
     )
     await voices.start()
