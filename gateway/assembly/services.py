@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Mapping
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from time import time
@@ -117,6 +117,10 @@ class Quality:
     worker: asyncio.Task[None]
     tasks: QualityTasks
     service: QualityService
+
+    async def task_result(self, app_id: str, session_id: str) -> Mapping[str, Any]:
+        """The `result` object of a task of our own service. Raises Rejected."""
+        return (await self.service.result(app_id, session_id)).result
 
     def rule_routes(
         self, ground: Ground, records: CallStore, caller: Callable[[web.Request], str]
