@@ -1,7 +1,7 @@
-"""Writes what the documents of the native socket take from the code: `python -m docs.generate`.
+"""Writes what the documents take from the code: `python -m docs.generate`.
 
-`docs/asyncapi.json` is written whole; in `docs/protocol.md` the blocks between `<!-- generated: NAME -->` and
-`<!-- end -->` are filled in. A test fails when either is stale.
+`docs/asyncapi.json` and `docs/openapi-voiceprint.json` are written whole; in `docs/protocol.md` the blocks between
+`<!-- generated: NAME -->` and `<!-- end -->` are filled in. A test fails when one is stale.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ import re
 from pathlib import Path
 
 from gateway.call import diagram
-from protocol import asyncapi, reference
+from protocol import asyncapi, reference, voiceprint_openapi
 
 HERE = Path(__file__).parent
 BLOCKS = {
@@ -36,6 +36,7 @@ def main() -> None:
     protocol = HERE / "protocol.md"
     protocol.write_text(filled(protocol.read_text("utf-8")), "utf-8")
     (HERE / "asyncapi.json").write_text(asyncapi.text(), "utf-8")
+    (HERE / "openapi-voiceprint.json").write_text(voiceprint_openapi.text(), "utf-8")
 
 
 if __name__ == "__main__":

@@ -19,7 +19,8 @@ from gateway.assembly.clock import SystemClock
 from gateway.assembly.cluster import join_cluster
 from gateway.assembly.folder import LEAVING_GRACE_S, StartFailed, refuse_to_share, sweep_spool, take_over
 from gateway.assembly.listening import listen_http, listening
-from gateway.assembly.services import Ground, Quality, quality, usage_meter, voiceprint
+from gateway.assembly.quality_work import quality_stores
+from gateway.assembly.services import Ground, Quality, quality, voiceprint
 from gateway.assembly.upkeep import follow_load, keep_gauges, keep_retention, refresh_apps
 from gateway.clients.fetch_targets import FetchTargets
 from gateway.clients.fetcher import GuardedFetcher
@@ -58,7 +59,6 @@ from gateway.stores.erasure import Eraser, Kept, Shelves
 from gateway.stores.journal import FileJournal, JournalLimits, RecoveredCall
 from gateway.stores.outbox import Outbox
 from gateway.stores.ownership import DataFolderLock
-from gateway.stores.quality_rules import SqliteQualityRules
 from gateway.stores.recordings import Recordings
 from gateway.stores.rule_books import SqliteRuleBooks
 from gateway.stores.rule_outcomes import SqliteRuleOutcomes
@@ -69,7 +69,7 @@ log = structlog.get_logger(__name__)
 
 SCHEMAS: tuple[Schema, ...] = (
     apps.SCHEMA, calls.SCHEMA, outbox.SCHEMA, rule_books.SCHEMA, voiceprints.SCHEMA, quality_tasks.SCHEMA,
-    quality_tasks.note_when_finished, erasure.SCHEMA,
+    erasure.SCHEMA,
     quality_rules.SCHEMA, rule_outcomes.SCHEMA, usage.SCHEMA,
 )  # fmt: skip
 MOST_GOODBYE_S = 2.0
@@ -118,6 +118,7 @@ class EarshotServer:
             data / "spool" / str(os.getpid()),
             recognizer_model=settings.recognizer,
             recognizer_processes=settings.recognizer_processes or None,
+            recording_processes=settings.quality_workers,
             on_ready=lambda engine: on_progress(f"{engine} ready"),
         )
         self._folder = DataFolderLock(data)
@@ -212,10 +213,13 @@ class EarshotServer:
         self._outbox = box = Outbox(self._database, self._clock, data_dir=settings.data_path)
         self._fetcher = GuardedFetcher(FetchTargets(parse_fetch_allow(settings.fetch_allow)))
         callbacks = self._callbacks()
-        rules = SqliteQualityRules(self._database, changed=lambda: rule_changes.changed())
+        stores = quality_stores(
+            settings, self._database, self._clock, self._begun, rules_changed=lambda: rule_changes.changed()
+        )
+        rules = stores.rules
         ground = self._ground()
-        voiceprint_routes, voices = await voiceprint(ground)
-        qc = quality(ground, rules, callbacks)
+        voiceprint_routes, voices = await voiceprint(ground, stores.usage)
+        qc = quality(ground, stores, voices, callbacks)
         self._worker = qc.worker
         rulesets = RuleSets(rules, cluster.books)
         moving = Moving(cluster.owners, self._journal, cluster.tail, cluster.late, records)
@@ -240,11 +244,10 @@ class EarshotServer:
         links = RecordingLinks(subkey(self._key, "recordings"), now=time)
         door = HttpDoor(self.calls, records, recordings.path, self._credentials, self.metrics, self._not_ready, links)
         routes = [*door.routes(), *voiceprint_routes, *qc.routes, *qc.rule_routes(ground, records, door.caller)]
-        routes += UsageRoutes(usage_meter(ground), parse_quotas(settings.quotas), self._clock, door.caller).routes()
+        routes += UsageRoutes(stores.usage, parse_quotas(settings.quotas), self._clock, door.caller).routes()
         if callbacks is not None:
             routes += QualityCallbacks(callbacks, dispatcher.deliver_callback).routes()
-        reports = ReportRoutes(door.told, qc.task_result, recordings.path, links, door.caller)
-        routes += reports.routes()
+        routes += ReportRoutes(door.told, qc.task_result, recordings.path, links, door.caller).routes()
         self.eraser = eraser = self._eraser(records, recordings, dispatcher, qc)
         routes += DeletionRoutes(self.calls, records, eraser.erase_call, eraser.erase_task, door.caller).routes()
         kept = Kept(settings.retain_recordings_days, settings.retain_results_days)
@@ -344,7 +347,7 @@ class EarshotServer:
             return f"acks wait for the cluster: {self._cluster.replication.degraded}"
         if self.calls.recovery.fault is not None:
             return f"unfinished calls could not be looked for: {self.calls.recovery.fault}"
-        if self._worker.done():
+        if self._worker is not None and self._worker.done():
             return "the voice QC worker has ended"
         return self._pressure()
 

@@ -17,6 +17,7 @@ from gateway.commands.outbox import outbox
 from gateway.commands.qc import qc
 from gateway.commands.rules import rules
 from gateway.commands.serve import serve
+from gateway.commands.worker import worker
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
@@ -28,7 +29,7 @@ def cli() -> None:
     """
 
 
-for command in (serve, call, qc, demo, models, doctor, app, outbox, rules, evaluate):
+for command in (serve, worker, call, qc, demo, models, doctor, app, outbox, rules, evaluate):
     cli.add_command(command)
 
 

@@ -114,6 +114,10 @@ class Settings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """How many times faster than real time audio is taken, after the first 30 s; 0: as fast as it comes."""
     max_requests_per_app: Count = 0
     """Requests at a time of one app to the voiceprint API; 0: any number."""
+    voiceprint_requests_per_s: Annotated[float, Meta(ge=0, le=1_000_000)] = 0
+    """How many requests a second one app may send to the voiceprint API; 0: any number."""
+    sync_wait_s: Seconds = 15
+    """A voiceprint request that takes longer is answered 10000, and its result when it is sent again; 0: it waits."""
     max_pending_connections: Count = 1024
     """Connections of a listener that have brought no request; beyond, the oldest of them is cut."""
     handshake_timeout_s: Seconds = 10
@@ -161,6 +165,11 @@ class Settings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Base URL of a voice QC service; empty: our own."""
     quality_app: str = ""
     """Credentials for it: "client_id:client_secret"."""
+    quality_folder: str = ""
+    """Folder in which our own voice QC keeps recordings until they are judged; default `quality` in the data folder.
+    With `redis_url`, servers and workers that reach the same folder share their tasks."""
+    quality_workers: Count = 1
+    """Tasks of our own voice QC that the server works on at a time; 0: none, `earshot worker` does them."""
     qc_poll_s: Seconds = 1.0
     """How often voice QC is asked for a result."""
     rules_sync_s: Seconds = 300
@@ -200,6 +209,10 @@ class Settings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     @property
     def models_path(self) -> Path:
         return Path(self.models_dir) if self.models_dir else user_cache_path("earshot") / "models"
+
+    @property
+    def quality_path(self) -> Path:
+        return Path(self.quality_folder) if self.quality_folder else self.data_path / "quality"
 
     @property
     def data_path(self) -> Path:

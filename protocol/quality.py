@@ -1,6 +1,7 @@
 """API 2, voice QC: paths, requests and error codes, as the vendor's document has them.
 
-One optional request field is ours: `language`. States and results are in `quality_result.py`.
+Optional request fields of ours: `language`, `speaker_names`, `org_id`, `tag_id`. States and results are in
+`quality_result.py`.
 """
 
 from __future__ import annotations
@@ -107,6 +108,17 @@ class TaskRequest(msgspec.Struct, frozen=True, kw_only=True):
     is_split_channel: bool = False
     categories: tuple[str, ...] = ()
     language: Literal["zh", "en", "auto"] = "auto"
+    speaker_names: bool = False
+    """Ours: tell the names of speakers whose voices are enrolled ..."""
+    org_id: str = ""
+    """... in this org of the voiceprint service (empty: the app id) ..."""
+    tag_id: str = ""
+    """... and this tag (empty: any)."""
+
+    @property
+    def tells_speakers_apart(self) -> bool:
+        """Whether one channel may hold two speakers."""
+        return self.pid == PID_SPEAKERS_IN_MONO or (self.role_num == 2 and not self.is_split_channel)
 
 
 class TaskQuery(msgspec.Struct, frozen=True, kw_only=True):

@@ -10,7 +10,7 @@ import base64
 import hashlib
 import hmac
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 from typing import Any
 from urllib.parse import urlsplit
@@ -24,11 +24,15 @@ SCORE_SCALE_HEADER = "X-Score-Scale"
 MIN_AUDIO_MS = 200
 MAX_AUDIO_S = 300
 """What lies past the first five minutes of a recording does not count."""
+MAX_CLIPS = 20
+"""So many recordings one voice may be enrolled from."""
 RAW_PCM_RATE_HZ = 16000
 """Headerless PCM is 16-bit mono at this rate, by the API document."""
 DEFAULT_LIMIT = 20
 MAX_LIMIT = 10_000
 MAX_NAME_CHARS = 128
+MODES = ("replace", "add")
+"""What an update does with the audio that a voice was enrolled from."""
 
 
 class Path(StrEnum):
@@ -107,7 +111,7 @@ _CAUSES = {
     Code.NO_LICENSE: "the app has no licence or has used up its quota",
     Code.ENGINE_ERROR: "the speaker model could not answer",
     Code.UNDECODABLE_AUDIO: "the file holds no audio that can be decoded",
-    Code.TOO_MANY_CONNECTIONS: "the app has too many requests open",
+    Code.TOO_MANY_CONNECTIONS: "the app has too many requests open, or sends them too fast",
     Code.COMPONENT_ERROR: "the database or another component could not be reached",
 }
 
@@ -173,7 +177,8 @@ class AudioFile:
     @property
     def is_raw_pcm(self) -> bool:
         """Whether the sender says that this is PCM without a header. Nothing else can tell it from noise."""
-        return self.filename.lower().endswith((".pcm", ".raw")) or self.content_type.lower() in _RAW_PCM_TYPES
+        kind = self.content_type.partition(";")[0].strip().lower()
+        return self.filename.lower().endswith((".pcm", ".raw")) or kind in _RAW_PCM_TYPES
 
 
 _RAW_PCM_TYPES = frozenset({"audio/pcm", "audio/x-pcm", "audio/l16", "audio/x-raw", "audio/raw"})
@@ -193,6 +198,8 @@ class Enrolment:
 
     voice: NamedVoice
     denoise: bool
+    adds: bool = False
+    """Update only: the audio comes beside what the voice was enrolled from, not in its place."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -226,6 +233,14 @@ def parse_enrolment(app_id: str, fields: Fields) -> Enrolment:
     """Raises VoiceprintError (10106, 10107), as every parser here does."""
     org_id, tag_id = _required(fields, "org_id"), _required(fields, "tag_id")
     return Enrolment(NamedVoice(app_id, org_id, tag_id, _speaker(fields)), _denoise(fields))
+
+
+def parse_update(app_id: str, fields: Fields) -> Enrolment:
+    """As an enrolment; our own `mode` says whether the audio replaces what there is (the default) or is added."""
+    mode = fields.get("mode", "").strip().lower() or MODES[0]
+    if mode not in MODES:
+        raise VoiceprintError(Code.ILLEGAL_PARAMETER, f"mode is not one of {' and '.join(MODES)}")
+    return replace(parse_enrolment(app_id, fields), adds=mode == "add")
 
 
 def parse_recognition(app_id: str, fields: Fields) -> Recognition:

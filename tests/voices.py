@@ -121,6 +121,7 @@ class PyAvDecoder:
         rate_hz: int | None = None,
         channels: int | None = None,
         max_s: float = 3600,
+        max_bytes: int | None = None,
     ) -> DecodedAudio:
         if self.failure is not None:
             raise self.failure
@@ -135,7 +136,10 @@ class PyAvDecoder:
                 rate = rate_hz or stream.rate
         except (av.FFmpegError, IndexError) as error:
             raise Rejected(f"{name or 'the file'} holds no audio that can be decoded", code="undecodable") from error
-        return DecodedAudio(pcm[: int(max_s * rate) * width * 2], rate, width)
+        pcm = pcm[: int(max_s * rate) * width * 2]
+        if max_bytes is not None and len(pcm) > max_bytes:
+            raise Rejected(f"holds more than {max_bytes} bytes of PCM", code="too_large")
+        return DecodedAudio(pcm, rate, width)
 
 
 class ShelfFetcher:

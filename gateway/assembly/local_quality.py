@@ -12,15 +12,15 @@ from types import TracebackType
 from typing import Any, Self
 
 from gateway.assembly.clock import SystemClock
-from gateway.assembly.services import MAX_RECORDING_S
+from gateway.assembly.quality_work import MAX_RECORDING_S
 from gateway.engines.engines import Engines
 from gateway.ports import StoredCategory
 from gateway.quality.audio import AudioFolder, RecordingReader
+from gateway.quality.diarizer import Diarizer
 from gateway.quality.service import QualityService
 from gateway.quality.transcribe import Transcriber
 from gateway.quality.worker import QualityWorker
 from gateway.settings import Settings
-from gateway.stores import usage
 from gateway.stores.quality import SCHEMA, SqliteQualityTasks
 from gateway.stores.sqlite import Database
 from protocol.quality import TaskRequest
@@ -60,8 +60,8 @@ class LocalQuality:
                 settings.models_path,
                 Path(self._folder.name) / "spool",
                 recognizer_model=settings.recognizer,
-                recognizer_processes=1,
                 recording_processes=processes,
+                takes_calls=False,
                 on_ready=on_ready,
             )
         except BaseException:
@@ -88,11 +88,17 @@ class LocalQuality:
         clock, engines, folder = SystemClock(), self._engines, Path(self._folder.name)
         await engines.start()
         self._begun.push_async_callback(engines.stop)
-        database = Database(folder / "queue.db", [SCHEMA, usage.SCHEMA])
+        database = Database(folder / "queue.db", [SCHEMA])
         self._begun.callback(database.close)
-        tasks, audio = SqliteQualityTasks(database), AudioFolder(folder / "audio")
+        tasks, audio = SqliteQualityTasks(database, clock), AudioFolder(folder / "audio")
         reader = RecordingReader(engines.decoder, max_audio_s=MAX_RECORDING_S)
-        transcriber = Transcriber(engines.recognizer, engines.confirmer, clock, pieces_at_once=self._pieces_at_once)
+        transcriber = Transcriber(
+            engines.recognizer,
+            engines.confirmer,
+            clock,
+            pieces_at_once=self._pieces_at_once,
+            diarizer=Diarizer(engines.windows),
+        )
         self._worker = QualityWorker(tasks, self._rules, audio, reader, transcriber)
         self._service = QualityService(tasks, audio, submitted=self._worker.wake)
 

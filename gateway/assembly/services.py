@@ -12,6 +12,7 @@ from typing import Any
 import aiohttp
 from aiohttp import web
 
+from gateway.assembly.quality_work import QualityStores, quality_worker, server_name, speaker_names
 from gateway.clients.fetcher import GuardedFetcher
 from gateway.clients.quality_http import QualityHttp
 from gateway.clients.voiceprint_http import VoiceprintHttp
@@ -21,36 +22,28 @@ from gateway.engines.engines import Engines
 from gateway.keys import subkey
 from gateway.ports import CallStore, Clock, QualityApi, QualityTasks, UsageMeter, VoiceprintApi
 from gateway.quality.api import QualityEndpoints
-from gateway.quality.audio import AudioFolder, RecordingReader
 from gateway.quality.push import ResultPusher
 from gateway.quality.record_routes import RecordRoutes
 from gateway.quality.rule_routes import RuleRoutes
 from gateway.quality.rulebook import Rulebook
 from gateway.quality.service import QualityService
 from gateway.quality.tokens import AccessTokens
-from gateway.quality.transcribe import Transcriber
 from gateway.quality.trial import Trials
 from gateway.quality.trial_routes import TrialRoutes
 from gateway.quality.vendor_rules import VendorRulebook
 from gateway.quality.vendor_sync import VendorSync
-from gateway.quality.worker import QualityWorker
-from gateway.settings import Settings, parse_quotas
+from gateway.settings import Settings
 from gateway.stores.apps import Apps
-from gateway.stores.quality import SqliteQualityTasks
-from gateway.stores.quality_pushes import SqliteQualityPushes
-from gateway.stores.quality_rules import SqliteQualityRules
 from gateway.stores.rule_outcomes import SqliteRuleOutcomes
 from gateway.stores.sqlite import Database
-from gateway.stores.usage import SqliteUsage
 from gateway.stores.voiceprints import SqliteVoiceprints
+from gateway.voiceprint.admission import RequestLimits
 from gateway.voiceprint.api import VoiceprintRoutes
 from gateway.voiceprint.clip import ClipReader
 from gateway.voiceprint.links import SignedLinks
 from gateway.voiceprint.local import LocalVoiceprintApi
 from gateway.voiceprint.service import VoiceprintService
 from protocol.quality import MAX_AUDIO_BYTES
-
-MAX_RECORDING_S = 6 * 3600
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,13 +67,8 @@ class Ground:
     """Runs work until the server stops."""
 
 
-def usage_meter(ground: Ground) -> UsageMeter:
-    """What counts an app's use of both services, and knows its quotas."""
-    return SqliteUsage(ground.database, ground.clock, parse_quotas(ground.settings.quotas))
-
-
-async def voiceprint(ground: Ground) -> tuple[list[web.RouteDef], VoiceprintApi]:
-    """The routes of our voiceprint service, and whom calls ask."""
+async def voiceprint(ground: Ground, usage: UsageMeter) -> tuple[list[web.RouteDef], VoiceprintApi]:
+    """The routes of our voiceprint service, whose requests `usage` counts, and whom calls ask."""
     settings = ground.settings
     voices = VoiceprintService(
         store=SqliteVoiceprints(ground.database),
@@ -91,13 +79,17 @@ async def voiceprint(ground: Ground) -> tuple[list[web.RouteDef], VoiceprintApi]
     await voices.start()
     ground.begun.push_async_callback(voices.close)
     links = SignedLinks(subkey(ground.key, "links"), public_url=ground.public_url, now=time)
-    routes = VoiceprintRoutes(
+    endpoints = VoiceprintRoutes(
         voices,
         ClipReader(ground.engines.decoder, ground.fetcher),
         ground.credentials,
         links,
-        max_requests_per_app=settings.max_requests_per_app,
-    ).routes()
+        limits=RequestLimits(settings.max_requests_per_app, settings.voiceprint_requests_per_s),
+        sync_wait_s=settings.sync_wait_s,
+        usage=usage,
+    )
+    ground.begun.push_async_callback(endpoints.close)
+    routes = endpoints.routes()
     if not settings.voiceprint_url:
         return routes, LocalVoiceprintApi(voices)
     app_id, _, secret = settings.voiceprint_app.partition(":")
@@ -114,7 +106,8 @@ class Quality:
     api: QualityApi
     rulebook: Rulebook
     vendor_sync: VendorSync | None
-    worker: asyncio.Task[None]
+    worker: asyncio.Task[None] | None
+    """Our own work, unless that is left to workers elsewhere."""
     tasks: QualityTasks
     service: QualityService
 
@@ -134,28 +127,39 @@ class Quality:
         ]
 
 
-def quality(ground: Ground, rules: SqliteQualityRules, callbacks: CallbackAddresses | None) -> Quality:
-    """Our voice QC, at work from here on; `callbacks` says where a vendor may deliver its verdicts."""
-    settings, engines = ground.settings, ground.engines
-    tasks = SqliteQualityTasks(ground.database)
-    folder = AudioFolder(settings.data_path / "quality")
-    transcriber = Transcriber(engines.recognizer, engines.confirmer, ground.clock)
-    reader = RecordingReader(engines.decoder, max_audio_s=MAX_RECORDING_S)
-    worker = QualityWorker(tasks, rules, folder, reader, transcriber, finished=lambda: pusher.wake())
+def quality(
+    ground: Ground, stores: QualityStores, voices: VoiceprintApi, callbacks: CallbackAddresses | None
+) -> Quality:
+    """Our voice QC, at work from here on. `voices` know speakers by name; `callbacks` says where a vendor may deliver
+    its verdicts."""
+    settings = ground.settings
+    tasks, rules, folder = stores.tasks, stores.rules, stores.folder
+    worker = quality_worker(
+        tasks,
+        rules,
+        folder,
+        ground.engines,
+        ground.clock,
+        name=server_name(settings.data_path),
+        tasks_at_once=settings.quality_workers,
+        finished=lambda: pusher.wake(),
+        names=speaker_names(settings, voices),
+    )
     service = QualityService(
         tasks,
         folder,
         submitted=worker.wake,
         fetcher=ground.fetcher,
         no_space=ground.no_space,
-        usage=usage_meter(ground),
+        before_queueing=stores.enter_rules,
+        usage=stores.usage,
     )
-    pusher = ResultPusher(SqliteQualityPushes(ground.database, ground.clock), service, ground.fetcher, ground.clock)
+    pusher = ResultPusher(stores.pushes, service, ground.fetcher, ground.clock)
     vendor = _vendor(ground, callbacks)
     rulebook = Rulebook(rules, VendorRulebook(vendor) if vendor else None)
     tokens = AccessTokens(subkey(ground.key, "tokens"), ground.credentials, ground.apps, time)
     routes = QualityEndpoints(service, rulebook, tokens, max_audio_bytes=MAX_AUDIO_BYTES).routes()
-    working = ground.run("quality-worker", worker.run())
+    working = ground.run("quality-worker", worker.run()) if settings.quality_workers else None
     ground.run("quality-push", pusher.run())
     vendor_sync = None
     if vendor is not None:

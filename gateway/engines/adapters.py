@@ -75,6 +75,11 @@ class CampplusEmbedder:
         prints = await asyncio.gather(*(self._pool.run("embed", part, rate_hz, rank=rank) for part in parts))
         return _mean_print(prints)
 
+    async def embed_window(self, pcm: bytes, rate_hz: int) -> Embedding:
+        """See the port WindowEmbedder. Raises Rejected (`too_short`) below 0.2 s."""
+        window: Embedding = await self._pool.run("embed", pcm, rate_hz, rank=LATER_RANK)
+        return window
+
 
 class SileroConfirmer:
     def __init__(self, pool: Pool) -> None:

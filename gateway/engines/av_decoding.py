@@ -22,14 +22,16 @@ EXPECTED = "expected an audio file, or a video with a sound track"
 
 
 class AvDecoding:
-    def decode(self, folder: str, rate_hz: int | None, channels: int | None, max_s: float) -> tuple[int, int]:
+    def decode(
+        self, folder: str, rate_hz: int | None, channels: int | None, max_s: float, max_bytes: int = 2**30
+    ) -> tuple[int, int]:
         """Decode `folder/input` to `folder/output` as interleaved 16-bit PCM; gives its rate and channels.
 
         Raises Rejected (`undecodable`, `too_large`).
         """
         try:
             with Path(folder, "input").open("rb") as file, Path(folder, "output").open("wb") as output:
-                return _convert(file, output, rate_hz, channels, max_s)
+                return _convert(file, output, rate_hz, channels, max_s, max_bytes)
         except av.FFmpegError as cause:
             raise Rejected(f"cannot be decoded ({cause.strerror}); {EXPECTED}", code="undecodable") from cause
         except MemoryError as cause:
@@ -39,7 +41,7 @@ class AvDecoding:
 
 
 def _convert(
-    file: IO[bytes], output: IO[bytes], rate_hz: int | None, channels: int | None, max_s: float
+    file: IO[bytes], output: IO[bytes], rate_hz: int | None, channels: int | None, max_s: float, max_bytes: int
 ) -> tuple[int, int]:
     options = {"format_whitelist": CONTAINERS, "protocol_whitelist": "none"}
     with av.open(file, metadata_errors="replace", options=options) as container:
@@ -52,7 +54,10 @@ def _convert(
         heard = False
         for samples in _blocks(container, stream, rate_hz):
             heard = True
-            output.write(_with_channels(samples[:left_samples], channels).astype("<i2").tobytes())
+            pcm = _with_channels(samples[:left_samples], channels).astype("<i2").tobytes()
+            if output.tell() + len(pcm) > max_bytes:
+                raise Rejected(f"holds more than {max_bytes} bytes of PCM", code="too_large")
+            output.write(pcm)
             left_samples -= len(samples)
             if left_samples <= 0:
                 break

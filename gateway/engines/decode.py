@@ -66,10 +66,12 @@ class AvDecoder:
         rate_hz: int | None = None,
         channels: int | None = None,
         max_s: float = 3600,
+        max_bytes: int | None = None,
     ) -> DecodedAudio:
         """See the port. A name that ends in .pcm or .raw means headerless PCM; then `rate_hz` says what it is.
 
-        Raises Rejected: `undecodable`, or `too_large` when the PCM would pass 1 GiB; Unavailable when overloaded.
+        Raises Rejected: `undecodable`, or `too_large` when the PCM would pass `max_bytes` (or 1 GiB); Unavailable when
+        overloaded.
         """
         if not data:
             raise Rejected(f"the file {name!r} is empty, expected {EXPECTED}", code="undecodable")
@@ -79,7 +81,7 @@ class AvDecoder:
             folder = await asyncio.to_thread(_stage, self._spool, data)
         except OSError as cause:
             raise Unavailable(f"{name!r} cannot be put where it is decoded: {cause}") from cause
-        arguments = (str(folder), rate_hz, channels, max_s)
+        arguments = (str(folder), rate_hz, channels, max_s, max_bytes or MOST_OUTPUT_BYTES)
         try:
             found_hz, found_channels = await self._pool.run("decode", *arguments)
             pcm = await asyncio.to_thread((folder / "output").read_bytes)

@@ -14,7 +14,7 @@ from gateway.engines.manifest import CAMPPLUS, SILERO, WHISPER_BASE
 from gateway.engines.models import model_folder
 from gateway.engines.pool import Pool
 from gateway.engines.worker import EngineSpec
-from gateway.ports import Decoder, Embedder, Recognizer, SpeechConfirmer
+from gateway.ports import Decoder, Embedder, Recognizer, SpeechConfirmer, WindowEmbedder
 
 LIVE_QUEUE_LIMIT = 2048
 """Finals that may wait: minutes of them on a machine far too small, some 160 kB each."""
@@ -32,7 +32,7 @@ OVERLOADED_LAG_S = 10.0
 class Engines:
     """Recogniser, embedder, confirmer and decoder, each in processes of its own: none can hold up another.
 
-    Once `start` has returned, the four ports answer. `pools` names each queue, for metrics and readiness.
+    Once `start` has returned, the ports answer. `pools` names each queue, for metrics and readiness.
     """
 
     def __init__(
@@ -43,17 +43,19 @@ class Engines:
         recognizer_model: str = WHISPER_BASE.name,
         recognizer_processes: int | None = None,
         recording_processes: int = 1,
+        takes_calls: bool = True,
         on_ready: Callable[[str], None] = lambda _: None,
     ) -> None:
         """`spool_dir` is emptied at start: files being decoded pass through it. `on_ready` hears each pool's name.
 
-        `recognizer_processes` defaults to the number of processors.
+        `recognizer_processes` defaults to the number of processors; there are none in a process that
+        does not take calls. Without `recording_processes` nobody transcribes recordings here.
         Raises ModelMissing, which names the command that fetches it.
         """
         whisper = {"folder": model_folder(models_dir, recognizer_model)}
         campplus = {"model_path": model_folder(models_dir, CAMPPLUS.name) / CAMPPLUS.files[0].name}
         silero = {"model_path": model_folder(models_dir, SILERO.name) / SILERO.files[0].name}
-        live_processes = recognizer_processes or os.cpu_count() or 1
+        live_processes = (recognizer_processes or os.cpu_count() or 1) if takes_calls else 0
         live = Pool(
             "recognizer",
             EngineSpec("gateway.engines.whisper:Whisper", whisper, niceness=RECOGNIZER_NICENESS),
@@ -85,7 +87,9 @@ class Engines:
         self.recognizer: Recognizer = WhisperRecognizer(live, recordings)
         self.load = PoolLoad(live)
         """How far live text is behind; somebody has to ask for it once a second."""
-        self.embedder: Embedder = CampplusEmbedder(embedder)
+        prints = CampplusEmbedder(embedder)
+        self.embedder: Embedder = prints
+        self.windows: WindowEmbedder = prints
         self.confirmer: SpeechConfirmer = SileroConfirmer(confirmer)
         self._decoder = AvDecoder(decoding, spool_dir)
         self.decoder: Decoder = self._decoder
@@ -119,4 +123,5 @@ class Engines:
 
     async def _start(self, pool: Pool) -> None:
         await pool.start()
-        self._on_ready(pool.name)
+        if pool.processes:
+            self._on_ready(pool.name)

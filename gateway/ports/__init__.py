@@ -50,13 +50,24 @@ from gateway.ports.speech import (
     SpeechProbabilities,
     TranscribeRequest,
     Transcription,
+    WindowEmbedder,
     Word,
 )
 from gateway.ports.usage import Product, Quotas, UsageDay, UsageMeter, day_of, next_day_at, stamp
-from gateway.ports.voiceprint import Candidate, VoiceprintApi, VoiceprintRow, VoiceprintStore
+from gateway.ports.voiceprint import Candidate, Kind, Prints, VoiceprintApi, VoiceprintRow, VoiceprintStore
+from gateway.ports.voiceprint_changes import (
+    AuditedVoice,
+    VoiceprintAudit,
+    VoiceprintAudits,
+    VoiceprintChange,
+    VoiceprintChanges,
+    VoiceprintNews,
+    VoiceprintOperation,
+)
 from protocol.messages import Language
 
 __all__ = [
+    "AuditedVoice",
     "CallLeases",
     "CallRecord",
     "CallReplica",
@@ -74,10 +85,12 @@ __all__ = [
     "Fetcher",
     "HeldCall",
     "Journal",
+    "Kind",
     "Language",
     "LateParts",
     "Lease",
     "PortError",
+    "Prints",
     "Product",
     "Progress",
     "PushState",
@@ -114,8 +127,15 @@ __all__ = [
     "UsageMeter",
     "VendorRules",
     "VoiceprintApi",
+    "VoiceprintAudit",
+    "VoiceprintAudits",
+    "VoiceprintChange",
+    "VoiceprintChanges",
+    "VoiceprintNews",
+    "VoiceprintOperation",
     "VoiceprintRow",
     "VoiceprintStore",
+    "WindowEmbedder",
     "Word",
     "day_of",
     "next_day_at",

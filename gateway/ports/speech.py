@@ -74,6 +74,16 @@ class Embedder(Protocol):
         """The voice print of up to 5 minutes of one voice. Raises Rejected (`too_short`) under 0.2 s, Unavailable."""
 
 
+class WindowEmbedder(Protocol):
+    """An embedder for many short windows of a recording, which no live call may wait for."""
+
+    @property
+    def dimensions(self) -> int: ...
+
+    async def embed_window(self, pcm: bytes, rate_hz: int) -> Embedding:
+        """The print of a second or two, after whatever live calls ask. Raises Rejected (`too_short`), Unavailable."""
+
+
 @dataclass(frozen=True, slots=True)
 class SpeechProbabilities:
     """One probability (0-1) for each 32 ms of the PCM, and the model's state to hand in with the next stretch."""
@@ -113,12 +123,13 @@ class Decoder(Protocol):
         rate_hz: int | None = None,
         channels: int | None = None,
         max_s: float = 3600,
+        max_bytes: int | None = None,
     ) -> DecodedAudio:
         """Decode a file's bytes in a child process with limits on memory, time and output.
 
         `rate_hz` and `channels` convert (None keeps what the file has); `name` is a hint only.
-        What lies past `max_s` is cut.
-        Raises Rejected (`undecodable`: no audio that can be read; `too_large`: over 1 GiB of PCM), Unavailable.
+        What lies past `max_s` is cut. More PCM than `max_bytes` (None: 1 GiB) is refused, however small the file.
+        Raises Rejected (`undecodable`: no audio that can be read; `too_large`), Unavailable.
         """
 
 

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Literal, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
 
 from gateway.ports.speech import Embedding
 
@@ -26,6 +29,26 @@ class VoiceprintApi(Protocol):
         """
 
 
+Kind = Literal["voice", "sound"]
+"""What was enrolled: somebody's voice, or any other sound, such as an instrument's or an animal's."""
+
+
+@dataclass(frozen=True, slots=True)
+class Prints:
+    """What one embedding space knows of an enrolled voice: a print for each clip that was enrolled."""
+
+    space: str
+    """Prints of two spaces never meet. A model may have several, such as one for telephone lines."""
+    vectors: NDArray[np.float32]
+    """Shape (clips, d), each of unit length."""
+
+    @property
+    def combined(self) -> Embedding:
+        """One print for all clips: their mean, of unit length."""
+        mean = self.vectors.mean(axis=0)
+        return np.asarray(mean / max(float(np.linalg.norm(mean)), 1e-12), np.float32)
+
+
 @dataclass(frozen=True, slots=True)
 class VoiceprintRow:
     """An enrolled voice as it is kept, without its audio. `print_id` changes when the audio does."""
@@ -35,22 +58,34 @@ class VoiceprintRow:
     org_id: str
     tag_id: str
     name: str
-    model: str
-    """The embedding space of `embedding`."""
-    embedding: Embedding
+    prints: tuple[Prints, ...]
+    """At most one of each space: the voice is found in these spaces, and in no others."""
+    kind: Kind = "voice"
+
+    def in_space(self, space: str) -> Prints | None:
+        return next((one for one in self.prints if one.space == space), None)
 
 
 class VoiceprintStore(Protocol):
-    """Keeps enrolled voices. A name is unique within (app, org, tag). Every method may raise Unavailable."""
+    """Keeps enrolled voices. A name is unique within (app, org, tag). Every method may raise Unavailable.
 
-    async def add(self, row: VoiceprintRow, audio: bytes) -> bool:
+    `audio` is one file for each enrolled clip, in the order of the rows' `vectors`. `actor` is where a request for a
+    change came from; each change is audited in the same step.
+    """
+
+    async def add(self, row: VoiceprintRow, audio: Sequence[bytes], *, actor: str = "") -> bool:
         """Keep a new voice, durably; False, changing nothing, when its name is taken."""
 
-    async def replace(self, row: VoiceprintRow, audio: bytes) -> str | None:
-        """Put `row` in the place of the voice of its name; the former `print_id`, None when there is no such voice."""
+    async def replace(self, row: VoiceprintRow, audio: Sequence[bytes], *, actor: str = "") -> str | None:
+        """Put `row` in the place of the voice of its name; the former `print_id`, None when there is no such voice.
 
-    async def remove(self, app_id: str, org_id: str, tag_id: str, names: Sequence[str] | None) -> Sequence[str]:
-        """Delete these voices and their audio, or (None) all of the tag; the `print_id`s that are gone.
+        The former prints and audio are deleted as `remove` deletes.
+        """
+
+    async def remove(
+        self, app_id: str, org_id: str, tag_id: str, names: Sequence[str] | None, *, actor: str = ""
+    ) -> Sequence[str]:
+        """Delete these voices and their audio for good, or (None) all of the tag; the `print_id`s that are gone.
 
         All or nothing: when one of `names` is unknown, nothing is deleted and the answer is empty.
         """
@@ -64,11 +99,11 @@ class VoiceprintStore(Protocol):
     ) -> Sequence[VoiceprintRow]:
         """The voices of a scope, newest first."""
 
-    async def audio(self, print_id: str) -> bytes | None:
-        """The audio kept with a voice, None when there is no such voice."""
+    async def audio(self, print_id: str, clip: int = 0) -> bytes | None:
+        """The audio of one clip of a voice, None when there is no such voice or clip."""
 
-    async def load(self, model: str) -> Sequence[VoiceprintRow]:
-        """Every voice of one embedding space, oldest first."""
+    async def load(self, spaces: Collection[str]) -> Sequence[VoiceprintRow]:
+        """Every voice with a print in one of these embedding spaces, oldest first."""
 
-    async def models(self) -> dict[str, int]:
-        """How many voices there are of each embedding space."""
+    async def unsearchable(self, spaces: Collection[str]) -> Mapping[str, int]:
+        """How many voices have a print in none of these spaces, by the spaces that they do have one in."""

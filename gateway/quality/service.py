@@ -6,7 +6,7 @@ import asyncio
 import base64
 import binascii
 import uuid
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from typing import Any
 
 import msgspec
@@ -27,7 +27,6 @@ from gateway.quality.order import Order, of_request, of_task
 from gateway.quality.sniff import NotAudio, kind_of
 from protocol.quality import (
     MAX_AUDIO_BYTES,
-    PID_SPEAKERS_IN_MONO,
     ErrorCode,
     QualityFault,
     TaskRequest,
@@ -59,14 +58,17 @@ class QualityService:
         fetcher: Fetcher | None = None,
         max_audio_bytes: int = MAX_AUDIO_BYTES,
         no_space: Callable[[], str] = lambda: "",
+        before_queueing: Callable[[str], Awaitable[None]] | None = None,
         usage: UsageMeter | None = None,
     ) -> None:
         """`submitted` is called after a task is queued (the worker's `wake`); without `fetcher`, no `speech_url`.
 
-        `no_space` says why no recording should be stored now, or nothing; without `usage` nobody has a quota.
+        `no_space` says why no recording should be stored now, or nothing. `before_queueing` is awaited with the app of
+        each task, and may raise Unavailable. Without `usage` nobody has a quota.
         """
         self._usage = usage
         self._no_space = no_space
+        self._before_queueing = before_queueing
         self._tasks = tasks
         self._folder = folder
         self._submitted = submitted
@@ -143,15 +145,6 @@ class QualityService:
         return True
 
     def _refuse_unoffered(self, request: TaskRequest) -> None:
-        """Telling two voices in one channel apart needs diarization; a task that asks for it must not pass without."""
-        if request.pid == PID_SPEAKERS_IN_MONO:
-            raise QualityFault(
-                ErrorCode.NOT_OFFERED, f"pid {PID_SPEAKERS_IN_MONO} (telling speakers apart in one channel)"
-            )
-        if request.role_num == 2 and not request.is_split_channel:
-            raise QualityFault(
-                ErrorCode.NOT_OFFERED, "role_num 2 without is_split_channel (telling speakers apart in one channel)"
-            )
         if not request.speech_data and self._fetcher is None:
             raise QualityFault(ErrorCode.NOT_OFFERED, "speech_url; send speech_data")
 
@@ -174,6 +167,8 @@ class QualityService:
     async def _queue(self, app_id: str, session_id: str, audio_name: str, order: Order) -> None:
         job = QualityJob(uuid.uuid4().hex, app_id, session_id, audio_name, order.encoded(), 0, order.callback_url)
         try:
+            if self._before_queueing is not None:
+                await self._before_queueing(app_id)
             replaced = await self._tasks.submit(job)
         except BaseException:
             await self._folder.delete(audio_name)

@@ -7,32 +7,39 @@ the audio links answer with HTTP's own statuses, since players follow them.
 from __future__ import annotations
 
 import asyncio
-from collections import Counter
-from collections.abc import Awaitable, Callable, Iterator, Mapping
-from contextlib import contextmanager
+import time
+from collections.abc import Awaitable, Callable
 from typing import Any
 
-import msgspec
 import structlog
 from aiohttp import web
 
 from gateway.credentials import AccessDenied, Credentials
+from gateway.ports import UsageMeter, VoiceprintRow
+from gateway.voiceprint.admission import Admission, RequestLimits
+from gateway.voiceprint.answer import answer
 from gateway.voiceprint.clip import ClipReader
-from gateway.voiceprint.links import AUDIO_PATH, SignedLinks
+from gateway.voiceprint.form import Form, read_form
+from gateway.voiceprint.links import SignedLinks
+from gateway.voiceprint.playback import Playback
 from gateway.voiceprint.search import Hit
 from gateway.voiceprint.service import VoiceprintService
+from gateway.voiceprint.slow_requests import SlowRequests
 from protocol import voiceprint as wire
-from protocol.voiceprint import AudioFile, AudioUrl, Code, Path, VoiceprintError
+from protocol import voiceprint_openapi as openapi
+from protocol.voiceprint import Code, Path, VoiceprintError
+from protocol.voiceprint_operations import OPERATIONS
 
 _log = structlog.get_logger()
-_FORM_TYPES = ("multipart/form-data", "application/x-www-form-urlencoded")
 
 Operation = Callable[[web.Request, str], Awaitable[object]]
 """Carries out an app's request; what it returns is the answer's `data`, None for none."""
+Hearing = Callable[[str, Form], Callable[[], Awaitable[object]]]
+"""Reads an app's form, which may be refused, and gives the work that is to be done."""
 
 
 class VoiceprintRoutes:
-    """Binds the service to its paths. Add `routes()` to an aiohttp application."""
+    """Binds the service to its paths. Add `routes()` to an aiohttp application; `close` after use."""
 
     def __init__(
         self,
@@ -41,26 +48,34 @@ class VoiceprintRoutes:
         credentials: Credentials,
         links: SignedLinks,
         *,
-        max_requests_per_app: int = 0,
+        limits: RequestLimits | None = None,
+        sync_wait_s: float = 0,
+        usage: UsageMeter | None = None,
+        now: Callable[[], float] = time.monotonic,
     ) -> None:
-        """Of each app so many requests are worked on at a time, the next are refused (10800); 0: any number."""
-        self._max_requests_per_app = max_requests_per_app
-        self._under_way: Counter[str] = Counter()
+        """`limits` hold for each app; what takes longer than `sync_wait_s` (0: any time) is answered 10000.
+
+        `usage` counts the requests that heard a clip, and says when an app has had enough.
+        """
         self._service = service
         self._reader = reader
         self._credentials = credentials
         self._links = links
+        self._admission = Admission(limits or RequestLimits(), now, usage)
+        self._slow = SlowRequests(wait_s=sync_wait_s)
+
+    async def close(self) -> None:
+        """Give up the work that nobody waits for any more."""
+        await self._slow.close()
 
     def routes(self) -> list[web.RouteDef]:
-        """Every documented path, the newer spellings among them, and the audio links."""
-        posts: dict[Path, Operation] = {
-            Path.REGISTER: self._register,
-            Path.REGISTER_V2: self._register,
-            Path.UPDATE: self._update,
-            Path.RECOGNIZE: self._recognize,
-            Path.RECOGNIZE_V2: self._recognize_with_tag,
-        }
-        gets: dict[Path, Operation] = {
+        """Every documented path, the newer spellings among them, the audio links, and the OpenAPI document."""
+        operations: dict[Path, Operation] = {
+            Path.REGISTER: self._hearing(Path.REGISTER, self._register),
+            Path.REGISTER_V2: self._hearing(Path.REGISTER_V2, self._register),
+            Path.UPDATE: self._hearing(Path.UPDATE, self._update),
+            Path.RECOGNIZE: self._hearing(Path.RECOGNIZE, self._recognize),
+            Path.RECOGNIZE_V2: self._hearing(Path.RECOGNIZE_V2, self._recognize_with_tag),
             Path.DELETE_ONE: self._delete_one,
             Path.DELETE_SPEAKERS: self._delete_speakers,
             Path.DELETE_ALL: self._delete_all,
@@ -68,68 +83,91 @@ class VoiceprintRoutes:
             Path.LIST: self._list,
             Path.VOICE_URL: self._voice_url,
         }
-        # No HEAD beside GET: these GETs delete.
+        handlers = {one: self._answering(operations[one.path]) for one in OPERATIONS}
         return [
-            *(web.post(path, self._answering(operation)) for path, operation in posts.items()),
-            *(web.get(path, self._answering(operation), allow_head=False) for path, operation in gets.items()),
-            web.get(f"{AUDIO_PATH}/{{print_id:[0-9a-f]{{32}}}}.flac", self._play),
+            *(web.post(one.path, handler) for one, handler in handlers.items() if one.method == "POST"),
+            # No HEAD beside GET: these GETs delete.
+            *(web.get(one.path, handler, allow_head=False) for one, handler in handlers.items() if one.method == "GET"),
+            *Playback(self._service, self._links).routes(),
+            web.get(openapi.PATH, _document),
         ]
 
     def _answering(self, operation: Operation) -> Callable[[web.Request], Awaitable[web.Response]]:
-        async def answer(request: web.Request) -> web.Response:
+        async def answered(request: web.Request) -> web.Response:
             try:
                 app_id = self._credentials.from_headers(request.headers, request.query)
-                with self._place(app_id):
+                with self._admission.place(app_id):
                     data = await operation(request, app_id)
             except AccessDenied as denied:
                 _log.info("voiceprint.denied", path=request.path, reason=str(denied))
-                return _answer(Code.ILLEGAL_ACCESS, Code.ILLEGAL_ACCESS.message)
+                return answer(Code.ILLEGAL_ACCESS, Code.ILLEGAL_ACCESS.message)
             except VoiceprintError as error:
                 _log.info("voiceprint.refused", path=request.path, code=error.code.value, cause=str(error))
-                return _answer(error.code, error.msg, error.data)
+                return answer(error.code, error.msg, error.data)
             except Exception:
                 # The document has no other way to say "our fault"; the trace is for us.
                 _log.exception("voiceprint.failed", path=request.path)
-                return _answer(Code.COMPONENT_ERROR, Code.COMPONENT_ERROR.message)
-            return _answer(Code.SUCCESS, Code.SUCCESS.message, data)
+                return answer(Code.COMPONENT_ERROR, Code.COMPONENT_ERROR.message)
+            return answer(Code.SUCCESS, Code.SUCCESS.message, data)
 
-        return answer
+        return answered
 
-    @contextmanager
-    def _place(self, app_id: str) -> Iterator[None]:
-        """One of the app's requests at a time. Raises VoiceprintError (10800) when it has no more."""
-        most = self._max_requests_per_app
-        if most and self._under_way[app_id] >= most:
-            cause = f"app {app_id} has {most} requests under way, as many as it may"
-            raise VoiceprintError(Code.TOO_MANY_CONNECTIONS, cause)
-        self._under_way[app_id] += 1
-        try:
-            yield
-        finally:
-            self._under_way[app_id] -= 1
-            if not self._under_way[app_id]:
-                del self._under_way[app_id]
+    # --- operations that hear audio: they cost, and may take longer than anybody wants to wait ---
 
-    async def _register(self, request: web.Request, app_id: str) -> None:
-        fields, audio = await self._form(request)
-        enrolment = wire.parse_enrolment(app_id, fields)
-        await self._service.register(enrolment, await self._reader.read(_required(audio)))
+    def _hearing(self, path: Path, operation: Hearing) -> Operation:
+        async def hear(request: web.Request, app_id: str) -> object:
+            form = await read_form(request, self._reader.max_bytes)
+            work = operation(app_id, form)
 
-    async def _update(self, request: web.Request, app_id: str) -> None:
-        fields, audio = await self._form(request)
-        enrolment = wire.parse_enrolment(app_id, fields)
-        await self._service.update(enrolment, await self._reader.read(_required(audio)))
+            async def licensed() -> object:
+                await self._admission.require_licence(app_id)
+                data = await work()
+                await self._admission.count(app_id)
+                return data
 
-    async def _recognize(self, request: web.Request, app_id: str) -> object:
-        return [self._hit(hit) for hit in await self._hits(request, app_id)]
+            return await self._slow.result(app_id, await asyncio.to_thread(form.digest, path), licensed)
 
-    async def _recognize_with_tag(self, request: web.Request, app_id: str) -> object:
-        return [{**self._hit(hit), "tag": hit.entry.tag_id} for hit in await self._hits(request, app_id)]
+        return hear
 
-    async def _hits(self, request: web.Request, app_id: str) -> list[Hit]:
-        fields, audio = await self._form(request)
-        recognition = wire.parse_recognition(app_id, fields)
-        return await self._service.recognize(recognition, await self._reader.read(_required(audio)))
+    def _register(self, app_id: str, form: Form) -> Callable[[], Awaitable[object]]:
+        enrolment, recordings = wire.parse_enrolment(app_id, form.fields), form.recordings
+
+        async def work() -> None:
+            await self._service.register(enrolment, await self._reader.read_all(recordings))
+
+        return work
+
+    def _update(self, app_id: str, form: Form) -> Callable[[], Awaitable[object]]:
+        enrolment, recordings = wire.parse_update(app_id, form.fields), form.recordings
+
+        async def work() -> None:
+            await self._service.update(enrolment, await self._reader.read_all(recordings))
+
+        return work
+
+    def _recognize(self, app_id: str, form: Form) -> Callable[[], Awaitable[object]]:
+        hits = self._hits(app_id, form)
+
+        async def work() -> object:
+            return [self._hit(hit) for hit in await hits()]
+
+        return work
+
+    def _recognize_with_tag(self, app_id: str, form: Form) -> Callable[[], Awaitable[object]]:
+        hits = self._hits(app_id, form)
+
+        async def work() -> object:
+            return [{**self._hit(hit), "tag": hit.entry.tag_id} for hit in await hits()]
+
+        return work
+
+    def _hits(self, app_id: str, form: Form) -> Callable[[], Awaitable[list[Hit]]]:
+        recognition, recording = wire.parse_recognition(app_id, form.fields), form.recording
+
+        async def work() -> list[Hit]:
+            return await self._service.recognize(recognition, await self._reader.read(recording))
+
+        return work
 
     def _hit(self, hit: Hit) -> dict[str, Any]:
         return {
@@ -137,6 +175,8 @@ class VoiceprintRoutes:
             "audio_path": self._links.url(hit.entry.print_id),
             "score": wire.SCORE_PER_COSINE * hit.cosine,
         }
+
+    # --- the others ---
 
     async def _delete_one(self, request: web.Request, app_id: str) -> None:
         await self._service.delete(wire.parse_deletion_of_one(app_id, request.query))
@@ -157,60 +197,14 @@ class VoiceprintRoutes:
 
     async def _voice_url(self, request: web.Request, app_id: str) -> object:
         row = await self._service.find(wire.parse_voice_url(app_id, request.query))
-        return {"audio_path": self._links.url(row.print_id)}
-
-    async def _play(self, request: web.Request) -> web.Response:
-        """The audio behind a link of ours; the link itself is the permission."""
-        print_id = request.match_info["print_id"]
-        if not self._links.allows(print_id, request.query.get("expires", ""), request.query.get("sig", "")):
-            return _answer(Code.ILLEGAL_ACCESS, "the link is not ours or has expired", status=403)
-        try:
-            audio = await self._service.audio(print_id)
-        except VoiceprintError as error:
-            return _answer(error.code, error.msg, status=503)
-        if audio is None:
-            return _answer(Code.ILLEGAL_PARAMETER, "the audio was deleted or replaced", status=404)
-        return web.Response(body=audio, content_type="audio/flac", headers={"Cache-Control": "private, no-store"})
-
-    async def _form(self, request: web.Request) -> tuple[dict[str, str], AudioFile | AudioUrl | None]:
-        """A POST's fields, those of the query behind those of the body, and its audio if it has any."""
-        if request.can_read_body and request.content_type not in _FORM_TYPES:
-            cause = f"the body is {request.content_type}, expected a form: {' or '.join(_FORM_TYPES)}"
-            raise VoiceprintError(Code.MISSING_PARAMETER, cause)
-        try:
-            posted = await request.clone(client_max_size=self._reader.max_bytes).post()
-        except web.HTTPRequestEntityTooLarge:
-            cause = f"the upload is larger than {self._reader.max_bytes} bytes"
-            raise VoiceprintError(Code.ILLEGAL_PARAMETER, cause) from None
-        except (ValueError, ConnectionError, web.HTTPException, web.RequestPayloadError) as error:
-            raise VoiceprintError(Code.MISSING_PARAMETER, f"the form cannot be read: {error}") from error
-        fields: dict[str, str] = {}
-        for name, value in [*posted.items(), *request.query.items()]:
-            if isinstance(value, str):
-                fields.setdefault(name, value)
-        return fields, await _audio(posted.get("audio"), fields)
+        links = [self._links.url(row.print_id, clip) for clip in range(_clips(row))]
+        return {"audio_path": links[0], **({"audio_paths": links} if len(links) > 1 else {})}
 
 
-async def _audio(posted: object, fields: Mapping[str, str]) -> AudioFile | AudioUrl | None:
-    if isinstance(posted, web.FileField):
-        # A large upload lies in an unnamed temporary file.
-        data = await asyncio.to_thread(posted.file.read)
-        await asyncio.to_thread(posted.file.close)
-        return AudioFile(data, posted.filename, posted.content_type)
-    if isinstance(posted, bytes | bytearray):
-        return AudioFile(bytes(posted), "", "")
-    return wire.parse_audio_url(fields["audio"]) if "audio" in fields else None
+def _clips(row: VoiceprintRow) -> int:
+    """How many recordings the voice was enrolled from."""
+    return max((len(prints.vectors) for prints in row.prints), default=1)
 
 
-def _required(audio: AudioFile | AudioUrl | None) -> AudioFile | AudioUrl:
-    if audio is None:
-        raise VoiceprintError(Code.MISSING_PARAMETER, "audio is missing: send a file or an http(s) link")
-    return audio
-
-
-def _answer(code: Code, msg: str, data: object = None, *, status: int = 200) -> web.Response:
-    body: dict[str, object] = {"code": code, "msg": msg}
-    if data is not None:
-        body["data"] = data
-    headers = {wire.SCORE_SCALE_HEADER: "percent"}
-    return web.Response(body=msgspec.json.encode(body), content_type="application/json", headers=headers, status=status)
+async def _document(_: web.Request) -> web.Response:
+    return web.Response(text=openapi.text(), content_type="application/json")

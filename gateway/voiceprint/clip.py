@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import io
 import wave
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 import av
@@ -12,12 +14,16 @@ import numpy as np
 import soxr
 from numpy.typing import NDArray
 
-from gateway.ports import Decoder, FetchedFile, Fetcher, Rejected, Unavailable
+from gateway.ports import DecodedAudio, Decoder, FetchedFile, Fetcher, Rejected, Unavailable
 from protocol.voiceprint import MAX_AUDIO_S, RAW_PCM_RATE_HZ, AudioFile, AudioUrl, Code, VoiceprintError
 
 NARROW_HZ, WIDE_HZ = 8000, 16000
 _KEPT_RATES_HZ = range(4000, 192_001)
 """What is kept as it came; stranger rates, and more channels than FLAC holds, are converted."""
+MAX_KEPT_BYTES = 64 * 2**20
+"""More PCM than this is converted too, for small files unpack to much; five minutes of 48 kHz stereo make 58 MB."""
+MAX_REQUEST_BYTES = 192 * 2**20
+"""What all recordings of one request may hold as PCM: twenty times five minutes at 16 kHz."""
 _FLAC_LAYOUTS = ("mono", "stereo", "3.0", "quad", "5.0", "5.1", "6.1", "7.1")
 
 
@@ -76,8 +82,21 @@ class ClipReader:
         self.max_bytes = max_bytes
         """What an upload or a fetched file may have: five minutes of 48 kHz stereo WAV make 58 MB."""
 
+    async def read_all(self, audios: Sequence[AudioFile | AudioUrl]) -> list[Clip]:
+        """The recordings of a request, in their order; of several, a refusal says which one is at fault."""
+        clips: list[Clip] = []
+        for number, audio in enumerate(audios):
+            with of_several(number, len(audios)):
+                clips.append(await self.read(audio))
+            if sum(len(clip.pcm) for clip in clips) > MAX_REQUEST_BYTES:
+                cause = (
+                    f"the recordings of the request make more than {MAX_REQUEST_BYTES} bytes of PCM: send them apart"
+                )
+                raise VoiceprintError(Code.ILLEGAL_PARAMETER, cause)
+        return clips
+
     async def read(self, audio: AudioFile | AudioUrl) -> Clip:
-        """The audio of a request. Raises VoiceprintError (10107 link refused, 10701 not audio, 16003 decoder gone)."""
+        """One recording. Raises VoiceprintError (10107 link refused, 10701 not audio, 16003 decoder gone)."""
         if isinstance(audio, AudioUrl):
             fetched = await self._fetch(audio)
             audio = AudioFile(fetched.data, fetched.name, fetched.content_type)
@@ -103,8 +122,8 @@ class ClipReader:
 
     async def _decode(self, audio: AudioFile) -> Clip:
         try:
-            decoded = await self._decoder.decode(audio.data, name=audio.filename, max_s=MAX_AUDIO_S)
-            if decoded.channels > len(_FLAC_LAYOUTS) or decoded.rate_hz not in _KEPT_RATES_HZ:
+            decoded = await self._decode_as_it_is(audio)
+            if decoded is None or decoded.channels > len(_FLAC_LAYOUTS) or decoded.rate_hz not in _KEPT_RATES_HZ:
                 decoded = await self._decoder.decode(
                     audio.data, name=audio.filename, max_s=MAX_AUDIO_S, rate_hz=WIDE_HZ, channels=1
                 )
@@ -113,6 +132,29 @@ class ClipReader:
         except Unavailable as error:
             raise VoiceprintError(Code.COMPONENT_ERROR, f"the audio decoder cannot answer: {error}") from error
         return Clip(decoded.pcm, decoded.rate_hz, decoded.channels)
+
+    async def _decode_as_it_is(self, audio: AudioFile) -> DecodedAudio | None:
+        """At the file's own rate and channels; None when that would be too much to keep."""
+        try:
+            return await self._decoder.decode(
+                audio.data, name=audio.filename, max_s=MAX_AUDIO_S, max_bytes=MAX_KEPT_BYTES
+            )
+        except Rejected as error:
+            if error.code == "too_large":
+                return None
+            raise
+
+
+@contextmanager
+def of_several(number: int, count: int) -> Iterator[None]:
+    """A refusal of recording `number` (from 0) names it, from 1, where there are several."""
+    try:
+        yield
+    except VoiceprintError as error:
+        if count == 1:
+            raise
+        data = {**(error.data or {}), "audio": number + 1}
+        raise VoiceprintError(error.code, f"audio {number + 1} of {count}: {error}", data) from error
 
 
 def _plain_wav(data: bytes) -> Clip | None:
@@ -123,6 +165,8 @@ def _plain_wav(data: bytes) -> Clip | None:
         with wave.open(io.BytesIO(data)) as file:
             rate_hz, channels = file.getframerate(), file.getnchannels()
             if file.getsampwidth() != 2 or rate_hz not in _KEPT_RATES_HZ or channels > len(_FLAC_LAYOUTS):
+                return None
+            if min(len(data), 2 * channels * rate_hz * MAX_AUDIO_S) > MAX_KEPT_BYTES:
                 return None
             pcm = file.readframes(rate_hz * MAX_AUDIO_S)
     except (wave.Error, EOFError):

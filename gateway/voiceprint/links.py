@@ -25,19 +25,20 @@ class SignedLinks:
         self._now = now
         self._lifetime_s = lifetime_s
 
-    def url(self, print_id: str) -> str:
-        """A link that plays the audio of this voice print for `lifetime_s` from now."""
+    def url(self, print_id: str, clip: int = 0) -> str:
+        """A link that plays a clip (from 0) of this voice print for `lifetime_s` from now."""
         expires = str(int(self._now() + self._lifetime_s))
-        signature = self._signature(print_id, expires)
-        return f"{self._public_url().rstrip('/')}{AUDIO_PATH}/{print_id}.flac?expires={expires}&sig={signature}"
+        query = f"expires={expires}&sig={self._signature(print_id, clip, expires)}"
+        which = f"clip={clip}&" if clip else ""
+        return f"{self._public_url().rstrip('/')}{AUDIO_PATH}/{print_id}.flac?{which}{query}"
 
-    def allows(self, print_id: str, expires: str, signature: str) -> bool:
+    def allows(self, print_id: str, clip: int, expires: str, signature: str) -> bool:
         """Whether a link with these parts is ours and has not expired."""
-        expected = self._signature(print_id, expires)
+        expected = self._signature(print_id, clip, expires)
         if not hmac.compare_digest(expected.encode(), signature.encode(errors="replace")):
             return False
         return self._now() < int(expires)
 
-    def _signature(self, print_id: str, expires: str) -> str:
-        message = f"voiceprint audio\n{print_id}\n{expires}".encode(errors="replace")
+    def _signature(self, print_id: str, clip: int, expires: str) -> str:
+        message = f"voiceprint audio\n{print_id}\n{clip}\n{expires}".encode(errors="replace")
         return base64.urlsafe_b64encode(hmac.new(self._key, message, hashlib.sha256).digest()).decode().rstrip("=")

@@ -14,6 +14,8 @@ FLOOR_DBFS = -100.0
 """What digital silence measures; 16-bit audio cannot hold anything quieter but zero."""
 _FULL_SCALE = 32768.0
 _BLOCK_MS = 20
+_BLOCKS_AT_ONCE = 500
+"""Ten seconds: what is worked on stays small however long the recording is."""
 _LOUD_PERCENTILE = 95
 _FLAT_TOP_SAMPLES = 3
 _NEARLY = 0.999
@@ -81,15 +83,20 @@ def measure(samples: NDArray[np.int16], rate_hz: int) -> Measurement:
     """
     if not samples.size:
         return Measurement(0, FLOOR_DBFS, FLOOR_DBFS, 0.0)
-    mix = samples[:, 0].astype(np.float32) if samples.shape[1] == 1 else samples.mean(axis=1, dtype=np.float32)
-    mix /= _FULL_SCALE
-    block = max(1, min(len(mix), rate_hz * _BLOCK_MS // 1000))
-    blocks = mix[: len(mix) // block * block].reshape(-1, block)
-    loudness = np.sqrt(np.mean(np.square(blocks), axis=1))
+    block = max(1, min(len(samples), rate_hz * _BLOCK_MS // 1000))
+    loudness: list[NDArray[np.float32]] = []
+    peak = 0.0
+    for begin in range(0, len(samples), stretch := block * _BLOCKS_AT_ONCE):
+        part = samples[begin : begin + stretch]
+        mix = part[:, 0].astype(np.float32) if part.shape[1] == 1 else part.mean(axis=1, dtype=np.float32)
+        mix /= _FULL_SCALE
+        peak = max(peak, float(np.abs(mix).max()))
+        blocks = mix[: len(mix) // block * block].reshape(-1, block)
+        loudness.append(np.sqrt(np.mean(np.square(blocks), axis=1)))
     return Measurement(
         duration_ms=len(samples) * 1000 // rate_hz,
-        level_dbfs=_dbfs(float(np.percentile(loudness, _LOUD_PERCENTILE))),
-        peak_dbfs=_dbfs(float(np.abs(mix).max())),
+        level_dbfs=_dbfs(float(np.percentile(np.concatenate(loudness), _LOUD_PERCENTILE))),
+        peak_dbfs=_dbfs(peak),
         clipped_share=max(_clipped_share(samples[:, channel]) for channel in range(samples.shape[1])),
     )
 
@@ -120,14 +127,14 @@ def _dbfs(amplitude: float) -> float:
 
 def _clipped_share(channel: NDArray[np.int16]) -> float:
     """Full scale alone is a sign; flat tops show clipping even where the recording was turned down afterwards."""
-    loud = np.abs(channel.astype(np.int32))
-    extreme = int(loud.max())
+    extreme = max(int(channel.max()), -int(channel.min()))
     if extreme == 0:
         return 0.0
-    at_extreme = loud >= int(extreme * _NEARLY)
+    nearly = int(extreme * _NEARLY)
+    at_extreme = (channel >= nearly) | (channel <= -nearly)
     if extreme >= _FULL_SCALE * _NEARLY:
         return float(np.mean(at_extreme))
-    on_top = np.zeros(len(loud) + 2, dtype=np.int8)
+    on_top = np.zeros(len(channel) + 2, dtype=np.int8)
     on_top[1:-1] = at_extreme
     steps = np.diff(on_top)
     lengths = np.flatnonzero(steps == -1) - np.flatnonzero(steps == 1)

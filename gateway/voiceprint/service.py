@@ -13,6 +13,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import Any, TypeVar
 
+import numpy as np
 import structlog
 
 from gateway.ports import (
@@ -20,15 +21,17 @@ from gateway.ports import (
     Embedder,
     Embedding,
     PortError,
+    Prints,
     Rejected,
     SpeechConfirmer,
     VoiceprintRow,
     VoiceprintStore,
 )
-from gateway.voiceprint.clip import Clip, flac, speech_pcm
+from gateway.voiceprint.clip import Clip, flac, of_several, speech_pcm
 from gateway.voiceprint.quality_gate import Limits, Measurement, find_flaw, measure
 from gateway.voiceprint.search import Hit, VoiceIndex
 from protocol.voiceprint import (
+    MAX_CLIPS,
     TOP_HITS,
     Code,
     Deletion,
@@ -85,40 +88,48 @@ class VoiceprintService:
         self._writes: set[asyncio.Task[Any]] = set()
 
     async def start(self) -> dict[str, int]:
-        """Load the index. Answers, and logs, how many voices cannot be searched, by their embedding model.
+        """Load the index. Answers, and logs, how many voices cannot be searched, by their embedding space.
 
         Those were enrolled with another model; they stay listed and stored, and work again when it is back.
         """
+        spaces = (self._embedder.model,)
         with _blaming(Code.COMPONENT_ERROR):
-            rows = await self._store.load(self._embedder.model)
-            models = await self._store.models()
+            rows = await self._store.load(spaces)
+            unsearched = dict(await self._store.unsearchable(spaces))
         for row in rows:
-            self._index.add(row)
-        unsearched = {model: count for model, count in models.items() if model != self._embedder.model}
-        _log.info("voiceprint.started", model=self._embedder.model, voices=len(rows))
+            self._search(row)
+        await self._index.warm()
+        _log.info("voiceprint.started", spaces=spaces, voices=len(rows))
         if unsearched:
-            _log.warning("voiceprint.unsearched", model=self._embedder.model, other_models=unsearched)
+            _log.warning("voiceprint.unsearched", spaces=spaces, other_spaces=unsearched)
         return unsearched
 
     async def close(self) -> None:
         """Wait for the writes under way."""
         await asyncio.gather(*self._writes, return_exceptions=True)
+        await self._index.close()
 
-    async def register(self, enrolment: Enrolment, clip: Clip) -> None:
-        """Enrol a voice under a new name; a name that is taken is refused (10107) and nothing changes."""
+    async def register(self, enrolment: Enrolment, clips: Sequence[Clip]) -> None:
+        """Enrol a voice, from one or several clips, under a new name.
+
+        A name that is taken is refused (10107), as is any clip that is too poor; then nothing changes.
+        """
         voice = enrolment.voice
         if await self._find(voice) is not None:
             raise _name_taken(voice)
-        row, audio = await self._enrol(enrolment, clip)
+        row, audio = await self._enrol(enrolment, clips)
         await self._finish(self._add(row, audio, voice))
 
-    async def update(self, enrolment: Enrolment, clip: Clip) -> None:
-        """Replace the audio of an enrolled voice; an unknown name is refused (10107)."""
+    async def update(self, enrolment: Enrolment, clips: Sequence[Clip]) -> None:
+        """Replace the clips of an enrolled voice or, where the enrolment `adds`, put these beside them.
+
+        An unknown name is refused (10107).
+        """
         voice = enrolment.voice
         if await self._find(voice) is None:
             raise _unknown(voice)
-        row, audio = await self._enrol(enrolment, clip)
-        await self._finish(self._replace(row, audio, voice))
+        row, audio = await self._enrol(enrolment, clips)
+        await self._finish(self._replace(row, audio, voice, adds=enrolment.adds))
 
     async def recognize(self, recognition: Recognition, clip: Clip) -> list[Hit]:
         """The ten closest voices of the scope, best first; none when nobody is enrolled there."""
@@ -152,18 +163,24 @@ class VoiceprintService:
             raise _unknown(voice)
         return row
 
-    async def audio(self, print_id: str) -> bytes | None:
-        """The FLAC file kept with a voice print; None when it is gone. The caller has checked the signed link."""
+    async def audio(self, print_id: str, clip: int = 0) -> bytes | None:
+        """The FLAC file of one enrolled clip; None when it is gone. The caller has checked the signed link."""
         with _blaming(Code.COMPONENT_ERROR):
-            return await self._store.audio(print_id)
+            return await self._store.audio(print_id, clip)
 
     # --- listening ---
 
-    async def _enrol(self, enrolment: Enrolment, clip: Clip) -> tuple[VoiceprintRow, bytes]:
+    async def _enrol(self, enrolment: Enrolment, clips: Sequence[Clip]) -> tuple[VoiceprintRow, list[bytes]]:
         if full := self._no_space():
             raise VoiceprintError(Code.COMPONENT_ERROR, full)
-        heard = await self._hear(clip, denoise=enrolment.denoise)
-        embedding = await self._embed(heard)
+        if len(clips) > MAX_CLIPS:
+            raise _too_many_clips(len(clips))
+        embeddings, audio = [], []
+        for number, clip in enumerate(clips):
+            with of_several(number, len(clips)):
+                heard = await self._hear(clip, denoise=enrolment.denoise)
+                embeddings.append(await self._embed(heard))
+            audio.append(await asyncio.to_thread(flac, clip))
         voice = enrolment.voice
         row = VoiceprintRow(
             print_id=uuid.uuid4().hex,
@@ -171,10 +188,9 @@ class VoiceprintService:
             org_id=voice.org_id,
             tag_id=voice.tag_id,
             name=voice.name,
-            model=self._embedder.model,
-            embedding=embedding,
+            prints=(Prints(self._embedder.model, np.stack(embeddings)),),
         )
-        return row, await asyncio.to_thread(flac, clip)
+        return row, audio
 
     async def _hear(self, clip: Clip, *, denoise: bool) -> _Heard:
         measured = await asyncio.to_thread(measure, clip.samples, clip.rate_hz)
@@ -234,22 +250,43 @@ class VoiceprintService:
         task.add_done_callback(self._writes.discard)
         return await asyncio.shield(task)
 
-    async def _add(self, row: VoiceprintRow, audio: bytes, voice: NamedVoice) -> None:
+    async def _add(self, row: VoiceprintRow, audio: Sequence[bytes], voice: NamedVoice) -> None:
         async with self._writing:
             with _blaming(Code.COMPONENT_ERROR):
                 added = await self._store.add(row, audio)
             if not added:
                 raise _name_taken(voice)
-            self._index.add(row)
+            self._search(row)
 
-    async def _replace(self, row: VoiceprintRow, audio: bytes, voice: NamedVoice) -> None:
+    async def _replace(self, row: VoiceprintRow, audio: Sequence[bytes], voice: NamedVoice, *, adds: bool) -> None:
         async with self._writing:
+            if adds:
+                row, audio = await self._joined(row, audio, voice)
             with _blaming(Code.COMPONENT_ERROR):
                 former = await self._store.replace(row, audio)
             if former is None:
                 raise _unknown(voice)
             self._index.remove(row.app_id, row.org_id, row.tag_id, [former])
-            self._index.add(row)
+            self._search(row)
+
+    async def _joined(
+        self, row: VoiceprintRow, audio: Sequence[bytes], voice: NamedVoice
+    ) -> tuple[VoiceprintRow, list[bytes]]:
+        """The voice as it is kept, and behind its clips those of `row`: of the spaces that `row` has prints in."""
+        former = await self.find(voice)
+        prints = []
+        for new in row.prints:
+            old = former.in_space(new.space)
+            if old is None or former.kind != row.kind:
+                cause = f"spk_name {voice.name!r} was enrolled with another model or as another kind of sound"
+                raise VoiceprintError(Code.ILLEGAL_PARAMETER, f"{cause}: update it with all its recordings")
+            prints.append(Prints(new.space, np.concatenate([old.vectors, new.vectors])))
+        count = len(prints[0].vectors)
+        if count > MAX_CLIPS:
+            raise _too_many_clips(count)
+        with _blaming(Code.COMPONENT_ERROR):
+            kept = [await self._store.audio(former.print_id, clip) for clip in range(count - len(audio))]
+        return replace(row, prints=tuple(prints)), [*(one for one in kept if one is not None), *audio]
 
     async def _delete(self, deletion: Deletion) -> None:
         app_id, org_id, tag_id = deletion.app_id, deletion.org_id, deletion.tag_id
@@ -260,6 +297,11 @@ class VoiceprintService:
             if not gone and deletion.names is not None:
                 for name in deletion.names:
                     await self.find(NamedVoice(app_id, org_id, tag_id, name))
+
+    def _search(self, row: VoiceprintRow) -> None:
+        """Have the voice found from now on."""
+        if prints := row.in_space(self._embedder.model):
+            self._index.add(row, prints.combined)
 
     async def _find(self, voice: NamedVoice) -> VoiceprintRow | None:
         with _blaming(Code.COMPONENT_ERROR):
@@ -280,6 +322,11 @@ def _name_taken(voice: NamedVoice) -> VoiceprintError:
     return VoiceprintError(
         Code.ILLEGAL_PARAMETER, f"spk_name {voice.name!r} is already registered {where}; update replaces its audio"
     )
+
+
+def _too_many_clips(count: int) -> VoiceprintError:
+    cause = f"a voice is enrolled from at most {MAX_CLIPS} recordings, these would be {count}"
+    return VoiceprintError(Code.ILLEGAL_PARAMETER, cause)
 
 
 def _unknown(voice: NamedVoice) -> VoiceprintError:

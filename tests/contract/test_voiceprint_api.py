@@ -45,7 +45,7 @@ async def api(desk: Desk, request: pytest.FixtureRequest) -> AsyncIterator[Voice
 
 
 async def enrol(desk: Desk, name: str, speaker: int, tag: str = "tag") -> None:
-    await desk.service.register(Enrolment(NamedVoice("acme", "org", tag, name), denoise=False), clip(voice(speaker)))
+    await desk.service.register(Enrolment(NamedVoice("acme", "org", tag, name), denoise=False), [clip(voice(speaker))])
 
 
 @pytest.mark.parametrize("rate_hz", [8000, 16000, 48000])
@@ -100,7 +100,7 @@ async def test_scores_are_the_same_numbers_even_when_they_are_small(desk: Desk, 
     """A percent score below 1 must not be taken for a cosine."""
     await enrol(desk, "sunny", 1)
     row = await desk.service.find(NamedVoice("acme", "org", "tag", "sunny"))
-    heard = row.embedding
+    heard = row.prints[0].combined
     tiny = np.zeros_like(heard)
     tiny[:2] = [heard[1], -heard[0]]
     desk.embedder.embed = _always(tiny / np.linalg.norm(tiny) + 0.005 * heard)  # type: ignore[assignment, method-assign]

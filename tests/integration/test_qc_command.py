@@ -130,6 +130,15 @@ def test_two_channels_may_be_mixed_and_one_cannot_be_split(earshot: Run, speech:
     assert "is_split_channel needs two channels" in done.stdout
 
 
+def test_two_speakers_in_one_channel_are_told_apart_if_asked(earshot: Run, tmp_path: Path) -> None:
+    file = tmp_path / "mono.wav"
+    file.write_bytes(wav_of(humming((100, 4000), (0, 900), (130, 4000), (0, 900), (100, 4000), (0, 900), (130, 4000))))
+    alone = json.loads(earshot(file, "--json").stdout)
+    apart = json.loads(earshot(file, "--json", "--speakers", "2").stdout)
+    assert {one["speaker_id"] for one in alone["asr_result"]} == {0}
+    assert [one["speaker_id"] for one in apart["asr_result"]] == [0, 1, 0, 1]
+
+
 def test_headerless_files_are_read_at_the_rate_given(earshot: Run, tmp_path: Path) -> None:
     file = tmp_path / "call.pcm"
     file.write_bytes(DIALOGUE)

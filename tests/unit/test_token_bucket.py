@@ -3,7 +3,7 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway.doors.token_bucket import TokenBucket
+from gateway.token_bucket import TokenBucket
 
 
 def test_a_burst_is_taken_and_then_the_rate() -> None:

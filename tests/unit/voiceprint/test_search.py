@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from gateway.ports import Embedding, VoiceprintRow
-from gateway.voiceprint import search
+from gateway.voiceprint import nearest
 from gateway.voiceprint.search import VoiceIndex
 from protocol.voiceprint import Scope
 
@@ -20,7 +20,7 @@ def unit(seed: int) -> Embedding:
 
 
 def row(seed: int, *, tag: str = "tag", app: str = "acme", org: str = "org") -> VoiceprintRow:
-    return VoiceprintRow(f"p{seed}", app, org, tag, f"name{seed}", "model", unit(seed))
+    return VoiceprintRow(f"p{seed}", app, org, tag, f"name{seed}", ())
 
 
 async def names(index: VoiceIndex, scope: Scope, seed: int, top: int = 10) -> list[str]:
@@ -30,7 +30,7 @@ async def names(index: VoiceIndex, scope: Scope, seed: int, top: int = 10) -> li
 async def test_the_same_voice_comes_first_with_cosine_one() -> None:
     index = VoiceIndex(8)
     for seed in range(30):
-        index.add(row(seed))
+        index.add(row(seed), unit(seed))
     hits = await index.closest(ORG, unit(7), 10)
     assert (hits[0].entry.name, len(hits)) == ("name7", 10)
     assert hits[0].cosine == pytest.approx(1, abs=1e-6)
@@ -39,10 +39,10 @@ async def test_the_same_voice_comes_first_with_cosine_one() -> None:
 
 async def test_other_apps_orgs_and_tags_are_not_there() -> None:
     index = VoiceIndex(8)
-    index.add(row(1, tag="a"))
-    index.add(row(2, tag="b"))
-    index.add(row(3, org="elsewhere"))
-    index.add(row(4, app="rival"))
+    index.add(row(1, tag="a"), unit(1))
+    index.add(row(2, tag="b"), unit(2))
+    index.add(row(3, org="elsewhere"), unit(3))
+    index.add(row(4, app="rival"), unit(4))
     assert sorted(await names(index, ORG, 1)) == ["name1", "name2"]
     assert await names(index, Scope("acme", "org", "a"), 1) == ["name1"]
     assert await names(index, Scope("acme", "org", "c"), 1) == []
@@ -51,27 +51,27 @@ async def test_other_apps_orgs_and_tags_are_not_there() -> None:
 
 async def test_a_removed_voice_is_gone_at_once_and_its_place_is_free() -> None:
     index = VoiceIndex(8)
-    index.add(row(1))
+    index.add(row(1), unit(1))
     index.remove("acme", "org", "tag", ["p1", "unheard of"])
     index.remove("acme", "org", "tag", ["p1"])
     assert await names(index, ORG, 1) == []
     assert (len(index), index.holds(ORG), index.holds(Scope("acme", "org", "tag"))) == (0, False, False)
-    index.add(row(2))
+    index.add(row(2), unit(2))
     assert await names(index, ORG, 1) == ["name2"]
 
 
 async def test_a_large_set_is_searched_in_a_thread_with_the_same_result(monkeypatch: pytest.MonkeyPatch) -> None:
     index = VoiceIndex(8)
     for seed in range(40):
-        index.add(row(seed, tag=f"t{seed % 3}"))
+        index.add(row(seed, tag=f"t{seed % 3}"), unit(seed))
     inline = await names(index, ORG, 5)
-    monkeypatch.setattr(search, "INLINE_ROWS", 10)
+    monkeypatch.setattr(nearest, "INLINE_ROWS", 10)
     assert await names(index, ORG, 5) == inline
 
 
 def test_an_embedding_of_another_shape_is_refused() -> None:
     with pytest.raises(ValueError, match=r"shape \(8,\), not \(4,\)"):
-        VoiceIndex(4).add(row(1))
+        VoiceIndex(4).add(row(1), unit(1))
 
 
 @settings(max_examples=60)
@@ -81,7 +81,7 @@ async def test_after_any_changes_the_index_finds_what_a_plain_scan_finds(changes
     for adds, seed in changes:
         if adds and seed not in there:
             there[seed] = unit(seed)
-            index.add(row(seed))
+            index.add(row(seed), unit(seed))
         elif not adds:
             there.pop(seed, None)
             index.remove("acme", "org", "tag", [f"p{seed}"])

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import asyncio
 import sqlite3
+from collections.abc import Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -9,7 +10,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from gateway.ports import Rejected, Unavailable
+from gateway.ports import Rejected, Unavailable, VoiceprintRow
 from gateway.voiceprint.clip import Clip, clip_of_pcm, flac, speech_pcm
 from gateway.voiceprint.service import VoiceprintService
 from protocol.voiceprint import (
@@ -39,7 +40,7 @@ async def names(desk: Desk, speaker: int, scope: Scope = ORG) -> list[str]:
 
 async def test_a_registered_voice_is_recognised_in_another_take(desk: Desk) -> None:
     for speaker in range(15):
-        await desk.service.register(enrolment(f"v{speaker}"), clip(voice(speaker)))
+        await desk.service.register(enrolment(f"v{speaker}"), [clip(voice(speaker))])
     hits = await desk.service.recognize(Recognition(ORG, denoise=False), clip(voice(7, take=1)))
     assert (hits[0].entry.name, len(hits)) == ("v7", 10)
     assert hits[0].cosine > 0.98
@@ -47,18 +48,18 @@ async def test_a_registered_voice_is_recognised_in_another_take(desk: Desk) -> N
 
 
 async def test_a_name_that_is_taken_is_refused_and_changes_nothing(desk: Desk) -> None:
-    await desk.service.register(enrolment("sunny"), clip(voice(1)))
+    await desk.service.register(enrolment("sunny"), [clip(voice(1))])
     before = await desk.service.find(NamedVoice("acme", "org", "tag", "sunny"))
     with pytest.raises(VoiceprintError, match="already registered") as refused:
-        await desk.service.register(enrolment("sunny"), clip(voice(2)))
+        await desk.service.register(enrolment("sunny"), [clip(voice(2))])
     assert refused.value.code is Code.ILLEGAL_PARAMETER
     after = await desk.service.find(NamedVoice("acme", "org", "tag", "sunny"))
     assert after.print_id == before.print_id
-    assert np.array_equal(after.embedding, before.embedding)
+    assert np.array_equal(after.prints[0].vectors, before.prints[0].vectors)
 
 
 async def test_of_two_registrations_of_one_name_at_once_one_wins(desk: Desk) -> None:
-    both = [desk.service.register(enrolment("sunny"), clip(voice(speaker))) for speaker in (1, 2)]
+    both = [desk.service.register(enrolment("sunny"), [clip(voice(speaker))]) for speaker in (1, 2)]
     results = await asyncio.gather(*both, return_exceptions=True)
     assert sum(isinstance(result, VoiceprintError) for result in results) == 1
     assert await desk.service.count(ORG) == 1
@@ -66,17 +67,17 @@ async def test_of_two_registrations_of_one_name_at_once_one_wins(desk: Desk) -> 
 
 
 async def test_a_name_may_stand_under_several_tags(desk: Desk) -> None:
-    await desk.service.register(enrolment("sunny", tag="a"), clip(voice(1)))
-    await desk.service.register(enrolment("sunny", tag="b"), clip(voice(1, take=1)))
+    await desk.service.register(enrolment("sunny", tag="a"), [clip(voice(1))])
+    await desk.service.register(enrolment("sunny", tag="b"), [clip(voice(1, take=1))])
     assert await names(desk, 1) == ["sunny", "sunny"]
     assert await names(desk, 1, Scope("acme", "org", "a")) == ["sunny"]
 
 
 async def test_update_replaces_the_voice_and_its_audio_and_keeps_its_place(desk: Desk) -> None:
     for name, speaker in (("first", 1), ("second", 2)):
-        await desk.service.register(enrolment(name), clip(voice(speaker)))
+        await desk.service.register(enrolment(name), [clip(voice(speaker))])
     former = await desk.service.find(NamedVoice("acme", "org", "tag", "first"))
-    await desk.service.update(enrolment("first"), clip(voice(3)))
+    await desk.service.update(enrolment("first"), [clip(voice(3))])
     assert (await names(desk, 3))[0] == "first"
     assert await desk.service.audio(former.print_id) is None
     rows = await desk.service.page(Listing(ORG, 0, 20))
@@ -85,12 +86,12 @@ async def test_update_replaces_the_voice_and_its_audio_and_keeps_its_place(desk:
 
 async def test_update_of_an_unknown_name_is_refused(desk: Desk) -> None:
     with pytest.raises(VoiceprintError, match="not registered"):
-        await desk.service.update(enrolment("nobody"), clip(voice(1)))
+        await desk.service.update(enrolment("nobody"), [clip(voice(1))])
 
 
 async def test_deleted_voices_are_gone_from_search_list_and_audio(desk: Desk) -> None:
     for speaker in (1, 2, 3):
-        await desk.service.register(enrolment(f"v{speaker}"), clip(voice(speaker)))
+        await desk.service.register(enrolment(f"v{speaker}"), [clip(voice(speaker))])
     row = await desk.service.find(NamedVoice("acme", "org", "tag", "v1"))
     await desk.service.delete(Deletion("acme", "org", "tag", ("v1", "v2")))
     assert await names(desk, 1) == ["v3"]
@@ -101,14 +102,14 @@ async def test_deleted_voices_are_gone_from_search_list_and_audio(desk: Desk) ->
 
 
 async def test_deleting_is_all_or_nothing(desk: Desk) -> None:
-    await desk.service.register(enrolment("known"), clip(voice(1)))
+    await desk.service.register(enrolment("known"), [clip(voice(1))])
     with pytest.raises(VoiceprintError, match="'stranger' is not registered"):
         await desk.service.delete(Deletion("acme", "org", "tag", ("known", "stranger")))
     assert await names(desk, 1) == ["known"]
 
 
 async def test_another_apps_voices_are_as_if_absent(desk: Desk) -> None:
-    await desk.service.register(enrolment("sunny"), clip(voice(1)))
+    await desk.service.register(enrolment("sunny"), [clip(voice(1))])
     other = Scope("rival", "org", None)
     assert await names(desk, 1, other) == []
     assert await desk.service.count(other) == 0
@@ -135,7 +136,7 @@ async def test_poor_audio_is_refused_with_reason_and_measurements_before_anythin
     desk: Desk, pcm: bytes, reason: str
 ) -> None:
     for work in (
-        desk.service.register(enrolment("sunny"), clip(pcm)),
+        desk.service.register(enrolment("sunny"), [clip(pcm)]),
         desk.service.recognize(Recognition(ORG, denoise=False), clip(pcm)),
     ):
         with pytest.raises(VoiceprintError) as refused:
@@ -148,32 +149,32 @@ async def test_poor_audio_is_refused_with_reason_and_measurements_before_anythin
 
 
 async def test_speech_that_starts_late_is_found(desk: Desk) -> None:
-    await desk.service.register(enrolment("late"), clip(hiss(21) + voice(1)))
+    await desk.service.register(enrolment("late"), [clip(hiss(21) + voice(1))])
     assert await desk.service.count(ORG) == 1
 
 
 async def test_only_the_first_five_minutes_count(desk: Desk) -> None:
     long = clip_of_pcm(voice(1, seconds=2, rate_hz=8000) * 151, 8000)
-    await desk.service.register(enrolment("patient"), long)
+    await desk.service.register(enrolment("patient"), [long])
     assert desk.embedder.heard_ms == [300_000]
 
 
 async def test_a_restart_finds_everyone_again(desk: Desk) -> None:
     for speaker in (1, 2):
-        await desk.service.register(enrolment(f"v{speaker}"), clip(voice(speaker)))
+        await desk.service.register(enrolment(f"v{speaker}"), [clip(voice(speaker))])
     desk.service = VoiceprintService(store=desk.store, embedder=desk.embedder)
     assert await desk.service.start() == {}
     assert (await names(desk, 2))[0] == "v2"
 
 
 async def test_voices_of_another_model_are_kept_and_reported_but_not_searched(desk: Desk) -> None:
-    await desk.service.register(enrolment("old"), clip(voice(1)))
+    await desk.service.register(enrolment("old"), [clip(voice(1))])
     desk.embedder.model = "spectrum-65"
     desk.service = VoiceprintService(store=desk.store, embedder=desk.embedder)
     assert await desk.service.start() == {"spectrum-64": 1}
     assert await names(desk, 1) == []
     assert await desk.service.count(ORG) == 1
-    await desk.service.update(enrolment("old"), clip(voice(1)))
+    await desk.service.update(enrolment("old"), [clip(voice(1))])
     assert await names(desk, 1) == ["old"]
 
 
@@ -181,12 +182,12 @@ async def test_a_caller_who_goes_away_leaves_store_and_index_agreeing(desk: Desk
     started = asyncio.Event()
     add = desk.store.add
 
-    async def slow_add(row: object, audio: bytes) -> bool:
+    async def slow_add(row: VoiceprintRow, audio: Sequence[bytes]) -> bool:
         started.set()
-        return await add(row, audio)  # type: ignore[arg-type]
+        return await add(row, audio)
 
     desk.store.add = slow_add  # type: ignore[method-assign]
-    registering = asyncio.create_task(desk.service.register(enrolment("sunny"), clip(voice(1))))
+    registering = asyncio.create_task(desk.service.register(enrolment("sunny"), [clip(voice(1))]))
     await started.wait()
     registering.cancel()
     with pytest.raises(asyncio.CancelledError):
@@ -199,7 +200,7 @@ async def test_a_caller_who_goes_away_leaves_store_and_index_agreeing(desk: Desk
 async def test_a_dead_model_is_an_engine_error(desk: Desk) -> None:
     desk.embedder.failure = Unavailable("the engine is gone")
     with pytest.raises(VoiceprintError) as failed:
-        await desk.service.register(enrolment("sunny"), clip(voice(1)))
+        await desk.service.register(enrolment("sunny"), [clip(voice(1))])
     assert failed.value.code is Code.ENGINE_ERROR
     assert await desk.service.count(ORG) == 0
 
@@ -207,7 +208,7 @@ async def test_a_dead_model_is_an_engine_error(desk: Desk) -> None:
 async def test_audio_that_the_model_refuses_is_the_callers_fault(desk: Desk) -> None:
     desk.embedder.failure = Rejected("199 ms, at least 200 ms are needed", code="too_short")
     with pytest.raises(VoiceprintError, match="199 ms") as failed:
-        await desk.service.register(enrolment("sunny"), clip(voice(1)))
+        await desk.service.register(enrolment("sunny"), [clip(voice(1))])
     assert failed.value.code is Code.ILLEGAL_PARAMETER
 
 
@@ -219,7 +220,7 @@ async def test_a_broken_database_is_a_component_error(desk: Desk) -> None:
 
 
 def _drop(connection: sqlite3.Connection) -> None:
-    connection.execute("DROP TABLE voiceprint_audio")
+    connection.execute("DROP TABLE voiceprint_clips")
     connection.execute("DROP TABLE voiceprints")
 
 
@@ -229,15 +230,15 @@ async def test_denoising_happens_when_asked_for_and_when_there_is_a_denoiser(des
             return pcm[: len(pcm) // 4 * 2]
 
     desk.service = VoiceprintService(store=desk.store, embedder=desk.embedder, denoiser=Halving())
-    await desk.service.register(enrolment("plain"), clip(voice(1)))
-    await desk.service.register(replace(enrolment("cleaned"), denoise=True), clip(voice(1)))
+    await desk.service.register(enrolment("plain"), [clip(voice(1))])
+    await desk.service.register(replace(enrolment("cleaned"), denoise=True), [clip(voice(1))])
     assert desk.embedder.heard_ms == [1000, 500]
 
 
 async def test_the_original_is_kept_losslessly_with_its_rate_and_channels(desk: Desk) -> None:
     left, right = (np.frombuffer(voice(speaker, rate_hz=44100), "<i2") for speaker in (1, 2))
     original = Clip(np.stack([left, right], axis=1).astype("<i2").tobytes(), 44100, 2)
-    await desk.service.register(enrolment("both"), original)
+    await desk.service.register(enrolment("both"), [original])
     row = await desk.service.find(NamedVoice("acme", "org", "tag", "both"))
     kept = await desk.service.audio(row.print_id)
     assert kept is not None
