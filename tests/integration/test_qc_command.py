@@ -15,6 +15,7 @@ from click.testing import CliRunner, Result
 
 from gateway.assembly.local_quality import LocalQuality
 from gateway.cli import cli
+from protocol.quality import TaskRequest
 from tests.integration.hummed import DIALOGUE, RATE_HZ, HummingEngines, humming
 from tests.integration.test_http_side import wav_of
 
@@ -130,13 +131,21 @@ def test_two_channels_may_be_mixed_and_one_cannot_be_split(earshot: Run, speech:
     assert "is_split_channel needs two channels" in done.stdout
 
 
-def test_two_speakers_in_one_channel_are_told_apart_if_asked(earshot: Run, tmp_path: Path) -> None:
-    file = tmp_path / "mono.wav"
-    file.write_bytes(wav_of(humming((100, 4000), (0, 900), (130, 4000), (0, 900), (100, 4000), (0, 900), (130, 4000))))
-    alone = json.loads(earshot(file, "--json").stdout)
-    apart = json.loads(earshot(file, "--json", "--speakers", "2").stdout)
-    assert {one["speaker_id"] for one in alone["asr_result"]} == {0}
-    assert [one["speaker_id"] for one in apart["asr_result"]] == [0, 1, 0, 1]
+def test_what_is_asked_reaches_voice_qc_as_the_api_has_it(
+    earshot: Run, speech: Path, stereo: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    requests: list[TaskRequest] = []
+
+    async def asked(self: LocalQuality, request: TaskRequest, _: object) -> dict[str, object]:
+        requests.append(request)
+        return {"session_id": request.session_id, "state": 4, "state_desc": "not here"}
+
+    monkeypatch.setattr(LocalQuality, "judge", asked)
+    assert earshot(speech, stereo, "--speakers", "2", "--language", "zh", "--rate", "16000").exit_code == 2
+    mono, two = requests
+    assert (mono.role_num, mono.is_split_channel, mono.tells_speakers_apart) == (2, False, True)
+    assert (two.role_num, two.is_split_channel, two.tells_speakers_apart) == (2, True, False)
+    assert (mono.language, mono.sample_rate, mono.enable_detection) == ("zh", 16000, False)
 
 
 def test_headerless_files_are_read_at_the_rate_given(earshot: Run, tmp_path: Path) -> None:
