@@ -20,7 +20,7 @@ from gateway.assembly.cluster import join_cluster
 from gateway.assembly.folder import LEAVING_GRACE_S, StartFailed, refuse_to_share, sweep_spool, take_over
 from gateway.assembly.listening import listen_http, listening
 from gateway.assembly.quality_work import quality_stores
-from gateway.assembly.services import Ground, Quality, quality, voiceprint
+from gateway.assembly.services import Ground, Quality, quality, usage_meter, voiceprint
 from gateway.assembly.upkeep import follow_load, keep_gauges, keep_retention, refresh_apps
 from gateway.clients.fetch_targets import FetchTargets
 from gateway.clients.fetcher import GuardedFetcher
@@ -218,7 +218,7 @@ class EarshotServer:
         )
         rules = stores.rules
         ground = self._ground()
-        voiceprint_routes, voices = await voiceprint(ground, stores.usage)
+        voiceprint_routes, voices = await voiceprint(ground)
         qc = quality(ground, stores, voices, callbacks)
         self._worker = qc.worker
         rulesets = RuleSets(rules, cluster.books)
@@ -244,7 +244,7 @@ class EarshotServer:
         links = RecordingLinks(subkey(self._key, "recordings"), now=time)
         door = HttpDoor(self.calls, records, recordings.path, self._credentials, self.metrics, self._not_ready, links)
         routes = [*door.routes(), *voiceprint_routes, *qc.routes, *qc.rule_routes(ground, records, door.caller)]
-        routes += UsageRoutes(stores.usage, parse_quotas(settings.quotas), self._clock, door.caller).routes()
+        routes += UsageRoutes(usage_meter(ground), parse_quotas(settings.quotas), self._clock, door.caller).routes()
         if callbacks is not None:
             routes += QualityCallbacks(callbacks, dispatcher.deliver_callback).routes()
         routes += ReportRoutes(door.told, qc.task_result, recordings.path, links, door.caller).routes()

@@ -32,10 +32,11 @@ from gateway.quality.trial import Trials
 from gateway.quality.trial_routes import TrialRoutes
 from gateway.quality.vendor_rules import VendorRulebook
 from gateway.quality.vendor_sync import VendorSync
-from gateway.settings import Settings
+from gateway.settings import Settings, parse_quotas
 from gateway.stores.apps import Apps
 from gateway.stores.rule_outcomes import SqliteRuleOutcomes
 from gateway.stores.sqlite import Database
+from gateway.stores.usage import SqliteUsage
 from gateway.stores.voiceprints import SqliteVoiceprints
 from gateway.voiceprint.admission import RequestLimits
 from gateway.voiceprint.api import VoiceprintRoutes
@@ -67,8 +68,13 @@ class Ground:
     """Runs work until the server stops."""
 
 
-async def voiceprint(ground: Ground, usage: UsageMeter) -> tuple[list[web.RouteDef], VoiceprintApi]:
-    """The routes of our voiceprint service, whose requests `usage` counts, and whom calls ask."""
+def usage_meter(ground: Ground) -> UsageMeter:
+    """What counts an app's use of both services, and knows its quotas."""
+    return SqliteUsage(ground.database, ground.clock, parse_quotas(ground.settings.quotas))
+
+
+async def voiceprint(ground: Ground) -> tuple[list[web.RouteDef], VoiceprintApi]:
+    """The routes of our voiceprint service, and whom calls ask."""
     settings = ground.settings
     voices = VoiceprintService(
         store=SqliteVoiceprints(ground.database),
@@ -86,7 +92,7 @@ async def voiceprint(ground: Ground, usage: UsageMeter) -> tuple[list[web.RouteD
         links,
         limits=RequestLimits(settings.max_requests_per_app, settings.voiceprint_requests_per_s),
         sync_wait_s=settings.sync_wait_s,
-        usage=usage,
+        usage=usage_meter(ground),
     )
     ground.begun.push_async_callback(endpoints.close)
     routes = endpoints.routes()
@@ -152,7 +158,7 @@ def quality(
         fetcher=ground.fetcher,
         no_space=ground.no_space,
         before_queueing=stores.enter_rules,
-        usage=stores.usage,
+        usage=usage_meter(ground),
     )
     pusher = ResultPusher(stores.pushes, service, ground.fetcher, ground.clock)
     vendor = _vendor(ground, callbacks)

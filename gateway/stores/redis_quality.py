@@ -304,7 +304,7 @@ class RedisQualityTasks:
         now_s = self._clock.wall()
         session, usage = session_key(job.app_id, job.session_id), usage_key(job.app_id, day_of(now_s))
         keys = (*self._claimed(job), AUDIO, PUSHES, session, usage)
-        outcome = (int(state), reason, int(result is not None), result or b"", billed_ms)
+        outcome = (state, reason, int(result is not None), result or b"", billed_ms)
         return bool(
             await self._redis.run(_FINISH, keys, (job.claim, job.ticket, *outcome, self._kept_ms, f"{now_s:.3f}"))
         )
