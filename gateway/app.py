@@ -37,7 +37,7 @@ from gateway.doors.usage import UsageRoutes
 from gateway.engines.engines import Engines
 from gateway.engines.webrtc import WebrtcGate
 from gateway.keys import cluster_key, local_app, server_key, subkey
-from gateway.ports import VoiceprintApi
+from gateway.ports import UsageMeter, VoiceprintApi
 from gateway.session.admission import Limits
 from gateway.session.calls import Calls
 from gateway.session.engines import Engines as CallEngines
@@ -217,7 +217,7 @@ class EarshotServer:
             settings, self._database, self._clock, self._begun, rules_changed=lambda: rule_changes.changed()
         )
         rules = stores.rules
-        ground = self._ground()
+        ground = self._ground(stores.usage)
         voiceprint_routes, voices = await voiceprint(ground)
         qc = quality(ground, stores, voices, callbacks)
         self._worker = qc.worker
@@ -271,7 +271,7 @@ class EarshotServer:
         self._begun.push_async_callback(_cancelled, task)
         return task
 
-    def _ground(self) -> Ground:
+    def _ground(self, meter: UsageMeter) -> Ground:
         return Ground(
             settings=self.settings,
             database=self._database,
@@ -283,6 +283,7 @@ class EarshotServer:
             credentials=self._credentials,
             apps=self.apps,
             public_url=self._public_url,
+            usage=meter,
             no_space=lambda: self.disk_space.refusal,
             begun=self._begun,
             run=self._run,

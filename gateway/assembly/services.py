@@ -32,11 +32,10 @@ from gateway.quality.trial import Trials
 from gateway.quality.trial_routes import TrialRoutes
 from gateway.quality.vendor_rules import VendorRulebook
 from gateway.quality.vendor_sync import VendorSync
-from gateway.settings import Settings, parse_quotas
+from gateway.settings import Settings
 from gateway.stores.apps import Apps
 from gateway.stores.rule_outcomes import SqliteRuleOutcomes
 from gateway.stores.sqlite import Database
-from gateway.stores.usage import SqliteUsage
 from gateway.stores.voiceprints import SqliteVoiceprints
 from gateway.voiceprint.admission import RequestLimits
 from gateway.voiceprint.api import VoiceprintRoutes
@@ -61,6 +60,7 @@ class Ground:
     credentials: Credentials
     apps: Apps
     public_url: Callable[[], str]
+    usage: UsageMeter
     no_space: Callable[[], str]
     """Why nothing large may be kept, or nothing."""
     begun: AsyncExitStack
@@ -70,7 +70,7 @@ class Ground:
 
 def usage_meter(ground: Ground) -> UsageMeter:
     """What counts an app's use of both services, and knows its quotas."""
-    return SqliteUsage(ground.database, ground.clock, parse_quotas(ground.settings.quotas))
+    return ground.usage
 
 
 async def voiceprint(ground: Ground) -> tuple[list[web.RouteDef], VoiceprintApi]:
