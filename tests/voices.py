@@ -13,7 +13,7 @@ import soxr
 from numpy.typing import NDArray
 
 from gateway.credentials import Credentials
-from gateway.ports import DecodedAudio, Embedding, FetchedFile, Rejected, SpeechProbabilities, Unavailable
+from gateway.ports import NO_HEADERS, DecodedAudio, Embedding, FetchedFile, Rejected, SpeechProbabilities, Unavailable
 from gateway.stores.sqlite import Database
 from gateway.stores.voiceprints import SCHEMA, SqliteVoiceprints
 from gateway.voiceprint.clip import Clip, ClipReader
@@ -155,7 +155,7 @@ class ShelfFetcher:
             raise Rejected("the host is not on the fetch list")
         return FetchedFile(self._files[url], url.rsplit("/", 1)[-1], "audio/wav")
 
-    async def post_json(self, url: str, body: bytes) -> None:
+    async def post_json(self, url: str, body: bytes, headers: Mapping[str, str] = NO_HEADERS) -> None:
         raise Rejected("nobody is called from here")
 
 

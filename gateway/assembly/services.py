@@ -160,7 +160,7 @@ def quality(
         before_queueing=stores.enter_rules,
         usage=usage_meter(ground),
     )
-    pusher = ResultPusher(stores.pushes, service, ground.fetcher, ground.clock)
+    pusher = ResultPusher(stores.pushes, service, ground.fetcher, ground.clock, ground.apps.secrets)
     vendor = _vendor(ground, callbacks)
     rulebook = Rulebook(rules, VendorRulebook(vendor) if vendor else None)
     tokens = AccessTokens(subkey(ground.key, "tokens"), ground.credentials, ground.apps, time)

@@ -89,7 +89,7 @@ DIALOGUE = humming((0, 400), (100, 3500), (0, 2500), (130, 1500), (0, 1000))
 """Eight kHz, one channel: an offer of help, and a demand for money back."""
 
 
-async def eventually(holds: Callable[[], Awaitable[T]], patience_s: float = 30) -> T:
+async def eventually(holds: Callable[[], Awaitable[T]], patience_s: float = 60) -> T:
     """What `holds` answers, as soon as that is true: for what nobody announces."""
     deadline_s = time.monotonic() + patience_s
     while not (answer := await holds()):
