@@ -12,6 +12,7 @@ from unittest.mock import patch
 import numpy as np
 import pytest
 from click.testing import CliRunner, Result
+from structlog.testing import capture_logs
 
 from gateway.assembly.local_quality import LocalQuality
 from gateway.cli import cli
@@ -47,7 +48,9 @@ def earshot(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Run:
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "passing"))
 
     def run(*arguments: object) -> Result:
-        with patch("gateway.assembly.local_quality.Engines", HummingEngines):
+        # What a command sets up for its process would stay for the tests after this one.
+        logging = patch("gateway.commands.qc.configure_logging")
+        with patch("gateway.assembly.local_quality.Engines", HummingEngines), logging, capture_logs():
             return CliRunner(env={"COLUMNS": "160"}).invoke(cli, ["qc", *map(str, arguments)])
 
     return run
@@ -219,7 +222,8 @@ def test_what_is_asked_wrongly_ends_with_status_2(earshot: Run, speech: Path) ->
 
 def test_a_missing_model_ends_it_with_the_command_that_fetches_it(tmp_path: Path, speech: Path) -> None:
     environment = {"EARSHOT_MODELS_DIR": str(tmp_path / "nowhere")}
-    done = CliRunner(env=environment).invoke(cli, ["qc", str(speech)])
+    with patch("gateway.commands.qc.configure_logging"):
+        done = CliRunner(env=environment).invoke(cli, ["qc", str(speech)])
     assert done.exit_code == 2
     assert "earshot models pull" in done.stderr
 
