@@ -17,6 +17,7 @@ from gateway.commands.outbox import outbox
 from gateway.commands.qc import qc
 from gateway.commands.rules import rules
 from gateway.commands.serve import serve
+from gateway.commands.voiceprint import voiceprint
 from gateway.commands.worker import worker
 
 
@@ -29,7 +30,7 @@ def cli() -> None:
     """
 
 
-for command in (serve, worker, call, qc, demo, models, doctor, app, outbox, rules, evaluate):
+for command in (serve, worker, call, qc, demo, models, doctor, app, outbox, rules, evaluate, voiceprint):
     cli.add_command(command)
 
 

@@ -24,10 +24,13 @@ from gateway.ports import (
     Prints,
     Rejected,
     SpeechConfirmer,
+    VoiceprintChange,
+    VoiceprintChanges,
     VoiceprintRow,
     VoiceprintStore,
 )
 from gateway.voiceprint.clip import Clip, flac, of_several, speech_pcm
+from gateway.voiceprint.following import Following
 from gateway.voiceprint.quality_gate import Limits, Measurement, find_flaw, measure
 from gateway.voiceprint.search import Hit, VoiceIndex
 from protocol.voiceprint import (
@@ -45,6 +48,7 @@ from protocol.voiceprint import (
 
 T = TypeVar("T")
 _log = structlog.get_logger()
+_ROWS_AT_A_TIME = 1000
 _SPEECH_WINDOW_MS = 32
 _SPEECH_STRETCH_MS = 320 * _SPEECH_WINDOW_MS
 _SPEECH_PROBABILITY = 0.5
@@ -75,8 +79,11 @@ class VoiceprintService:
         denoiser: Denoiser | None = None,
         limits: Limits | None = None,
         no_space: Callable[[], str] = lambda: "",
+        changes: VoiceprintChanges | None = None,
+        shared: bool = False,
     ) -> None:
-        """`no_space` says why no voice should be stored now, or nothing."""
+        """`no_space` says why no voice should be stored now, or nothing. By `changes` the index follows what other
+        processes do to the store; `shared` by nodes, it is looked at before each search, and may be away at times."""
         self._no_space = no_space
         self._store = store
         self._embedder = embedder
@@ -86,41 +93,69 @@ class VoiceprintService:
         self._index = VoiceIndex(embedder.dimensions)
         self._writing = asyncio.Lock()
         self._writes: set[asyncio.Task[Any]] = set()
+        self._unsearched: dict[str, int] = {}
+        self._shared = shared
+        self._following: Following | None = None
+        if changes is not None:
+            self._following = Following(changes, self._writing, load=self._load, add=self._search, drop=self._drop)
 
     async def start(self) -> dict[str, int]:
-        """Load the index. Answers, and logs, how many voices cannot be searched, by their embedding space.
+        """Load the index, and follow changes from then on. A shared store that is away is asked until it answers.
 
-        Those were enrolled with another model; they stay listed and stored, and work again when it is back.
+        Answers, and logs, how many voices cannot be searched, by their embedding space: those were enrolled with
+        another model; they stay listed and stored, and work again when it is back.
         """
+        if self._following is not None and self._shared:
+            await self._following.look()
+        else:
+            with _blaming(Code.COMPONENT_ERROR):
+                await (self._following.load() if self._following else self._load())
+        if self._following is not None:
+            self._following.start()
+        return self._unsearched
+
+    async def _load(self) -> None:
+        """Put an index of what the store has in the place of the present one. Raises what the store raises."""
         spaces = (self._embedder.model,)
-        with _blaming(Code.COMPONENT_ERROR):
-            rows = await self._store.load(spaces)
-            unsearched = dict(await self._store.unsearchable(spaces))
-        for row in rows:
-            self._search(row)
-        await self._index.warm()
-        _log.info("voiceprint.started", spaces=spaces, voices=len(rows))
-        if unsearched:
-            _log.warning("voiceprint.unsearched", spaces=spaces, other_spaces=unsearched)
-        return unsearched
+        rows = await self._store.load(spaces)
+        self._unsearched = dict(await self._store.unsearchable(spaces))
+        index = VoiceIndex(self._embedder.dimensions)
+        for number, row in enumerate(rows):
+            self._search(row, index)
+            if number % _ROWS_AT_A_TIME == 0:
+                await asyncio.sleep(0)  # calls go on while a node loads anew
+        await index.warm()
+        former, self._index = self._index, index
+        await former.close()
+        _log.info("voiceprint.loaded", spaces=spaces, voices=len(index), former=len(former))
+        if self._unsearched:
+            _log.warning("voiceprint.unsearched", spaces=spaces, other_spaces=self._unsearched)
 
     async def close(self) -> None:
         """Wait for the writes under way."""
         await asyncio.gather(*self._writes, return_exceptions=True)
+        if self._following is not None:
+            await self._following.close()
         await self._index.close()
 
-    async def register(self, enrolment: Enrolment, clips: Sequence[Clip]) -> None:
+    async def catch_up(self) -> None:
+        """Hear of what other processes changed until now, if the store can be asked. Happens by itself each second."""
+        if self._following is not None:
+            await self._following.look()
+
+    async def register(self, enrolment: Enrolment, clips: Sequence[Clip], *, actor: str = "") -> None:
         """Enrol a voice, from one or several clips, under a new name.
 
-        A name that is taken is refused (10107), as is any clip that is too poor; then nothing changes.
+        A name that is taken is refused (10107), as is any clip that is too poor; then nothing changes. Here and below,
+        `actor` is where the request came from, for the audit.
         """
         voice = enrolment.voice
         if await self._find(voice) is not None:
             raise _name_taken(voice)
         row, audio = await self._enrol(enrolment, clips)
-        await self._finish(self._add(row, audio, voice))
+        await self._finish(self._add(row, audio, voice, actor))
 
-    async def update(self, enrolment: Enrolment, clips: Sequence[Clip]) -> None:
+    async def update(self, enrolment: Enrolment, clips: Sequence[Clip], *, actor: str = "") -> None:
         """Replace the clips of an enrolled voice or, where the enrolment `adds`, put these beside them.
 
         An unknown name is refused (10107).
@@ -129,20 +164,26 @@ class VoiceprintService:
         if await self._find(voice) is None:
             raise _unknown(voice)
         row, audio = await self._enrol(enrolment, clips)
-        await self._finish(self._replace(row, audio, voice, adds=enrolment.adds))
+        await self._finish(self._replace(row, audio, voice, actor, adds=enrolment.adds))
 
     async def recognize(self, recognition: Recognition, clip: Clip) -> list[Hit]:
         """The ten closest voices of the scope, best first; none when nobody is enrolled there."""
+        asked = self._following.ask() if self._following and self._shared else None
         heard = await self._hear(clip, denoise=recognition.denoise)
+        if self._following is not None:
+            await self._following.answered(asked)
+            if not self._following.loaded:
+                cause = f"the enrolled voices could not be read yet: {self._following.fault}"
+                raise VoiceprintError(Code.COMPONENT_ERROR, cause)
         if not self._index.holds(recognition.scope):
             await self._require_speech(heard)
             return []
         embedding = await self._embed(heard)
         return await self._index.closest(recognition.scope, embedding, TOP_HITS)
 
-    async def delete(self, deletion: Deletion) -> None:
-        """Delete voices, all or none: an unknown name is refused (10107)."""
-        await self._finish(self._delete(deletion))
+    async def delete(self, deletion: Deletion, *, actor: str = "") -> None:
+        """Delete voices for good, all or none: an unknown name is refused (10107)."""
+        await self._finish(self._delete(deletion, actor))
 
     async def count(self, scope: Scope) -> int:
         with _blaming(Code.COMPONENT_ERROR):
@@ -250,36 +291,45 @@ class VoiceprintService:
         task.add_done_callback(self._writes.discard)
         return await asyncio.shield(task)
 
-    async def _add(self, row: VoiceprintRow, audio: Sequence[bytes], voice: NamedVoice) -> None:
+    async def _add(self, row: VoiceprintRow, audio: Sequence[bytes], voice: NamedVoice, actor: str) -> None:
         async with self._writing:
             with _blaming(Code.COMPONENT_ERROR):
-                added = await self._store.add(row, audio)
+                added = await self._store.add(row, audio, actor=actor)
             if not added:
                 raise _name_taken(voice)
-            self._search(row)
+            self._search_own(row)
 
-    async def _replace(self, row: VoiceprintRow, audio: Sequence[bytes], voice: NamedVoice, *, adds: bool) -> None:
+    async def _replace(
+        self, row: VoiceprintRow, audio: Sequence[bytes], voice: NamedVoice, actor: str, *, adds: bool
+    ) -> None:
         async with self._writing:
-            if adds:
-                row, audio = await self._joined(row, audio, voice)
-            with _blaming(Code.COMPONENT_ERROR):
-                former = await self._store.replace(row, audio)
-            if former is None:
-                raise _unknown(voice)
+            former, added = None, None
+            while former is None:
+                if adds:
+                    added = await self.find(voice)
+                whole, clips = await self._joined(added, row, audio) if added else (row, audio)
+                with _blaming(Code.COMPONENT_ERROR):
+                    former = await self._store.replace(
+                        whole, clips, actor=actor, former=added.print_id if added else None
+                    )
+                if former is None and not adds:
+                    raise _unknown(voice)
+                # Else another node was faster, and its clips are to be kept too.
             self._index.remove(row.app_id, row.org_id, row.tag_id, [former])
-            self._search(row)
+            self._search_own(whole)
 
     async def _joined(
-        self, row: VoiceprintRow, audio: Sequence[bytes], voice: NamedVoice
+        self, former: VoiceprintRow, row: VoiceprintRow, audio: Sequence[bytes]
     ) -> tuple[VoiceprintRow, list[bytes]]:
         """The voice as it is kept, and behind its clips those of `row`: of the spaces that `row` has prints in."""
-        former = await self.find(voice)
         prints = []
         for new in row.prints:
             old = former.in_space(new.space)
             if old is None or former.kind != row.kind:
-                cause = f"spk_name {voice.name!r} was enrolled with another model or as another kind of sound"
-                raise VoiceprintError(Code.ILLEGAL_PARAMETER, f"{cause}: update it with all its recordings")
+                cause = f"spk_name {row.name!r} was enrolled with another model or as another kind of sound"
+                raise VoiceprintError(
+                    Code.ILLEGAL_PARAMETER, f"{cause}: update it with all its recordings", person=row.name
+                )
             prints.append(Prints(new.space, np.concatenate([old.vectors, new.vectors])))
         count = len(prints[0].vectors)
         if count > MAX_CLIPS:
@@ -288,20 +338,31 @@ class VoiceprintService:
             kept = [await self._store.audio(former.print_id, clip) for clip in range(count - len(audio))]
         return replace(row, prints=tuple(prints)), [*(one for one in kept if one is not None), *audio]
 
-    async def _delete(self, deletion: Deletion) -> None:
+    async def _delete(self, deletion: Deletion, actor: str) -> None:
         app_id, org_id, tag_id = deletion.app_id, deletion.org_id, deletion.tag_id
         async with self._writing:
             with _blaming(Code.COMPONENT_ERROR):
-                gone = await self._store.remove(app_id, org_id, tag_id, deletion.names)
+                gone = await self._store.remove(app_id, org_id, tag_id, deletion.names, actor=actor)
             self._index.remove(app_id, org_id, tag_id, gone)
             if not gone and deletion.names is not None:
                 for name in deletion.names:
                     await self.find(NamedVoice(app_id, org_id, tag_id, name))
+                raise VoiceprintError(Code.COMPONENT_ERROR, "a voice was enrolled meanwhile: nothing is deleted")
 
-    def _search(self, row: VoiceprintRow) -> None:
-        """Have the voice found from now on."""
+    def _search_own(self, row: VoiceprintRow) -> None:
+        """Have a voice found that this service has just stored."""
+        self._search(row)
+        if self._following is not None:
+            self._following.note_own(row.print_id)
+
+    def _search(self, row: VoiceprintRow, index: VoiceIndex | None = None) -> None:
+        """Have the voice found from now on, in the present index or another."""
         if prints := row.in_space(self._embedder.model):
-            self._index.add(row, prints.combined)
+            (self._index if index is None else index).add(row, prints.combined)
+
+    def _drop(self, change: VoiceprintChange) -> None:
+        """Have voices that are gone found no more."""
+        self._index.remove(change.app_id, change.org_id, change.tag_id, change.gone)
 
     async def _find(self, voice: NamedVoice) -> VoiceprintRow | None:
         with _blaming(Code.COMPONENT_ERROR):
@@ -319,9 +380,8 @@ def _blaming(code: Code) -> Iterator[None]:
 
 def _name_taken(voice: NamedVoice) -> VoiceprintError:
     where = f"in org_id {voice.org_id!r}, tag_id {voice.tag_id!r}"
-    return VoiceprintError(
-        Code.ILLEGAL_PARAMETER, f"spk_name {voice.name!r} is already registered {where}; update replaces its audio"
-    )
+    cause = f"spk_name {voice.name!r} is already registered {where}; update replaces its audio"
+    return VoiceprintError(Code.ILLEGAL_PARAMETER, cause, person=voice.name)
 
 
 def _too_many_clips(count: int) -> VoiceprintError:
@@ -331,4 +391,6 @@ def _too_many_clips(count: int) -> VoiceprintError:
 
 def _unknown(voice: NamedVoice) -> VoiceprintError:
     where = f"in org_id {voice.org_id!r}, tag_id {voice.tag_id!r}"
-    return VoiceprintError(Code.ILLEGAL_PARAMETER, f"spk_name {voice.name!r} is not registered {where}")
+    return VoiceprintError(
+        Code.ILLEGAL_PARAMETER, f"spk_name {voice.name!r} is not registered {where}", person=voice.name
+    )
