@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gateway.app import EarshotServer
-from gateway.ports import Embedding, SpeechProbabilities, TranscribeRequest, Transcription, Word
+from gateway.ports import SpeechProbabilities, TranscribeRequest, Transcription, Word
 from gateway.settings import Settings
 from tests.client import Account, account
 from tests.quality_world import hummed
@@ -50,23 +50,15 @@ class LoudnessConfirmer:
         return SpeechProbabilities(tuple(np.where(loud, 0.99, 0.01).tolist()), b"")
 
 
-class HummingWindows:
-    """The prints of short windows, made as those of clips are."""
-
-    dimensions = SpectrumEmbedder.dimensions
-
-    async def embed_window(self, pcm: bytes, rate_hz: int) -> Embedding:
-        return await SpectrumEmbedder().embed(pcm, rate_hz)
-
-
 class HummingEngines:
     """Stands where `gateway.engines.engines.Engines` would."""
 
     def __init__(self, models_dir: Path, spool_dir: Path, **_: Any) -> None:
         self.recognizer = HummingRecognizer()
-        self.embedder = SpectrumEmbedder()
-        self.windows = HummingWindows()
+        self.embedder = self.windows = SpectrumEmbedder()
         self.confirmer = LoudnessConfirmer()
+        self.windows = self.embedder
+        self.background_embedder, self.background_confirmer = self.embedder, self.confirmer
         self.decoder = PyAvDecoder()
         self.pools: dict[str, Any] = {}
         self.ready = True

@@ -22,4 +22,4 @@ def break_it() -> None:
 
     SqliteQualityTasks.finish = finish  # type: ignore[method-assign]
     SqliteQualityTasks.renew = kept  # type: ignore[method-assign]
-    SqliteQualityTasks.advance = kept  # type: ignore[method-assign]
+    SqliteQualityTasks.advance = kept  # type: ignore[method-assign, assignment]
