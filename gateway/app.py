@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import Callable, Coroutine, Iterable
-from contextlib import AsyncExitStack
+from collections.abc import Callable, Coroutine, Iterable, Iterator
+from contextlib import AsyncExitStack, contextmanager
 from dataclasses import dataclass
 from time import time
 from typing import Any
@@ -88,11 +88,12 @@ class Addresses:
     """URL of the native socket."""
 
 
-def create_app(settings: Settings, app_id: str | None) -> tuple[str, str]:
-    """A new app and its secret, in the data folder. Raises ValueError for an id that is taken or malformed."""
+@contextmanager
+def stored_apps(settings: Settings) -> Iterator[Apps]:
+    """The apps of the data folder and of the settings, for a command beside the server."""
     database = Database(settings.data_path / "earshot.db", SCHEMAS)
     try:
-        return Apps(database, parse_apps(settings.apps)).create(app_id)
+        yield Apps(database, parse_apps(settings.apps))
     finally:
         database.close()
 
