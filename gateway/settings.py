@@ -135,6 +135,9 @@ class Settings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """... and on 8 kHz lines from this."""
     speaker_margin: Score = _SPEAKER.margin
     """A known voice beats the second by this."""
+    sounds: bool = True
+    """Our own voiceprint service also enrols and finds sounds that are no speech (instruments, animals, surroundings),
+    with the recogniser whisper-base; off, or with another recogniser, it refuses them. Calls never score them."""
     voiceprint_url: str = ""
     """Base URL of a voiceprint service; empty: our own."""
     voiceprint_app: str = ""

@@ -81,6 +81,7 @@ async def voiceprint(ground: Ground) -> tuple[list[web.RouteDef], VoiceprintApi]
         store=SqliteVoiceprints(ground.database),
         embedder=ground.engines.embedder,
         speech=ground.engines.confirmer,
+        sounds=ground.engines.sounds if settings.sounds else None,
         no_space=ground.no_space,
     )
     await voices.start()

@@ -7,12 +7,13 @@ import os
 from collections.abc import Callable
 from pathlib import Path
 
-from gateway.engines.adapters import CampplusEmbedder, SileroConfirmer, WhisperRecognizer
+from gateway.engines.adapters import CampplusEmbedder, SileroConfirmer, WhisperRecognizer, WhisperSounds
 from gateway.engines.decode import AvDecoder, decoder_pool
 from gateway.engines.load import PoolLoad
 from gateway.engines.manifest import CAMPPLUS, SILERO, WHISPER_BASE
 from gateway.engines.models import model_folder
 from gateway.engines.pool import Pool
+from gateway.engines.sound_space import SOUND_SPACES
 from gateway.engines.worker import EngineSpec
 from gateway.ports import Decoder, Embedder, Recognizer, SpeechConfirmer
 
@@ -86,6 +87,9 @@ class Engines:
         self.load = PoolLoad(live)
         """How far live text is behind; somebody has to ask for it once a second."""
         self.embedder: Embedder = CampplusEmbedder(embedder)
+        has_sounds = recognizer_model in SOUND_SPACES
+        self.sounds: Embedder | None = WhisperSounds(recordings, recognizer_model) if has_sounds else None
+        """Prints of sounds that are no speech; None when the recogniser's model cannot make them."""
         self.confirmer: SpeechConfirmer = SileroConfirmer(confirmer)
         self._decoder = AvDecoder(decoding, spool_dir)
         self.decoder: Decoder = self._decoder

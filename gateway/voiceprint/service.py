@@ -1,4 +1,4 @@
-"""The voiceprint service: enrol voices, say whose voice is in a clip, and forget voices again.
+"""The voiceprint service: enrol voices and other sounds, say whose a clip is, and forget them again.
 
 Tenancy is app, then organisation, then tag: every operation names all of them, so what belongs to another app is
 simply not there. Every method raises VoiceprintError, whose code says what went wrong.
@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import uuid
-from collections.abc import Callable, Coroutine, Iterator, Sequence
+from collections.abc import Callable, Collection, Coroutine, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import Any, TypeVar
@@ -20,6 +20,7 @@ from gateway.ports import (
     Denoiser,
     Embedder,
     Embedding,
+    Kind,
     PortError,
     Prints,
     Rejected,
@@ -28,8 +29,9 @@ from gateway.ports import (
     VoiceprintStore,
 )
 from gateway.voiceprint.clip import Clip, flac, of_several, speech_pcm
-from gateway.voiceprint.quality_gate import Limits, Measurement, find_flaw, measure
+from gateway.voiceprint.quality_gate import Flaw, Limits, Measurement, find_flaw, measure
 from gateway.voiceprint.search import Hit, VoiceIndex
+from gateway.voiceprint.sounds import Listening, SpeechRules, voices_only
 from protocol.voiceprint import (
     MAX_CLIPS,
     TOP_HITS,
@@ -45,9 +47,6 @@ from protocol.voiceprint import (
 
 T = TypeVar("T")
 _log = structlog.get_logger()
-_SPEECH_WINDOW_MS = 32
-_SPEECH_STRETCH_MS = 320 * _SPEECH_WINDOW_MS
-_SPEECH_PROBABILITY = 0.5
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,13 +56,22 @@ class _Heard:
     pcm: bytes
     rate_hz: int
     measured: Measurement
+    original: bytes
+    """The PCM before denoising, which is for voices."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Embedded:
+    kind: Kind
+    space: str
+    vector: Embedding
 
 
 class VoiceprintService:
     """Owns the index in memory; the store is the truth. Call `start` before and `close` after use.
 
-    Without a `speech` confirmer nobody checks that there is speech in the audio; without a `denoiser` a request for
-    denoising has no effect.
+    Without a `speech` confirmer nobody checks that there is speech in the audio, and every sound is a voice; without
+    an embedder for `sounds` what is not speech is refused; without a `denoiser` a request for denoising has no effect.
     """
 
     def __init__(
@@ -72,6 +80,7 @@ class VoiceprintService:
         store: VoiceprintStore,
         embedder: Embedder,
         speech: SpeechConfirmer | None = None,
+        sounds: Embedder | None = None,
         denoiser: Denoiser | None = None,
         limits: Limits | None = None,
         no_space: Callable[[], str] = lambda: "",
@@ -83,7 +92,13 @@ class VoiceprintService:
         self._speech = speech
         self._denoiser = denoiser
         self._limits = limits or Limits()
+        self._sounds = sounds
+        self._speech_rules = SpeechRules() if sounds else voices_only(self._limits.min_speech_ms)
         self._index = VoiceIndex(embedder.dimensions)
+        self._indexes = {embedder.model: self._index}
+        """One for each embedding space; that of voices first."""
+        if sounds:
+            self._indexes[sounds.model] = VoiceIndex(sounds.dimensions)
         self._writing = asyncio.Lock()
         self._writes: set[asyncio.Task[Any]] = set()
 
@@ -92,7 +107,7 @@ class VoiceprintService:
 
         Those were enrolled with another model; they stay listed and stored, and work again when it is back.
         """
-        spaces = (self._embedder.model,)
+        spaces = tuple(self._indexes)
         with _blaming(Code.COMPONENT_ERROR):
             rows = await self._store.load(spaces)
             unsearched = dict(await self._store.unsearchable(spaces))
@@ -129,14 +144,17 @@ class VoiceprintService:
         row, audio = await self._enrol(enrolment, clips)
         await self._finish(self._replace(row, audio, voice, adds=enrolment.adds))
 
-    async def recognize(self, recognition: Recognition, clip: Clip) -> list[Hit]:
-        """The ten closest voices of the scope, best first; none when nobody is enrolled there."""
+    async def recognize(self, recognition: Recognition, clip: Clip, *, only_voices: bool = False) -> list[Hit]:
+        """The ten closest voices of the scope, or other sounds if the clip is one, best first.
+
+        None when nobody is enrolled there; `only_voices` refuses other sounds (10107).
+        """
         heard = await self._hear(clip, denoise=recognition.denoise)
-        if not self._index.holds(recognition.scope):
-            await self._require_speech(heard)
+        spaces = [space for space, index in self._indexes.items() if index.holds(recognition.scope)]
+        embedded = await self._embed(heard, spaces, only_voices=only_voices)
+        if embedded is None:
             return []
-        embedding = await self._embed(heard)
-        return await self._index.closest(recognition.scope, embedding, TOP_HITS)
+        return await self._indexes[embedded.space].closest(recognition.scope, embedded.vector, TOP_HITS)
 
     async def delete(self, deletion: Deletion) -> None:
         """Delete voices, all or none: an unknown name is refused (10107)."""
@@ -173,20 +191,26 @@ class VoiceprintService:
             raise VoiceprintError(Code.COMPONENT_ERROR, full)
         if len(clips) > MAX_CLIPS:
             raise _too_many_clips(len(clips))
-        embeddings, audio = [], []
+        embedded: list[_Embedded] = []
+        audio = []
         for number, clip in enumerate(clips):
             with of_several(number, len(clips)):
                 heard = await self._hear(clip, denoise=enrolment.denoise)
-                embeddings.append(await self._embed(heard))
+                if (one := await self._embed(heard, self._indexes)) is not None:
+                    embedded.append(one)
             audio.append(await asyncio.to_thread(flac, clip))
-        voice = enrolment.voice
+        voice, first = enrolment.voice, embedded[0]
+        if any(one.kind != first.kind for one in embedded):
+            cause = "some of the recordings are of a voice and some of another sound: each needs a name of its own"
+            raise VoiceprintError(Code.ILLEGAL_PARAMETER, cause)
         row = VoiceprintRow(
             print_id=uuid.uuid4().hex,
             app_id=voice.app_id,
             org_id=voice.org_id,
             tag_id=voice.tag_id,
             name=voice.name,
-            prints=(Prints(self._embedder.model, np.stack(embeddings)),),
+            prints=(Prints(first.space, np.stack([one.vector for one in embedded])),),
+            kind=first.kind,
         )
         return row, audio
 
@@ -194,50 +218,56 @@ class VoiceprintService:
         measured = await asyncio.to_thread(measure, clip.samples, clip.rate_hz)
         self._refuse_flaw(measured)
         pcm, rate_hz = await asyncio.to_thread(speech_pcm, clip)
+        original = pcm
         if denoise and self._denoiser is not None:
             with _blaming(Code.ENGINE_ERROR):
                 pcm = await self._denoiser.denoise(pcm, rate_hz)
-        return _Heard(pcm, rate_hz, measured)
+        return _Heard(pcm, rate_hz, measured, original)
 
-    async def _embed(self, heard: _Heard) -> Embedding:
+    async def _embed(self, heard: _Heard, spaces: Collection[str], *, only_voices: bool = False) -> _Embedded | None:
+        """The print of the clip, a voice's or another sound's; None when its space is none of `spaces`."""
+        voices, sounds = self._embedder, self._sounds
         # Both run at once, in two engine processes: the check then costs the caller no time.
-        embedding = asyncio.create_task(self._embedding(heard))
+        voice = (
+            asyncio.create_task(self._embedding(voices, heard.pcm, heard.rate_hz)) if voices.model in spaces else None
+        )
         try:
-            await self._require_speech(heard)
-            return await embedding
+            kind = await self._kind(heard, only_voices=only_voices)
+            if kind == "voice":
+                return _Embedded(kind, voices.model, await voice) if voice else None
         finally:
-            embedding.cancel()
-            await asyncio.gather(embedding, return_exceptions=True)
+            if voice:
+                voice.cancel()
+                await asyncio.gather(voice, return_exceptions=True)
+        if sounds is None or sounds.model not in spaces:
+            return None
+        return _Embedded(kind, sounds.model, await self._embedding(sounds, heard.original, heard.rate_hz))
 
-    async def _embedding(self, heard: _Heard) -> Embedding:
+    async def _embedding(self, embedder: Embedder, pcm: bytes, rate_hz: int) -> Embedding:
         with _blaming(Code.ENGINE_ERROR):
             try:
-                return await self._embedder.embed(heard.pcm, heard.rate_hz)
+                return await embedder.embed(pcm, rate_hz)
             except Rejected as error:
                 raise VoiceprintError(Code.ILLEGAL_PARAMETER, str(error)) from error
 
-    async def _require_speech(self, heard: _Heard) -> None:
-        """Listen until there is enough speech, ten seconds at a time; raises (10107) if there is not."""
+    async def _kind(self, heard: _Heard, *, only_voices: bool) -> Kind:
+        """Listen until it is clear what the clip is, ten seconds at a time; raises (10107) if it is not to be had."""
         if self._speech is None:
-            return
-        window_bytes = 2 * heard.rate_hz * _SPEECH_WINDOW_MS // 1000
-        stretch_bytes = window_bytes * _SPEECH_STRETCH_MS // _SPEECH_WINDOW_MS
-        speech_ms, state = 0, None
-        for begin in range(0, len(heard.pcm), stretch_bytes):
-            stretch = heard.pcm[begin : begin + stretch_bytes]
-            stretch += bytes(-len(stretch) % window_bytes)
+            return "voice"
+        listening, state = Listening(heard.pcm, heard.rate_hz, self._speech_rules), None
+        for stretch in listening.stretches():
             with _blaming(Code.ENGINE_ERROR):
                 listened = await self._speech.confirm(stretch, heard.rate_hz, state)
-            speech_ms += _SPEECH_WINDOW_MS * sum(p >= _SPEECH_PROBABILITY for p in listened.probabilities)
             state = listened.state
-            if speech_ms >= self._limits.min_speech_ms:
-                return
-        self._refuse_flaw(replace(heard.measured, speech_ms=speech_ms))
+            listening.note(listened.probabilities)
+        kind = listening.kind
+        if kind is None or (only_voices and kind != "voice"):
+            raise _refusal(listening.flaw, replace(heard.measured, speech_ms=listening.speech_ms))
+        return kind
 
     def _refuse_flaw(self, measured: Measurement) -> None:
         if flaw := find_flaw(measured, self._limits):
-            data = {"reason": flaw.reason.value, "measured": measured.as_data()}
-            raise VoiceprintError(Code.ILLEGAL_PARAMETER, flaw.text, data)
+            raise _refusal(flaw, measured)
 
     # --- writing: the store first, then the index, one change at a time ---
 
@@ -264,7 +294,7 @@ class VoiceprintService:
                 former = await self._store.replace(row, audio)
             if former is None:
                 raise _unknown(voice)
-            self._index.remove(row.app_id, row.org_id, row.tag_id, [former])
+            self._forget(row.app_id, row.org_id, row.tag_id, [former])
             self._search(row)
 
     async def _joined(
@@ -291,15 +321,20 @@ class VoiceprintService:
         async with self._writing:
             with _blaming(Code.COMPONENT_ERROR):
                 gone = await self._store.remove(app_id, org_id, tag_id, deletion.names)
-            self._index.remove(app_id, org_id, tag_id, gone)
+            self._forget(app_id, org_id, tag_id, gone)
             if not gone and deletion.names is not None:
                 for name in deletion.names:
                     await self.find(NamedVoice(app_id, org_id, tag_id, name))
 
     def _search(self, row: VoiceprintRow) -> None:
-        """Have the voice found from now on."""
-        if prints := row.in_space(self._embedder.model):
-            self._index.add(row, prints.combined)
+        """Have the voice or sound found from now on."""
+        for prints in row.prints:
+            if (index := self._indexes.get(prints.space)) is not None:
+                index.add(row, prints.combined)
+
+    def _forget(self, app_id: str, org_id: str, tag_id: str, print_ids: Sequence[str]) -> None:
+        for index in self._indexes.values():
+            index.remove(app_id, org_id, tag_id, print_ids)
 
     async def _find(self, voice: NamedVoice) -> VoiceprintRow | None:
         with _blaming(Code.COMPONENT_ERROR):
@@ -313,6 +348,11 @@ def _blaming(code: Code) -> Iterator[None]:
         yield
     except PortError as error:
         raise VoiceprintError(code, str(error)) from error
+
+
+def _refusal(flaw: Flaw, measured: Measurement) -> VoiceprintError:
+    data = {"reason": flaw.reason.value, "measured": measured.as_data()}
+    return VoiceprintError(Code.ILLEGAL_PARAMETER, flaw.text, data)
 
 
 def _name_taken(voice: NamedVoice) -> VoiceprintError:
