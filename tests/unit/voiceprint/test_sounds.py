@@ -15,23 +15,10 @@ from gateway.voiceprint.search import Hit
 from gateway.voiceprint.service import VoiceprintService
 from gateway.voiceprint.sounds import WINDOW_MS, Listening, SpeechRules, voices_only
 from protocol.voiceprint import Deletion, Enrolment, NamedVoice, Recognition, Scope, VoiceprintError
-from tests.voices import RATE_HZ, Desk, PitchConfirmer, SpectrumEmbedder, clip, voice
+from tests.voices import RATE_HZ, Desk, PitchConfirmer, SoundEmbedder, clip, rustle, voice
 
 ORG = Scope("acme", "org", None)
 WINDOW_BYTES = 2 * RATE_HZ * WINDOW_MS // 1000
-
-
-class SoundEmbedder(SpectrumEmbedder):
-    model = "sounds-64"
-
-
-def rustle(source: int, *, take: int = 0, seconds: float = 2.0) -> bytes:
-    """Noise in a band that belongs to `source`, high enough to be no voice to the stand-in that listens for one."""
-    samples = int(seconds * RATE_HZ)
-    hz = np.fft.rfftfreq(samples, 1 / RATE_HZ)
-    band = np.exp(-(((hz - 2300 - 250 * source) / 150) ** 2)) + 3 * (hz > 7000)
-    made = np.fft.irfft(np.fft.rfft(np.random.default_rng(take).standard_normal(samples)) * band, samples)
-    return bytes((made / np.abs(made).max() * 12000).astype("<i2").tobytes())
 
 
 def served(desk: Desk, *, sounds: bool = True) -> SoundEmbedder:
