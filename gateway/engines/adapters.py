@@ -101,7 +101,7 @@ class WhisperSounds:
 
     async def embed(self, pcm: bytes, rate_hz: int) -> Embedding:
         """See the port: of any sound. Raises Rejected (`too_short` below 0.2 s, `silence`)."""
-        parts = [part for part in _pieces(pcm, rate_hz, SOUND_PIECE_S) if any(part)]
+        parts = [part for part in _pieces(pcm, rate_hz, SOUND_PIECE_S) if part.strip(b"\0")]
         if not parts:
             raise Rejected("a sound was expected, this is digital silence", code="silence")
         jobs = (self._pool.run("embed_sound", part, rate_hz, rank=WAITED_FOR_RANK) for part in parts)

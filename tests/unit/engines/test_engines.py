@@ -36,7 +36,7 @@ async def test_every_port_answers_at_once(models_dir: Path, tmp_path: Path) -> N
         (final, recording), print_, sound, confirmed, decoded = await asyncio.gather(
             asyncio.gather(*(engines.recognizer.transcribe(request) for request in requests)),
             engines.embedder.embed(pcm, 16000),
-            engines.sounds.embed(tones(8000, 0.5, 300), 8000),
+            engines.sounds.embed(tones(8000, 0.5, 300).tobytes(), 8000),
             engines.confirmer.confirm(pcm[: 1024 * 20], 16000, None),
             engines.decoder.decode(wav(tones(8000, 0.5, 300), 8000)),
         )
