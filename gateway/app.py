@@ -111,6 +111,7 @@ class EarshotServer:
             settings.models_path,
             data / "spool" / str(os.getpid()),
             recognizer_model=settings.recognizer,
+            voiceprint_model=settings.voiceprint_model,
             recognizer_processes=settings.recognizer_processes or None,
             on_ready=lambda engine: on_progress(f"{engine} ready"),
         )

@@ -25,7 +25,7 @@ from gateway.engines.silero import Silero
 from gateway.engines.sound_space import band_statistics, sound_space
 from gateway.engines.whisper import Whisper
 from gateway.ports import Embedding
-from gateway.voiceprint.sounds import listen
+from gateway.voiceprint.sounds import Listening, SpeechRules
 from loadtest import sound_material as material
 from loadtest.fit_sounds import MODEL
 from loadtest.sound_material import RATE_HZ, Samples
@@ -195,7 +195,12 @@ def doors(found: Sequence[Task], speech: Sequence[Path]) -> dict[str, list[Sampl
 
 def listen_to(silero: Silero, samples: Samples) -> str | None:
     """What the service takes a clip for; None for one that it refuses."""
-    return listen(lambda pcm, state: silero.confirm(pcm, RATE_HZ, state), samples.tobytes(), RATE_HZ)
+    listening, state = Listening(samples.tobytes(), RATE_HZ, SpeechRules()), None
+    for stretch in listening.stretches():
+        heard = silero.confirm(stretch, RATE_HZ, state)
+        state = heard.state
+        listening.note(heard.probabilities)
+    return listening.kind
 
 
 def _cut(spoken: Samples, seconds: int, decibels: int | None, dice: np.random.Generator) -> Samples:

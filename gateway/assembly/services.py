@@ -49,6 +49,7 @@ from gateway.voiceprint.links import SignedLinks
 from gateway.voiceprint.local import LocalVoiceprintApi
 from gateway.voiceprint.service import VoiceprintService
 from protocol.quality import MAX_AUDIO_BYTES
+from protocol.voiceprint import SCORE_PER_COSINE
 
 MAX_RECORDING_S = 6 * 3600
 
@@ -82,6 +83,8 @@ async def voiceprint(ground: Ground) -> tuple[list[web.RouteDef], VoiceprintApi]
         embedder=ground.engines.embedder,
         speech=ground.engines.confirmer,
         sounds=ground.engines.sounds if settings.sounds else None,
+        denoiser=ground.engines.denoiser,
+        narrow_excess=(settings.known_score_8k - settings.known_score) / SCORE_PER_COSINE,
         no_space=ground.no_space,
     )
     await voices.start()

@@ -42,6 +42,17 @@ class Database:
         """
         return await asyncio.wrap_future(self._thread.submit(self._transact, work))
 
+    async def scrub(self) -> bool:
+        """Empty the log ahead of the file, which holds what was deleted or overwritten since it was emptied last.
+
+        False: another process is reading, and it must be tried again. Raises sqlite3.Error, having lost nothing.
+        """
+        return await asyncio.wrap_future(self._thread.submit(self._checkpoint))
+
+    def _checkpoint(self) -> bool:
+        busy: int = self._connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()[0]
+        return not busy
+
     def run_blocking(self, work: Callable[[sqlite3.Connection], T]) -> T:
         """As `run`, for commands and start-up code that have no event loop."""
         return self._thread.submit(self._transact, work).result()

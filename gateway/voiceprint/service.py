@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import uuid
-from collections.abc import Callable, Collection, Coroutine, Iterator, Sequence
+from collections.abc import Callable, Coroutine, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import Any, TypeVar
@@ -28,10 +28,11 @@ from gateway.ports import (
     VoiceprintRow,
     VoiceprintStore,
 )
-from gateway.voiceprint.clip import Clip, flac, of_several, speech_pcm
+from gateway.voiceprint.bands import NARROW_EXCESS, Asked, BandedIndex, by_model, in_its_band, over_a_line, prints_of
+from gateway.voiceprint.clip import NARROW_HZ, Clip, flac, of_several, speech_pcm
 from gateway.voiceprint.quality_gate import Flaw, Limits, Measurement, find_flaw, measure
-from gateway.voiceprint.search import Hit, VoiceIndex
-from gateway.voiceprint.sounds import Listening, SpeechRules, voices_only
+from gateway.voiceprint.search import Hit
+from gateway.voiceprint.sounds import Sounds, SpeechRules, listen, voices_only
 from protocol.voiceprint import (
     MAX_CLIPS,
     TOP_HITS,
@@ -55,16 +56,12 @@ class _Heard:
 
     pcm: bytes
     rate_hz: int
+    """8000 or 16000: that of the clip's band."""
+    sent_rate_hz: int
+    """16000 too where the clip came over a line and was resampled since."""
     measured: Measurement
     original: bytes
-    """The PCM before denoising, which is for voices."""
-
-
-@dataclass(frozen=True, slots=True)
-class _Embedded:
-    kind: Kind
-    space: str
-    vector: Embedding
+    """As it was sent, for other sounds than voices: at `sent_rate_hz`, before denoising."""
 
 
 class VoiceprintService:
@@ -83,44 +80,47 @@ class VoiceprintService:
         sounds: Embedder | None = None,
         denoiser: Denoiser | None = None,
         limits: Limits | None = None,
+        narrow_excess: float = NARROW_EXCESS,
         no_space: Callable[[], str] = lambda: "",
     ) -> None:
-        """`no_space` says why no voice should be stored now, or nothing."""
+        """`narrow_excess`: see `BandedIndex`. `no_space` says why no voice should be stored now, or nothing."""
         self._no_space = no_space
         self._store = store
         self._embedder = embedder
         self._speech = speech
         self._denoiser = denoiser
         self._limits = limits or Limits()
-        self._sounds = sounds
+        self._index = BandedIndex(embedder.model, embedder.dimensions, narrow_excess=narrow_excess)
+        self._sounds = Sounds(sounds) if sounds else None
         self._speech_rules = SpeechRules() if sounds else voices_only(self._limits.min_speech_ms)
-        self._index = VoiceIndex(embedder.dimensions)
-        self._indexes = {embedder.model: self._index}
-        """One for each embedding space; that of voices first."""
-        if sounds:
-            self._indexes[sounds.model] = VoiceIndex(sounds.dimensions)
         self._writing = asyncio.Lock()
         self._writes: set[asyncio.Task[Any]] = set()
 
     async def start(self) -> dict[str, int]:
-        """Load the index. Answers, and logs, how many voices cannot be searched, by their embedding space.
+        """Load the index. Answers, and logs, how many voices cannot be searched, by their embedding model.
 
         Those were enrolled with another model; they stay listed and stored, and work again when it is back.
         """
-        spaces = tuple(self._indexes)
+        spaces = (*self._index.spaces, *((self._sounds.space,) if self._sounds else ()))
         with _blaming(Code.COMPONENT_ERROR):
             rows = await self._store.load(spaces)
-            unsearched = dict(await self._store.unsearchable(spaces))
+            unsearched = by_model(await self._store.unsearchable(spaces))
         for row in rows:
-            self._search(row)
+            self._find_from_now_on(row)
+        await self._index.warm()
+        if self._sounds:
+            await self._sounds.warm()
         _log.info("voiceprint.started", spaces=spaces, voices=len(rows))
         if unsearched:
-            _log.warning("voiceprint.unsearched", spaces=spaces, other_spaces=unsearched)
+            _log.warning("voiceprint.unsearched", spaces=spaces, other_models=unsearched)
         return unsearched
 
     async def close(self) -> None:
         """Wait for the writes under way."""
         await asyncio.gather(*self._writes, return_exceptions=True)
+        await self._index.close()
+        if self._sounds:
+            await self._sounds.close()
 
     async def register(self, enrolment: Enrolment, clips: Sequence[Clip]) -> None:
         """Enrol a voice, from one or several clips, under a new name.
@@ -145,16 +145,20 @@ class VoiceprintService:
         await self._finish(self._replace(row, audio, voice, adds=enrolment.adds))
 
     async def recognize(self, recognition: Recognition, clip: Clip, *, only_voices: bool = False) -> list[Hit]:
-        """The ten closest voices of the scope, or other sounds if the clip is one, best first.
+        """The ten closest voices of the scope or, if the clip is another sound, the ten closest sounds; best first.
 
         None when nobody is enrolled there; `only_voices` refuses other sounds (10107).
         """
-        heard = await self._hear(clip, denoise=recognition.denoise)
-        spaces = [space for space, index in self._indexes.items() if index.holds(recognition.scope)]
-        embedded = await self._embed(heard, spaces, only_voices=only_voices)
-        if embedded is None:
+        scope, heard = recognition.scope, await self._hear(clip, denoise=recognition.denoise)
+        holds = self._index.holds(scope)
+        bands = self._index.bands_of(scope, heard.rate_hz) if holds else (False, False)
+        kind, wide, narrow = await self._embed(heard, *bands, only_voices=only_voices)
+        if kind == "voice":
+            asked = Asked(wide, narrow, heard.sent_rate_hz)
+            return await self._index.closest(scope, asked, TOP_HITS) if holds else []
+        if self._sounds is None or not self._sounds.holds(scope):
             return []
-        return await self._indexes[embedded.space].closest(recognition.scope, embedded.vector, TOP_HITS)
+        return await self._sounds.closest(scope, await self._sound(heard), TOP_HITS)
 
     async def delete(self, deletion: Deletion) -> None:
         """Delete voices, all or none: an unknown name is refused (10107)."""
@@ -191,75 +195,92 @@ class VoiceprintService:
             raise VoiceprintError(Code.COMPONENT_ERROR, full)
         if len(clips) > MAX_CLIPS:
             raise _too_many_clips(len(clips))
-        embedded: list[_Embedded] = []
-        audio = []
+        kinds: set[Kind] = set()
+        wide, narrow, sounds, audio = [], [], [], []
         for number, clip in enumerate(clips):
             with of_several(number, len(clips)):
                 heard = await self._hear(clip, denoise=enrolment.denoise)
-                if (one := await self._embed(heard, self._indexes)) is not None:
-                    embedded.append(one)
+                kind, of_clip, on_a_line = await self._embed(heard, heard.rate_hz > NARROW_HZ, True)
+                if on_a_line is None:
+                    sounds.append(await self._sound(heard))
+            kinds.add(kind)
+            wide.append(of_clip)
+            narrow.append(on_a_line)
             audio.append(await asyncio.to_thread(flac, clip))
-        voice, first = enrolment.voice, embedded[0]
-        if any(one.kind != first.kind for one in embedded):
+        if len(kinds) > 1:
             cause = "some of the recordings are of a voice and some of another sound: each needs a name of its own"
             raise VoiceprintError(Code.ILLEGAL_PARAMETER, cause)
+        voice = enrolment.voice
         row = VoiceprintRow(
             print_id=uuid.uuid4().hex,
             app_id=voice.app_id,
             org_id=voice.org_id,
             tag_id=voice.tag_id,
             name=voice.name,
-            prints=(Prints(first.space, np.stack([one.vector for one in embedded])),),
-            kind=first.kind,
+            prints=self._prints(wide, narrow, sounds),
+            kind=kinds.pop(),
         )
         return row, audio
+
+    def _prints(
+        self, wide: Sequence[Embedding | None], narrow: Sequence[Embedding | None], sounds: Sequence[Embedding]
+    ) -> tuple[Prints, ...]:
+        if self._sounds and sounds:
+            return (Prints(self._sounds.space, np.stack(sounds)),)
+        return prints_of(self._embedder.model, wide, [one for one in narrow if one is not None])
 
     async def _hear(self, clip: Clip, *, denoise: bool) -> _Heard:
         measured = await asyncio.to_thread(measure, clip.samples, clip.rate_hz)
         self._refuse_flaw(measured)
-        pcm, rate_hz = await asyncio.to_thread(speech_pcm, clip)
-        original = pcm
+        original, rate_hz = await asyncio.to_thread(speech_pcm, clip)
+        pcm = original
         if denoise and self._denoiser is not None:
             with _blaming(Code.ENGINE_ERROR):
                 pcm = await self._denoiser.denoise(pcm, rate_hz)
-        return _Heard(pcm, rate_hz, measured, original)
+        pcm, rate_of_band_hz = await asyncio.to_thread(in_its_band, pcm, rate_hz)
+        return _Heard(pcm, rate_of_band_hz, rate_hz, measured, original)
 
-    async def _embed(self, heard: _Heard, spaces: Collection[str], *, only_voices: bool = False) -> _Embedded | None:
-        """The print of the clip, a voice's or another sound's; None when its space is none of `spaces`."""
-        voices, sounds = self._embedder, self._sounds
-        # Both run at once, in two engine processes: the check then costs the caller no time.
-        voice = (
-            asyncio.create_task(self._embedding(voices, heard.pcm, heard.rate_hz)) if voices.model in spaces else None
-        )
+    async def _embed(
+        self, heard: _Heard, wide: bool, narrow: bool, *, only_voices: bool = False
+    ) -> tuple[Kind, Embedding | None, Embedding | None]:
+        """What the clip is and, of a voice, its prints in the wide band and in the narrow one, as asked for.
+
+        Narrow audio has none in the wide band.
+        """
+        # All run at once, in two engine processes: the check then costs the caller no time.
+        full = asyncio.create_task(self._embedding(heard.pcm, heard.rate_hz)) if wide else None
+        on_a_line = asyncio.create_task(self._narrow_embedding(heard)) if narrow else None
+        begun = [task for task in (full, on_a_line) if task is not None]
         try:
             kind = await self._kind(heard, only_voices=only_voices)
-            if kind == "voice":
-                return _Embedded(kind, voices.model, await voice) if voice else None
+            if kind != "voice":
+                return kind, None, None
+            await asyncio.gather(*begun)
         finally:
-            if voice:
-                voice.cancel()
-                await asyncio.gather(voice, return_exceptions=True)
-        if sounds is None or sounds.model not in spaces:
-            return None
-        return _Embedded(kind, sounds.model, await self._embedding(sounds, heard.original, heard.rate_hz))
+            for task in begun:
+                task.cancel()
+            await asyncio.gather(*begun, return_exceptions=True)
+        return kind, full.result() if full else None, on_a_line.result() if on_a_line else None
 
-    async def _embedding(self, embedder: Embedder, pcm: bytes, rate_hz: int) -> Embedding:
-        with _blaming(Code.ENGINE_ERROR):
-            try:
-                return await embedder.embed(pcm, rate_hz)
-            except Rejected as error:
-                raise VoiceprintError(Code.ILLEGAL_PARAMETER, str(error)) from error
+    async def _sound(self, heard: _Heard) -> Embedding:
+        assert self._sounds is not None, "without prints of sounds, every clip that passes is a voice"
+        with _blaming(Code.ENGINE_ERROR), _blaming_audio():
+            return await self._sounds.embed(heard.original, heard.sent_rate_hz)
+
+    async def _narrow_embedding(self, heard: _Heard) -> Embedding:
+        pcm = heard.pcm if heard.rate_hz == NARROW_HZ else await asyncio.to_thread(over_a_line, heard.pcm)
+        return await self._embedding(pcm, NARROW_HZ)
+
+    async def _embedding(self, pcm: bytes, rate_hz: int) -> Embedding:
+        with _blaming(Code.ENGINE_ERROR), _blaming_audio():
+            return await self._embedder.embed(pcm, rate_hz)
 
     async def _kind(self, heard: _Heard, *, only_voices: bool) -> Kind:
-        """Listen until it is clear what the clip is, ten seconds at a time; raises (10107) if it is not to be had."""
+        """Listen until it is clear what the clip is; raises (10107) when it is nothing that is wanted here."""
         if self._speech is None:
             return "voice"
-        listening, state = Listening(heard.pcm, heard.rate_hz, self._speech_rules), None
-        for stretch in listening.stretches():
-            with _blaming(Code.ENGINE_ERROR):
-                listened = await self._speech.confirm(stretch, heard.rate_hz, state)
-            state = listened.state
-            listening.note(listened.probabilities)
+        with _blaming(Code.ENGINE_ERROR):
+            listening = await listen(self._speech, heard.pcm, heard.rate_hz, self._speech_rules)
         kind = listening.kind
         if kind is None or (only_voices and kind != "voice"):
             raise _refusal(listening.flaw, replace(heard.measured, speech_ms=listening.speech_ms))
@@ -284,7 +305,7 @@ class VoiceprintService:
                 added = await self._store.add(row, audio)
             if not added:
                 raise _name_taken(voice)
-            self._search(row)
+            self._find_from_now_on(row)
 
     async def _replace(self, row: VoiceprintRow, audio: Sequence[bytes], voice: NamedVoice, *, adds: bool) -> None:
         async with self._writing:
@@ -295,20 +316,21 @@ class VoiceprintService:
             if former is None:
                 raise _unknown(voice)
             self._forget(row.app_id, row.org_id, row.tag_id, [former])
-            self._search(row)
+            self._find_from_now_on(row)
 
     async def _joined(
         self, row: VoiceprintRow, audio: Sequence[bytes], voice: NamedVoice
     ) -> tuple[VoiceprintRow, list[bytes]]:
-        """The voice as it is kept, and behind its clips those of `row`: of the spaces that `row` has prints in."""
+        """The voice as it is kept, and behind its clips those of `row`, whose first space has prints of all clips."""
         former = await self.find(voice)
-        prints = []
-        for new in row.prints:
-            old = former.in_space(new.space)
-            if old is None or former.kind != row.kind:
-                cause = f"spk_name {voice.name!r} was enrolled with another model or as another kind of sound"
-                raise VoiceprintError(Code.ILLEGAL_PARAMETER, f"{cause}: update it with all its recordings")
-            prints.append(Prints(new.space, np.concatenate([old.vectors, new.vectors])))
+        if former.kind != row.kind or former.in_space(row.prints[0].space) is None:
+            cause = f"spk_name {voice.name!r} was enrolled with another model or as another kind of sound"
+            raise VoiceprintError(Code.ILLEGAL_PARAMETER, f"{cause}: update it with all its recordings")
+        spaces = dict.fromkeys(one.space for one in (*row.prints, *former.prints))
+        prints = [
+            Prints(space, np.concatenate([one.vectors for of in (former, row) if (one := of.in_space(space))]))
+            for space in spaces
+        ]
         count = len(prints[0].vectors)
         if count > MAX_CLIPS:
             raise _too_many_clips(count)
@@ -326,15 +348,15 @@ class VoiceprintService:
                 for name in deletion.names:
                     await self.find(NamedVoice(app_id, org_id, tag_id, name))
 
-    def _search(self, row: VoiceprintRow) -> None:
-        """Have the voice or sound found from now on."""
-        for prints in row.prints:
-            if (index := self._indexes.get(prints.space)) is not None:
-                index.add(row, prints.combined)
+    def _find_from_now_on(self, row: VoiceprintRow) -> None:
+        self._index.add(row)
+        if self._sounds:
+            self._sounds.add(row)
 
     def _forget(self, app_id: str, org_id: str, tag_id: str, print_ids: Sequence[str]) -> None:
-        for index in self._indexes.values():
-            index.remove(app_id, org_id, tag_id, print_ids)
+        self._index.remove(app_id, org_id, tag_id, print_ids)
+        if self._sounds:
+            self._sounds.remove(app_id, org_id, tag_id, print_ids)
 
     async def _find(self, voice: NamedVoice) -> VoiceprintRow | None:
         with _blaming(Code.COMPONENT_ERROR):
@@ -348,6 +370,15 @@ def _blaming(code: Code) -> Iterator[None]:
         yield
     except PortError as error:
         raise VoiceprintError(code, str(error)) from error
+
+
+@contextmanager
+def _blaming_audio() -> Iterator[None]:
+    """What a model refuses is the caller's audio."""
+    try:
+        yield
+    except Rejected as error:
+        raise VoiceprintError(Code.ILLEGAL_PARAMETER, str(error)) from error
 
 
 def _refusal(flaw: Flaw, measured: Measurement) -> VoiceprintError:

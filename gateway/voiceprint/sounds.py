@@ -1,4 +1,4 @@
-"""Voice, another sound, or neither for certain: what a clip is taken for. Pure: speech probabilities in, a kind out.
+"""Voice, another sound, or neither for certain: what a clip is taken for; and where other sounds are found again.
 
 A sound taken for a voice is not found again; speech taken for a sound would be kept as a stranger's noise. So there is
 a gap between the two, and what falls into it is refused.
@@ -6,13 +6,15 @@ a gap between the two, and what falls into it is refused.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
-from gateway.ports import Kind, SpeechProbabilities
+from gateway.ports import Embedder, Embedding, Kind, SpeechConfirmer, VoiceprintRow
 from gateway.voiceprint.quality_gate import Flaw, Reason
+from gateway.voiceprint.search import Hit, VoiceIndex
+from protocol.voiceprint import Scope
 
 WINDOW_MS = 32
 _STRETCH_MS = 320 * WINDOW_MS
@@ -114,11 +116,47 @@ class Listening:
         return Flaw(Reason.NO_SPEECH, text)
 
 
-def listen(confirm: Callable[[bytes, bytes | None], SpeechProbabilities], pcm: bytes, rate_hz: int) -> Kind | None:
-    """What a clip is taken for, by a confirmer that answers at once; the service asks one that is waited for."""
-    listening, state = Listening(pcm, rate_hz, SpeechRules()), None
+async def listen(speech: SpeechConfirmer, pcm: bytes, rate_hz: int, rules: SpeechRules) -> Listening:
+    """Hear a clip (mono s16le) until it is clear that somebody speaks, or to its end. Raises Unavailable."""
+    listening, state = Listening(pcm, rate_hz, rules), None
     for stretch in listening.stretches():
-        heard = confirm(stretch, state)
+        heard = await speech.confirm(stretch, rate_hz, state)
         state = heard.state
         listening.note(heard.probabilities)
-    return listening.kind
+    return listening
+
+
+class Sounds:
+    """Enrolled sounds that are no voices, in an embedding space of their own. Belongs to one event loop."""
+
+    def __init__(self, embedder: Embedder) -> None:
+        self._embedder = embedder
+        self._index = VoiceIndex(embedder.dimensions)
+
+    @property
+    def space(self) -> str:
+        return self._embedder.model
+
+    async def embed(self, pcm: bytes, rate_hz: int) -> Embedding:
+        """See `Embedder`."""
+        return await self._embedder.embed(pcm, rate_hz)
+
+    def add(self, row: VoiceprintRow) -> None:
+        """Have a sound found from now on; what has no print in this space is none."""
+        if (prints := row.in_space(self.space)) is not None:
+            self._index.add(row, prints.combined)
+
+    def remove(self, app_id: str, org_id: str, tag_id: str, print_ids: Iterable[str]) -> None:
+        self._index.remove(app_id, org_id, tag_id, print_ids)
+
+    def holds(self, scope: Scope) -> bool:
+        return self._index.holds(scope)
+
+    async def closest(self, scope: Scope, embedding: Embedding, top: int) -> list[Hit]:
+        return await self._index.closest(scope, embedding, top)
+
+    async def warm(self) -> None:
+        await self._index.warm()
+
+    async def close(self) -> None:
+        await self._index.close()

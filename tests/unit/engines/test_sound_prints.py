@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from gateway.engines.adapters import WAITED_FOR_RANK, CampplusEmbedder, SileroConfirmer, WhisperSounds
+from gateway.engines.adapters import VOICE_MODELS, WAITED_FOR_RANK, SileroConfirmer, VoiceEmbedder, WhisperSounds
 from gateway.engines.campplus import Campplus
 from gateway.engines.manifest import CAMPPLUS, SILERO
 from gateway.engines.models import model_folder
@@ -157,7 +157,7 @@ async def heard(whisper: Whisper, models_dir: Path, tmp_path: Path) -> AsyncIter
     database = Database(tmp_path / "voices.sqlite", [SCHEMA])
     service = VoiceprintService(
         store=SqliteVoiceprints(database),
-        embedder=CampplusEmbedder(pool(Campplus(file(CAMPPLUS)))),
+        embedder=VoiceEmbedder(pool(Campplus(file(CAMPPLUS))), VOICE_MODELS["campplus"]),
         speech=SileroConfirmer(pool(Silero(file(SILERO)))),
         sounds=WhisperSounds(pool(whisper), "whisper-base"),
     )

@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from gateway.ports import Embedding, VoiceprintRow
-from gateway.voiceprint import search
+from gateway.voiceprint import nearest
 from gateway.voiceprint.search import VoiceIndex
 from protocol.voiceprint import Scope
 
@@ -65,7 +65,7 @@ async def test_a_large_set_is_searched_in_a_thread_with_the_same_result(monkeypa
     for seed in range(40):
         index.add(row(seed, tag=f"t{seed % 3}"), unit(seed))
     inline = await names(index, ORG, 5)
-    monkeypatch.setattr(search, "INLINE_ROWS", 10)
+    monkeypatch.setattr(nearest, "INLINE_ROWS", 10)
     assert await names(index, ORG, 5) == inline
 
 

@@ -1,0 +1,176 @@
+"""Voices and what telephone lines leave of them: prints of the wide and of the narrow band, and how they are compared.
+
+A line cuts everything above 4 kHz, and a print made of such audio lies elsewhere than one of the same voice in full:
+compared with each other they score some thirty points less. So a model has two spaces, and a voice that is enrolled
+from wide-band audio gets a second print, made from its audio as a line would have carried it. What is asked is
+compared with the prints of its own band (figures: BENCHMARKS.md, voice prints).
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+import soxr
+
+from gateway.ports import Embedding, Prints, VoiceprintRow
+from gateway.voiceprint.clip import NARROW_HZ, WIDE_HZ
+from gateway.voiceprint.search import Hit, VoiceIndex
+from protocol.audio import AudioFormat, compress
+from protocol.voiceprint import Scope
+
+WIDE_SHARE = 0.25
+"""How much of a voice's wide print is mixed into its narrow one, which lost what the wide one still knows. More would
+tell voices apart still better, and take those enrolled on a line, who have no wide print, off the others' scale."""
+NARROW_EXCESS = 0.05
+"""How much higher cosines of the narrow band are: the difference of its operating point from the wide band's."""
+_NARROW = "@8k"
+_EMPTY_ABOVE_HZ = 4300
+_EMPTY_SHARE = 1e-5
+"""Less of the power than this lies above it in what came over a line (-66 dB at most; in wide-band speech -37 dB at
+least, of 126 clips)."""
+_BLOCK_SAMPLES = 1024
+
+
+def narrow_space(model: str) -> str:
+    """The space of an embedding model's prints of 8 kHz audio."""
+    return model + _NARROW
+
+
+def by_model(counts: Mapping[str, int]) -> dict[str, int]:
+    """How many voices each model has prints of, from how many each space has: a voice may be in both of a model's."""
+    models: dict[str, int] = {}
+    for space, count in counts.items():
+        model = space.removesuffix(_NARROW)
+        models[model] = max(count, models.get(model, 0))
+    return models
+
+
+def in_its_band(pcm: bytes, rate_hz: int) -> tuple[bytes, int]:
+    """Mono audio at 8 or 16 kHz, brought to 8 kHz when it came over a telephone line and was only resampled since."""
+    if rate_hz != WIDE_HZ or not _is_empty_above(pcm):
+        return pcm, rate_hz
+    return _narrowed(pcm), NARROW_HZ
+
+
+def over_a_line(pcm: bytes) -> bytes:
+    """Mono audio at 16 kHz as a telephone line with G.711 would have carried it: at 8 kHz."""
+    law = AudioFormat("pcmu", NARROW_HZ, 1)
+    return law.to_pcm(compress("pcmu", _narrowed(pcm)))
+
+
+def _narrowed(pcm: bytes) -> bytes:
+    samples = soxr.resample(np.frombuffer(pcm, "<i2").astype(np.float32), WIDE_HZ, NARROW_HZ)
+    return np.clip(np.rint(samples), -32768, 32767).astype("<i2").tobytes()
+
+
+def _is_empty_above(pcm: bytes) -> bool:
+    samples = np.frombuffer(pcm, "<i2")
+    if len(samples) < _BLOCK_SAMPLES:
+        return False
+    blocks = samples[: len(samples) // _BLOCK_SAMPLES * _BLOCK_SAMPLES].reshape(-1, _BLOCK_SAMPLES)
+    spectrum = np.fft.rfft(blocks * np.hanning(_BLOCK_SAMPLES).astype(np.float32), axis=1)
+    power = np.square(np.abs(spectrum)).sum(axis=0)
+    return bool(power[_EMPTY_ABOVE_HZ * _BLOCK_SAMPLES // WIDE_HZ :].sum() < _EMPTY_SHARE * power.sum())
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """A voice that is asked for: its prints in the bands that `BandedIndex.bands_of` named."""
+
+    wide: Embedding | None
+    narrow: Embedding | None
+    rate_hz: int
+    """Of the audio as it was sent: scores are told on the scale of this band."""
+
+
+def prints_of(model: str, wide: Sequence[Embedding | None], narrow: Sequence[Embedding]) -> tuple[Prints, ...]:
+    """The prints of an enrolled voice, of each clip; the first has every clip, the second those that are wide."""
+    full = [one for one in wide if one is not None]
+    of_lines = Prints(narrow_space(model), np.stack(narrow))
+    return (of_lines, Prints(model, np.stack(full))) if full else (of_lines,)
+
+
+class BandedIndex:
+    """All enrolled voices of one embedding model, in both of its spaces.
+
+    A search by wide audio sees the wide prints and, of voices that were enrolled on lines alone, the narrow ones; a
+    search by narrow audio sees the narrow prints of all. Belongs to one event loop. Call `close` after use.
+    """
+
+    def __init__(self, model: str, dimensions: int, *, narrow_excess: float = NARROW_EXCESS) -> None:
+        """`narrow_excess`: by how much cosines in the narrow space exceed those that mean the same in the wide one."""
+        self.model = model
+        self._excess = narrow_excess
+        self._wide = VoiceIndex(dimensions)
+        self._as_narrow = VoiceIndex(dimensions)
+        """The voices of `_wide`."""
+        self._only_narrow = VoiceIndex(dimensions)
+
+    @property
+    def spaces(self) -> tuple[str, str]:
+        return self.model, narrow_space(self.model)
+
+    def add(self, row: VoiceprintRow) -> None:
+        """Have a voice found from now on, in the spaces it has prints of; in none, if it has none of this model."""
+        wide, narrow = (row.in_space(space) for space in self.spaces)
+        if wide is not None:
+            self._wide.add(row, wide.combined)
+            self._as_narrow.add(row, _mixed(wide, narrow))
+        elif narrow is not None:
+            self._only_narrow.add(row, narrow.combined)
+
+    def remove(self, app_id: str, org_id: str, tag_id: str, print_ids: Iterable[str]) -> None:
+        """Forget voices; the ids that are not there are ignored."""
+        gone = list(print_ids)
+        for index in self._indexes:
+            index.remove(app_id, org_id, tag_id, gone)
+
+    def holds(self, scope: Scope) -> bool:
+        """Whether anybody is enrolled in the scope."""
+        return self._wide.holds(scope) or self._only_narrow.holds(scope)
+
+    def bands_of(self, scope: Scope, rate_hz: int) -> tuple[bool, bool]:
+        """Whether a search by audio of this rate (see `in_its_band`) needs its wide print, and its narrow one."""
+        if rate_hz <= NARROW_HZ:
+            return False, True
+        return self._wide.holds(scope), self._only_narrow.holds(scope)
+
+    async def closest(self, scope: Scope, asked: Asked, top: int) -> list[Hit]:
+        """The `top` voices of the scope that are most like the one asked for, best first.
+
+        Cosines are those of the prints, but where wide-band audio had to be compared in the narrow space: there they
+        are lower by the excess, so that one threshold fits the whole answer.
+        """
+        hits: list[Hit] = []
+        if asked.wide is not None:
+            hits += await self._wide.closest(scope, asked.wide, top)
+        if asked.narrow is not None:
+            found = await self._only_narrow.closest(scope, asked.narrow, top)
+            if asked.wide is None:
+                found += await self._as_narrow.closest(scope, asked.narrow, top)
+            excess = self._excess if asked.rate_hz > NARROW_HZ else 0.0
+            hits += [replace(hit, cosine=hit.cosine - excess) for hit in found]
+        return sorted(hits, key=lambda hit: -hit.cosine)[:top]
+
+    async def warm(self) -> None:
+        """Return once every search is as fast as it gets."""
+        await asyncio.gather(*(index.warm() for index in self._indexes))
+
+    async def close(self) -> None:
+        """End the work in the background."""
+        await asyncio.gather(*(index.close() for index in self._indexes))
+
+    @property
+    def _indexes(self) -> tuple[VoiceIndex, ...]:
+        return self._wide, self._as_narrow, self._only_narrow
+
+
+def _mixed(wide: Prints, narrow: Prints | None) -> Embedding:
+    """What a wide-band voice is compared by on lines. One enrolled before there were narrow prints has but the wide."""
+    if narrow is None:
+        return wide.combined
+    mixed = narrow.combined + np.float32(WIDE_SHARE) * wide.combined
+    return np.asarray(mixed / max(float(np.linalg.norm(mixed)), 1e-12), np.float32)
