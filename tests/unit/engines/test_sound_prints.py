@@ -187,19 +187,15 @@ def test_a_print_does_not_depend_on_level_and_refuses_what_it_cannot_hear(whispe
 
 @pytest.mark.models
 async def test_made_up_instruments_are_found_by_other_notes_and_speech_is_a_voice(heard: Heard) -> None:
-    made: dict[int, list[NDArray[np.float32]]] = {}
-    for source, samples in sounds(8, 4, seed=77):
-        made.setdefault(source, []).append(np.pad(samples, (0, RATE_HZ // 2)))
-    for source, (first, second, *_) in made.items():
-        await heard.enrol(f"source {source}", pcm_of(np.concatenate([first, second])))
+    made: dict[str, list[bytes]] = {}
+    for source, samples in sounds(6, 5, seed=105):
+        made.setdefault(f"source {source}", []).append(pcm_of(samples) + bytes(RATE_HZ))
+    for name, (first, second, third, *_) in made.items():
+        await heard.enrol(name, first + second + third)
     await heard.enrol("somebody", speech("your account is now closed, and the money will be returned on monday"))
-    answers = [
-        (f"source {source}", await heard.found(pcm_of(one)))
-        for source, (_, _, *others) in made.items()
-        for one in others
-    ]
+    answers = [(name, await heard.found(one)) for name, (_, _, _, *others) in made.items() for one in others]
     assert all(kind == "sound" for _, hits in answers for _, kind in hits)
-    assert sum(hits[0][0] == name for name, hits in answers) >= 12  # of 16
+    assert sum(hits[0][0] == name for name, hits in answers) >= 10  # all 12 where this was written; by chance 2
     assert await heard.found(speech("please call me back when the offer is ready")) == [("somebody", "voice")]
 
 
@@ -215,7 +211,7 @@ async def test_sampled_instruments_are_found_by_notes_that_were_not_enrolled(hea
         enrolled, held_out[instrument.name] = enrolled_and_held_out(FLUID_FONT, instrument)
         await heard.enrol(instrument.name, enrolled.tobytes())
     answers = [(name, await heard.found(note.tobytes())) for name, notes in held_out.items() for note in notes[:4]]
-    assert sum(hits[0] == (name, "sound") for name, hits in answers) >= 18  # of 24
+    assert sum(hits[0] == (name, "sound") for name, hits in answers) >= 20  # all 24 where this was written
 
 
 def test_lengths_in_a_midi_file_are_written_as_its_specification_shows_them() -> None:
