@@ -19,16 +19,19 @@ from gateway.assembly.clock import SystemClock
 from gateway.assembly.cluster import join_cluster
 from gateway.assembly.folder import LEAVING_GRACE_S, StartFailed, refuse_to_share, sweep_spool, take_over
 from gateway.assembly.listening import listen_http, listening
-from gateway.assembly.services import Ground, quality, voiceprint
-from gateway.assembly.upkeep import follow_load, keep_gauges, refresh_apps
+from gateway.assembly.quality_work import quality_stores
+from gateway.assembly.services import Ground, Quality, quality, usage_meter, voiceprint
+from gateway.assembly.upkeep import follow_load, keep_gauges, keep_retention, refresh_apps
 from gateway.clients.fetch_targets import FetchTargets
 from gateway.clients.fetcher import GuardedFetcher
 from gateway.credentials import Credentials
+from gateway.doors.deletion import DeletionRoutes
 from gateway.doors.http import HttpDoor
 from gateway.doors.limits import MIB, door_limits
 from gateway.doors.native import NativeDoor
 from gateway.doors.quality_callback import CallbackAddresses, QualityCallbacks
 from gateway.doors.tls import Tls
+from gateway.doors.usage import UsageRoutes
 from gateway.engines.engines import Engines
 from gateway.engines.webrtc import WebrtcGate
 from gateway.keys import cluster_key, local_app, server_key, subkey
@@ -42,18 +45,18 @@ from gateway.session.rule_changes import RuleChanges
 from gateway.session.rulesets import RuleSets
 from gateway.session.session import Keeping, Patience
 from gateway.session.settings import call_settings
-from gateway.settings import Settings, in_url, is_loopback, parse_address, parse_apps, parse_fetch_allow
-from gateway.stores import apps, calls, outbox, quality_rules, rule_books, rule_outcomes, usage, voiceprints
+from gateway.settings import Settings, in_url, is_loopback, parse_address, parse_apps, parse_fetch_allow, parse_quotas
+from gateway.stores import apps, calls, erasure, outbox, quality_rules, rule_books, rule_outcomes, usage, voiceprints
 from gateway.stores import quality as quality_tasks
 from gateway.stores.apps import Apps
 from gateway.stores.calls import CallRecords
 from gateway.stores.cluster import Cluster
 from gateway.stores.disk_space import DiskSpace
 from gateway.stores.dispatch import Dispatcher
+from gateway.stores.erasure import Eraser, Kept, Shelves
 from gateway.stores.journal import FileJournal, JournalLimits, RecoveredCall
 from gateway.stores.outbox import Outbox
 from gateway.stores.ownership import DataFolderLock
-from gateway.stores.quality_rules import SqliteQualityRules
 from gateway.stores.recordings import Recordings
 from gateway.stores.rule_books import SqliteRuleBooks
 from gateway.stores.rule_outcomes import SqliteRuleOutcomes
@@ -64,6 +67,7 @@ log = structlog.get_logger(__name__)
 
 SCHEMAS: tuple[Schema, ...] = (
     apps.SCHEMA, calls.SCHEMA, outbox.SCHEMA, rule_books.SCHEMA, voiceprints.SCHEMA, quality_tasks.SCHEMA,
+    erasure.SCHEMA,
     quality_rules.SCHEMA, rule_outcomes.SCHEMA, usage.SCHEMA,
 )  # fmt: skip
 MOST_GOODBYE_S = 2.0
@@ -113,6 +117,7 @@ class EarshotServer:
             recognizer_model=settings.recognizer,
             voiceprint_model=settings.voiceprint_model,
             recognizer_processes=settings.recognizer_processes or None,
+            recording_processes=settings.quality_workers,
             on_ready=lambda engine: on_progress(f"{engine} ready"),
         )
         self._folder = DataFolderLock(data)
@@ -207,10 +212,13 @@ class EarshotServer:
         self._outbox = box = Outbox(self._database, self._clock, data_dir=settings.data_path)
         self._fetcher = GuardedFetcher(FetchTargets(parse_fetch_allow(settings.fetch_allow)))
         callbacks = self._callbacks()
-        rules = SqliteQualityRules(self._database, changed=lambda: rule_changes.changed())
+        stores = quality_stores(
+            settings, self._database, self._clock, self._begun, rules_changed=lambda: rule_changes.changed()
+        )
+        rules = stores.rules
         ground = self._ground()
         voiceprint_routes, voices = await voiceprint(ground)
-        qc = quality(ground, rules, callbacks)
+        qc = quality(ground, stores, voices, callbacks)
         self._worker = qc.worker
         rulesets = RuleSets(rules, cluster.books)
         moving = Moving(cluster.owners, self._journal, cluster.tail, cluster.late, records)
@@ -234,9 +242,19 @@ class EarshotServer:
         self._run("load", follow_load(self.engines, self.calls, self.metrics))
         door = HttpDoor(self.calls, records, recordings.path, self._credentials, self.metrics, self._not_ready)
         routes = [*door.routes(), *voiceprint_routes, *qc.routes, *qc.rule_routes(ground, records, door.caller)]
+        routes += UsageRoutes(usage_meter(ground), parse_quotas(settings.quotas), self._clock, door.caller).routes()
         if callbacks is not None:
             routes += QualityCallbacks(callbacks, dispatcher.deliver_callback).routes()
+        self.eraser = eraser = self._eraser(records, recordings, dispatcher, qc)
+        routes += DeletionRoutes(self.calls, records, eraser.erase_call, eraser.erase_task, door.caller).routes()
+        kept = Kept(settings.retain_recordings_days, settings.retain_results_days)
+        self._run("retention", keep_retention(eraser, kept))
         await self._listen(routes)
+
+    def _eraser(self, records: CallRecords, recordings: Recordings, dispatcher: Dispatcher, qc: Quality) -> Eraser:
+        box, forget_task = self._outbox, qc.service.forget
+        shelves = Shelves(self._database, records, recordings, self._journal, box, dispatcher, qc.tasks, forget_task)
+        return Eraser(shelves, self._clock, lambda what, count: self.metrics.erased.labels(what).inc(count))
 
     def _callbacks(self) -> CallbackAddresses | None:
         """Where a vendor may deliver verdicts; None when there is no vendor, or it has no way to reach us."""
@@ -326,7 +344,7 @@ class EarshotServer:
             return f"acks wait for the cluster: {self._cluster.replication.degraded}"
         if self.calls.recovery.fault is not None:
             return f"unfinished calls could not be looked for: {self.calls.recovery.fault}"
-        if self._worker.done():
+        if self._worker is not None and self._worker.done():
             return "the voice QC worker has ended"
         return self._pressure()
 

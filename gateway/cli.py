@@ -16,6 +16,7 @@ from gateway.commands.models import models
 from gateway.commands.outbox import outbox
 from gateway.commands.rules import rules
 from gateway.commands.serve import serve
+from gateway.commands.worker import worker
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
@@ -27,7 +28,7 @@ def cli() -> None:
     """
 
 
-for command in (serve, call, demo, models, doctor, app, outbox, rules, evaluate):
+for command in (serve, worker, call, demo, models, doctor, app, outbox, rules, evaluate):
     cli.add_command(command)
 
 

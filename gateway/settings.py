@@ -18,6 +18,7 @@ from platformdirs import user_cache_path
 from gateway.call.channel import AnalysisSettings
 from gateway.call.segmenter import SegmenterSettings
 from gateway.call.speaker import SpeakerSettings
+from gateway.ports import Product, Quotas
 
 PREFIX = "EARSHOT_"
 SECRET = frozenset({"apps", "voiceprint_app", "quality_app", "redis_url", "cluster_key"})
@@ -27,11 +28,12 @@ Seconds = Annotated[float, Meta(ge=0, le=31_536_000)]
 Score = Annotated[float, Meta(ge=0, le=100)]
 Share = Annotated[float, Meta(ge=0, le=1)]
 Count = Annotated[int, Meta(ge=0)]
+Days = Annotated[float, Meta(ge=0, le=36_500)]
 
 # The core of a call knows its own best values; here they only get names.
 _SEGMENTER, _ANALYSIS, _SPEAKER = SegmenterSettings(), AnalysisSettings(), SpeakerSettings()
 
-KNOWN_SCORES = {"campplus": (_SPEAKER.known_score, _SPEAKER.known_score_8k), "ge2e": (77.0, 80.0)}
+KNOWN_SCORES = {"campplus": (_SPEAKER.known_score, _SPEAKER.known_score_8k), "ge2e": (75.0, 78.0)}
 """By voiceprint model: from which score a voice is known, of wide-band audio and of 8 kHz lines (BENCHMARKS.md)."""
 
 
@@ -92,6 +94,16 @@ class Settings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """This node's name in the cluster; default the host's and a random part."""
     lease_s: Annotated[float, Meta(ge=1, le=600)] = 15
     """A node that Redis has not heard of for this long counts as gone."""
+
+    # --- use and retention ---
+    quotas: str = ""
+    """What apps may use of our own services on a day (UTC): "quality_s=3600" for each app, "shop:quality_s=60" or
+    "shop:voiceprint_requests=100" for one, by commas; 0, and what is not named: no limit."""
+    retain_recordings_days: Days = 0
+    """Recordings of calls are deleted so long after their end; 0: never."""
+    retain_results_days: Days = 0
+    """Calls with all that was said in them, and results of voice QC, are deleted so long after; 0: never."""
+
     # --- pressure ---
     disk_low_mb: Count = 512
     """With less free space (MiB) than this for the data folder, nothing new is taken on; calls go on. 0: never."""
@@ -161,6 +173,11 @@ class Settings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Base URL of a voice QC service; empty: our own."""
     quality_app: str = ""
     """Credentials for it: "client_id:client_secret"."""
+    quality_folder: str = ""
+    """Folder in which our own voice QC keeps recordings until they are judged; default `quality` in the data folder.
+    With `redis_url`, servers and workers that reach the same folder share their tasks."""
+    quality_workers: Count = 1
+    """Tasks of our own voice QC that the server works on at a time; 0: none, `earshot worker` does them."""
     qc_poll_s: Seconds = 1.0
     """How often voice QC is asked for a result."""
     rules_sync_s: Seconds = 300
@@ -176,6 +193,7 @@ class Settings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
                 raise ValueError(f"{name}_url needs {name}_app, as appid:secret")
         parse_apps(self.apps)
         parse_fetch_allow(self.fetch_allow)
+        parse_quotas(self.quotas)
         self._check_cluster()
 
     def _check_cluster(self) -> None:
@@ -209,6 +227,10 @@ class Settings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     @property
     def models_path(self) -> Path:
         return Path(self.models_dir) if self.models_dir else user_cache_path("earshot") / "models"
+
+    @property
+    def quality_path(self) -> Path:
+        return Path(self.quality_folder) if self.quality_folder else self.data_path / "quality"
 
     @property
     def data_path(self) -> Path:
@@ -274,6 +296,32 @@ def parse_fetch_allow(text: str) -> tuple[FetchAllowed, ...]:
         except ValueError as fault:
             raise ValueError(f"fetch_allow has {entry!r}; expected CIDR:port, such as 10.1.0.0/16:8443") from fault
     return tuple(parsed)
+
+
+_QUOTA_UNITS: dict[str, tuple[Product, int]] = {
+    "quality_s": ("quality_ms", 1000),
+    "voiceprint_requests": ("voiceprint_requests", 1),
+}
+
+
+def parse_quotas(text: str) -> Quotas:
+    """The entries of "quality_s=3600,shop:voiceprint_requests=100". Raises ValueError naming the one at fault."""
+    by_app: dict[tuple[str, Product], int] = {}
+    for entry in filter(None, (part.strip() for part in text.split(","))):
+        whose, equals, amount = entry.rpartition("=")
+        app_id, colon, name = whose.rpartition(":")
+        unit = _QUOTA_UNITS.get(name)
+        wrong_app = bool(colon) and not app_id
+        if not equals or unit is None or wrong_app or not (amount.isascii() and amount.isdigit() and len(amount) < 13):
+            raise ValueError(
+                f"quotas has {entry!r}; expected quality_s=3600 or voiceprint_requests=100, with an app id and a colon "
+                "before it for one app"
+            )
+        product, factor = unit
+        if (app_id, product) in by_app:
+            raise ValueError(f"quotas says twice what {app_id or 'every app'} may use of {name}")
+        by_app[app_id, product] = int(amount) * factor
+    return Quotas(by_app)
 
 
 class SettingsError(Exception):

@@ -62,6 +62,9 @@ class Metrics:
         self.outbox_oldest_s = Gauge(
             "earshot_outbox_oldest_seconds", "Age of the oldest such task.", ["state"], registry=registry
         )
+        self.erased = Counter(
+            "earshot_erased", "What was deleted for good, on request or by retention.", ["what"], registry=registry
+        )
         self.refused = Counter("earshot_refused", "Requests and sockets refused.", ["code"], registry=registry)
 
 

@@ -1,6 +1,7 @@
 """API 2, voice QC: paths, requests and error codes, as the vendor's document has them.
 
-One optional request field is ours: `language`. States and results are in `quality_result.py`.
+Optional request fields of ours: `language`, `speaker_names`, `org_id`, `tag_id`. States and results are in
+`quality_result.py`.
 """
 
 from __future__ import annotations
@@ -40,6 +41,7 @@ class ErrorCode(IntEnum):
     INTERNAL = 1
     UNAVAILABLE = 2
     UNSUPPORTED_METHOD = 3
+    QUOTA_USED_UP = 17
     TOKEN_INVALID = 110
     TOKEN_EXPIRED = 111
     BODY_UNREADABLE = 336100
@@ -59,6 +61,7 @@ ERROR_MESSAGES: Mapping[ErrorCode, str] = {
     ErrorCode.INTERNAL: "the service failed at this request; ask again, and tell its operator if it fails again",
     ErrorCode.UNAVAILABLE: "the service cannot take this request now; ask again later",
     ErrorCode.UNSUPPORTED_METHOD: "this path has no such method; check both against the API document",
+    ErrorCode.QUOTA_USED_UP: "Open api daily request limit reached; wait for the next day or ask for more",
     ErrorCode.TOKEN_INVALID: f"Access token invalid or no longer valid; fetch one at {TOKEN_PATH}",
     ErrorCode.TOKEN_EXPIRED: f"Access token expired; fetch a new one at {TOKEN_PATH}",
     ErrorCode.BODY_UNREADABLE: "the request body cannot be read; send one JSON object in UTF-8",
@@ -105,6 +108,17 @@ class TaskRequest(msgspec.Struct, frozen=True, kw_only=True):
     is_split_channel: bool = False
     categories: tuple[str, ...] = ()
     language: Literal["zh", "en", "auto"] = "auto"
+    speaker_names: bool = False
+    """Ours: tell the names of speakers whose voices are enrolled ..."""
+    org_id: str = ""
+    """... in this org of the voiceprint service (empty: the app id) ..."""
+    tag_id: str = ""
+    """... and this tag (empty: any)."""
+
+    @property
+    def tells_speakers_apart(self) -> bool:
+        """Whether one channel may hold two speakers."""
+        return self.pid == PID_SPEAKERS_IN_MONO or (self.role_num == 2 and not self.is_split_channel)
 
 
 class TaskQuery(msgspec.Struct, frozen=True, kw_only=True):

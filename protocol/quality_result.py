@@ -71,6 +71,10 @@ class Sentence(msgspec.Struct, frozen=True, kw_only=True):
     """dBFS: 0 is full scale."""
     begin_ms: int
     end_ms: int
+    speaker_name: str | msgspec.UnsetType = msgspec.UNSET
+    """Ours, if asked for: who it is, where the voice is enrolled and known."""
+    speaker_score: float | msgspec.UnsetType = msgspec.UNSET
+    """100 x cosine."""
 
 
 class ContentVerdict(msgspec.Struct, frozen=True, kw_only=True):

@@ -94,27 +94,28 @@ def _form(operation: Operation, *, files: bool) -> dict[str, Any]:
 
 
 def _schema(field: Field, *, files: bool) -> dict[str, Any]:
-    schema: dict[str, Any]
+    shape = _shape(field, files=files)
+    return shape if field.default is None else {**shape, "default": field.default}
+
+
+def _shape(field: Field, *, files: bool) -> dict[str, Any]:
     match field.kind:
         case "audio":
             link = {"type": "string", "format": "uri", "pattern": "^https?://"}
             one = {"type": "string", "format": "binary"} if files else link
-            schema = one if field.most == 1 else {"type": "array", "items": one, "minItems": 1, "maxItems": field.most}
+            return one if field.most == 1 else {"type": "array", "items": one, "minItems": 1, "maxItems": field.most}
         case "flag":
-            schema = {"type": "string", "enum": ["0", "1", "false", "true"]}
+            return {"type": "string", "enum": ["0", "1", "false", "true"]}
         case "choice":
-            schema = {"type": "string", "enum": list(field.choices)}
+            return {"type": "string", "enum": list(field.choices)}
         case "integer":
-            schema = {"type": "integer", "minimum": field.least, "maximum": field.most}
+            return {"type": "integer", "minimum": field.least, "maximum": field.most}
         case "names":
-            schema = {"type": "array", "items": _name_schema()}
+            return {"type": "array", "items": _name_schema()}
         case "name":
-            schema = _name_schema()
+            return _name_schema()
         case "ignored":
-            schema = {"type": "string"}
-    if field.default is not None:
-        schema["default"] = field.default
-    return schema
+            return {"type": "string"}
 
 
 def _name_schema() -> dict[str, Any]:
@@ -171,7 +172,12 @@ def _playback() -> dict[str, Any]:
         "summary": "Play what a voice was enrolled from; the signed link is the permission",
         "security": [],
         "parameters": [
-            {"name": "print_id", "in": "path", "required": True, "schema": {"pattern": "^[0-9a-f]{32}$"}},
+            {
+                "name": "print_id",
+                "in": "path",
+                "required": True,
+                "schema": {"type": "string", "pattern": "^[0-9a-f]{32}$"},
+            },
             query("expires", "Unix seconds.", {"type": "string"}),
             query("sig", "Our signature.", {"type": "string"}),
             query("clip", "Which recording, from 0.", {"type": "string", "pattern": "^[0-9]{1,2}$"}, required=False),

@@ -38,7 +38,7 @@ from gateway.quality.service import QualityService
 from gateway.quality.speech import Samples
 from gateway.quality.tokens import AccessTokens
 from gateway.quality.transcribe import Transcriber
-from gateway.quality.worker import QualityWorker
+from gateway.quality.worker import HEARTBEAT_S, QualityWorker
 from gateway.stores.quality import SCHEMA, SqliteQualityTasks
 from gateway.stores.quality_pushes import SqliteQualityPushes
 from gateway.stores.quality_rules import SCHEMA as RULES_SCHEMA
@@ -196,13 +196,14 @@ class QualityWorld:
         fetcher: Fetcher | None = None,
         max_audio_bytes: int = 4 * 1024 * 1024,
         max_audio_s: float = 3600,
+        heartbeat_s: float = HEARTBEAT_S,
     ) -> None:
         self.clock = FixedClock()
         self.apps = FixedApps()
         self.pauses: list[float] = []
         self.recognizer = recognizer or PitchRecognizer()
         self.database = Database(folder / "earshot.sqlite", [SCHEMA, RULES_SCHEMA])
-        self.tasks = SqliteQualityTasks(self.database)
+        self.tasks = SqliteQualityTasks(self.database, self.clock)
         self.rulebook = Rulebook(SqliteQualityRules(self.database))
         self.audio_path = folder / "quality"
         self.folder = AudioFolder(self.audio_path)
@@ -215,6 +216,7 @@ class QualityWorld:
             Transcriber(self.recognizer, confirmer, self.clock),
             pause=self._pause,
             finished=lambda: self.pusher.wake(),
+            heartbeat_s=heartbeat_s,
         )
         self.service = QualityService(
             self.tasks,

@@ -12,6 +12,7 @@ from typing import Any
 import aiohttp
 from aiohttp import web
 
+from gateway.assembly.quality_work import QualityStores, quality_worker, server_name, speaker_names
 from gateway.clients.fetcher import GuardedFetcher
 from gateway.clients.quality_http import QualityHttp
 from gateway.clients.voiceprint_http import VoiceprintHttp
@@ -19,28 +20,23 @@ from gateway.credentials import Credentials
 from gateway.doors.quality_callback import CallbackAddresses
 from gateway.engines.engines import Engines
 from gateway.keys import subkey
-from gateway.ports import CallStore, Clock, QualityApi, VoiceprintApi
+from gateway.ports import CallStore, Clock, QualityApi, QualityTasks, UsageMeter, VoiceprintApi
 from gateway.quality.api import QualityEndpoints
-from gateway.quality.audio import AudioFolder, RecordingReader
 from gateway.quality.push import ResultPusher
 from gateway.quality.record_routes import RecordRoutes
 from gateway.quality.rule_routes import RuleRoutes
 from gateway.quality.rulebook import Rulebook
 from gateway.quality.service import QualityService
 from gateway.quality.tokens import AccessTokens
-from gateway.quality.transcribe import Transcriber
 from gateway.quality.trial import Trials
 from gateway.quality.trial_routes import TrialRoutes
 from gateway.quality.vendor_rules import VendorRulebook
 from gateway.quality.vendor_sync import VendorSync
-from gateway.quality.worker import QualityWorker
-from gateway.settings import Settings
+from gateway.settings import Settings, parse_quotas
 from gateway.stores.apps import Apps
-from gateway.stores.quality import SqliteQualityTasks
-from gateway.stores.quality_pushes import SqliteQualityPushes
-from gateway.stores.quality_rules import SqliteQualityRules
 from gateway.stores.rule_outcomes import SqliteRuleOutcomes
 from gateway.stores.sqlite import Database
+from gateway.stores.usage import SqliteUsage
 from gateway.stores.voiceprints import SqliteVoiceprints
 from gateway.voiceprint.admission import RequestLimits
 from gateway.voiceprint.api import VoiceprintRoutes
@@ -50,8 +46,6 @@ from gateway.voiceprint.local import LocalVoiceprintApi
 from gateway.voiceprint.service import VoiceprintService
 from protocol.quality import MAX_AUDIO_BYTES
 from protocol.voiceprint import SCORE_PER_COSINE
-
-MAX_RECORDING_S = 6 * 3600
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,6 +67,11 @@ class Ground:
     begun: AsyncExitStack
     run: Callable[[str, Coroutine[Any, Any, None]], asyncio.Task[None]]
     """Runs work until the server stops."""
+
+
+def usage_meter(ground: Ground) -> UsageMeter:
+    """What counts an app's use of both services, and knows its quotas."""
+    return SqliteUsage(ground.database, ground.clock, parse_quotas(ground.settings.quotas))
 
 
 async def voiceprint(ground: Ground) -> tuple[list[web.RouteDef], VoiceprintApi]:
@@ -116,7 +115,10 @@ class Quality:
     api: QualityApi
     rulebook: Rulebook
     vendor_sync: VendorSync | None
-    worker: asyncio.Task[None]
+    worker: asyncio.Task[None] | None
+    """Our own work, unless that is left to workers elsewhere."""
+    tasks: QualityTasks
+    service: QualityService
 
     def rule_routes(
         self, ground: Ground, records: CallStore, caller: Callable[[web.Request], str]
@@ -130,28 +132,46 @@ class Quality:
         ]
 
 
-def quality(ground: Ground, rules: SqliteQualityRules, callbacks: CallbackAddresses | None) -> Quality:
-    """Our voice QC, at work from here on; `callbacks` says where a vendor may deliver its verdicts."""
-    settings, engines = ground.settings, ground.engines
-    tasks = SqliteQualityTasks(ground.database)
-    folder = AudioFolder(settings.data_path / "quality")
-    transcriber = Transcriber(engines.recognizer, engines.confirmer, ground.clock)
-    reader = RecordingReader(engines.decoder, max_audio_s=MAX_RECORDING_S)
-    worker = QualityWorker(tasks, rules, folder, reader, transcriber, finished=lambda: pusher.wake())
-    service = QualityService(tasks, folder, submitted=worker.wake, fetcher=ground.fetcher, no_space=ground.no_space)
-    pusher = ResultPusher(SqliteQualityPushes(ground.database, ground.clock), service, ground.fetcher, ground.clock)
+def quality(
+    ground: Ground, stores: QualityStores, voices: VoiceprintApi, callbacks: CallbackAddresses | None
+) -> Quality:
+    """Our voice QC, at work from here on. `voices` know speakers by name; `callbacks` says where a vendor may deliver
+    its verdicts."""
+    settings = ground.settings
+    tasks, rules, folder = stores.tasks, stores.rules, stores.folder
+    worker = quality_worker(
+        tasks,
+        rules,
+        folder,
+        ground.engines,
+        ground.clock,
+        name=server_name(settings.data_path),
+        tasks_at_once=settings.quality_workers,
+        finished=lambda: pusher.wake(),
+        names=speaker_names(settings, voices),
+    )
+    service = QualityService(
+        tasks,
+        folder,
+        submitted=worker.wake,
+        fetcher=ground.fetcher,
+        no_space=ground.no_space,
+        before_queueing=stores.enter_rules,
+        usage=usage_meter(ground),
+    )
+    pusher = ResultPusher(stores.pushes, service, ground.fetcher, ground.clock)
     vendor = _vendor(ground, callbacks)
     rulebook = Rulebook(rules, VendorRulebook(vendor) if vendor else None)
     tokens = AccessTokens(subkey(ground.key, "tokens"), ground.credentials, ground.apps, time)
     routes = QualityEndpoints(service, rulebook, tokens, max_audio_bytes=MAX_AUDIO_BYTES).routes()
-    working = ground.run("quality-worker", worker.run())
+    working = ground.run("quality-worker", worker.run()) if settings.quality_workers else None
     ground.run("quality-push", pusher.run())
     vendor_sync = None
     if vendor is not None:
         vendor_sync = VendorSync(rulebook, lambda: ground.apps.app_ids, ground.clock, every_s=settings.rules_sync_s)
         if settings.rules_sync_s:
             ground.run("rules-sync", vendor_sync.run())
-    return Quality(routes, vendor or service, rulebook, vendor_sync, working)
+    return Quality(routes, vendor or service, rulebook, vendor_sync, working, tasks, service)
 
 
 def _vendor(ground: Ground, callbacks: CallbackAddresses | None) -> QualityHttp | None:

@@ -9,9 +9,10 @@ import structlog
 
 from gateway.engines.engines import Engines
 from gateway.engines.load import TICK_S
-from gateway.ports import Clock
+from gateway.ports import Clock, Unavailable
 from gateway.session.calls import Calls
 from gateway.stores.apps import Apps
+from gateway.stores.erasure import Eraser, Kept
 from gateway.stores.outbox import Outbox, OutboxState
 from gateway.telemetry import Metrics
 
@@ -20,6 +21,7 @@ log = structlog.get_logger(__name__)
 APPS_REFRESH_S = 30.0
 """How often a running server looks for apps that `earshot app create` has added."""
 GAUGES_REFRESH_S = 5.0
+SWEEP_EVERY_S = 3600.0
 WATCHED_STATES: tuple[OutboxState, ...] = ("pending", "submitted", "dead")
 
 
@@ -51,6 +53,16 @@ async def refresh_gauges(outbox: Outbox, clock: Clock, metrics: Metrics) -> None
         depth = depths.get(state)
         metrics.outbox_tasks.labels(state).set(depth.tasks if depth else 0)
         metrics.outbox_oldest_s.labels(state).set(max(0.0, now - depth.oldest_at) if depth else 0)
+
+
+async def keep_retention(eraser: Eraser, kept: Kept) -> None:
+    """Delete what has been kept long enough: now, and again and again."""
+    while True:
+        try:
+            await eraser.sweep(kept)
+        except (sqlite3.Error, OSError, Unavailable) as fault:
+            log.warning("retention_not_swept", fault=str(fault))
+        await asyncio.sleep(SWEEP_EVERY_S)
 
 
 async def follow_load(engines: Engines, calls: Calls, metrics: Metrics) -> None:

@@ -6,22 +6,35 @@ import asyncio
 from collections.abc import Callable
 from typing import Any
 
+import structlog
 from websockets.asyncio.server import ServerConnection
 from websockets.exceptions import ConnectionClosed
 from websockets.frames import Frame, Opcode
 from websockets.http11 import Request
+from websockets.protocol import State
+from websockets.version import version
 
+from gateway.doors.frames import FrameCutter, Payload
 from gateway.doors.limits import BURST_S, DoorLimits
 from gateway.doors.strangers import Strangers
 from gateway.token_bucket import TokenBucket
+from protocol.codec import MAX_MESSAGE_BYTES
+
+log = structlog.get_logger(__name__)
 
 _DATA = (Opcode.BINARY, Opcode.CONT)
 _CLOSE_TIMEOUT_S = 1.0
 _SLICE_BYTES = 8192
+_END_OF_REQUEST = b"\r\n\r\n"
 
 
 class NativeConnection(ServerConnection):
-    """Tells a flood from a call where frames are parsed: the library answers pings by itself, and queues the rest."""
+    """Takes audio on a short way, and tells a flood from a call where frames are parsed.
+
+    The library makes each frame an object, queues it and wakes a task, which costs more than all else a packet of a
+    call costs. So whole masked binary frames are offered to `on_audio` as they come; every other byte, and whatever
+    is refused there, is the library's, which alone knows states, fragments, control frames and faults.
+    """
 
     def __init__(self, *arguments: Any, limits: DoorLimits, strangers: Strangers, **options: Any) -> None:
         super().__init__(*arguments, **options)
@@ -29,6 +42,10 @@ class NativeConnection(ServerConnection):
         """A binary frame with fewer bytes counts as tiny; None: every frame does."""
         self.on_flood: Callable[[], None] = self.cut
         """Called once, when far too many frames have come; nothing more is taken from then on."""
+        self.on_audio: Callable[[Payload], bool] | None = None
+        """Offered each whole binary frame that is next in line, in place of a message; False: make it a message."""
+        self._frames: FrameCutter | None = None
+        self._last_bytes = b""
         self._strangers = strangers
         rate = limits.max_messages_per_s
         self._allowance = TokenBucket(rate, rate * BURST_S, self.loop.time())
@@ -40,12 +57,57 @@ class NativeConnection(ServerConnection):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         super().connection_made(transport)
         self._strangers.enter(self)
+        self._has_shortcut = _library_is_as_we_know_it(self)
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._strangers.leave(self)
         super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
+        if self._frames is None:
+            data = self._after_request(data)
+        if self._frames is not None and data:
+            for piece in self._frames.cut(data):
+                if isinstance(piece, Payload):
+                    if not self._heard(piece):
+                        self._parse(piece.frame)
+                else:
+                    self._parse(piece)
+
+    def eof_received(self) -> None:
+        if self._frames is not None:
+            self._parse(self._frames.rest())
+        super().eof_received()
+
+    def _after_request(self, data: bytes) -> bytes:
+        """Hand the bytes of the upgrade request to the library; frames begin behind its empty line."""
+        seen = self._last_bytes + data
+        end = seen.find(_END_OF_REQUEST)
+        if end < 0:
+            self._last_bytes = seen[1 - len(_END_OF_REQUEST) :]
+            self._parse(data)
+            return b""
+        request_bytes = end + len(_END_OF_REQUEST) - len(self._last_bytes)
+        self._parse(data[:request_bytes])
+        self._frames = FrameCutter(MAX_MESSAGE_BYTES)
+        return data[request_bytes:]
+
+    def _heard(self, payload: Payload) -> bool:
+        """Whether the frame's audio was taken at once: nothing that came before it is still to be read."""
+        if (
+            not self._has_shortcut
+            or self._flooded
+            or self.on_audio is None
+            or self.tiny_bytes is None
+            or payload.size_bytes < self.tiny_bytes
+        ):
+            return False
+        protocol = self.protocol
+        if protocol.state is not State.OPEN or protocol.current_size is not None or len(self.recv_messages.frames):
+            return False
+        return self.on_audio(payload)
+
+    def _parse(self, data: bytes) -> None:
         # In slices: the library parses all it is given at a stretch, and a quarter of a MiB of tiny frames takes it a
         # good part of a second. After a flood we read on, or the reason would never reach a peer that is still
         # sending; but look at nothing.
@@ -66,6 +128,14 @@ class NativeConnection(ServerConnection):
     def _is_too_much(self, frame: Frame) -> bool:
         tiny = self.tiny_bytes is None or frame.opcode not in _DATA or len(frame.data) < self.tiny_bytes
         return tiny and not self._allowance.take(1, self.loop.time())
+
+
+def _library_is_as_we_know_it(connection: ServerConnection) -> bool:
+    """Whether the library still shows what tells that nothing is waiting before a frame: these are its inner parts."""
+    known = hasattr(connection.protocol, "current_size") and hasattr(connection.recv_messages, "frames")
+    if not known:
+        log.warning("audio_takes_the_long_way", reason=f"websockets {version} is built differently; calls cost more")
+    return known
 
 
 async def keep_alive(connection: ServerConnection, limits: DoorLimits, held: Callable[[], bool]) -> None:

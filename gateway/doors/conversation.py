@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import partial
 from typing import Literal
 
 from gateway.call.events import ClientSpoke, Continued, Noted, Paused, Updated
 from gateway.call.intake import Intake
 from gateway.call.states import IllegalEvent
 from gateway.doors.connection import NativeConnection
+from gateway.doors.frames import Payload
 from gateway.doors.limits import CATCH_UP_S, MAX_SAID_BYTES, TINY_MS, DoorLimits
 from gateway.doors.outgoing import Outgoing
 from gateway.session.calls import MAX_UNACKED_MS
@@ -46,8 +50,13 @@ class Conversation:
         self._told_to_wait = False
         self.held = False
         """Whether a message waits for the server to have room, and nothing is read meanwhile."""
+        self._idle = False
+        """Whether every message so far has been dealt with: audio may be taken as it comes."""
+        self._fault: Exception | None = None
         tiny = self._audio.rate_hz * TINY_MS // 1000 * (self._audio.bytes_per_instant // self._audio.channels)
         connection.tiny_bytes = tiny
+        self._bytes_per_ms = self._audio.bytes_per_instant * self._audio.rate_hz / 1000
+        self._max_samples = limits.max_call_s * self._audio.rate_hz
 
     async def run(self) -> None:
         """Return when another socket has taken the call, or the call has failed.
@@ -58,31 +67,62 @@ class Conversation:
         self._watch(patience)
         try:
             async with patience:
+                self._connection.on_audio = partial(self._hear_at_once, patience)
                 await self._converse()
         except TimeoutError:
+            if self._fault is not None:
+                raise self._fault from None
             if not patience.expired():
                 raise
             seconds = self._limits.audio_timeout_s
             raise ProtocolError("timeout", f"no audio for {seconds:g} s outside a pause") from None
         finally:
+            self._connection.on_audio = None
             self._watching.cancel()
 
     async def _converse(self) -> None:
         while True:
+            self._idle = True
             payload = await self._connection.recv()
+            self._idle = False
             if not self._session.carried_by(self._outgoing):
                 return  # what is still in the buffers of this socket will come again on the other
-            try:
+            with self._complaining():
                 if isinstance(payload, bytes):
                     await self._hear(payload)
                 else:
                     await self._listen(payload)
-            except IllegalEvent as fault:
-                self._complain("unexpected_message", str(fault))
-            except ProtocolError as fault:
-                if fault.entry.close is not None:
-                    raise
-                self._complain(fault.code, fault.message)
+
+    @contextmanager
+    def _complaining(self) -> Iterator[None]:
+        """Tell the client of a fault that only its message is guilty of."""
+        try:
+            yield
+        except IllegalEvent as fault:
+            self._complain("unexpected_message", str(fault))
+        except ProtocolError as fault:
+            if fault.entry.close is not None:
+                raise
+            self._complain(fault.code, fault.message)
+
+    def _hear_at_once(self, patience: asyncio.Timeout, payload: Payload) -> bool:
+        """Take audio on its short way; False, having changed nothing, when it has to wait its turn as a message."""
+        session = self._session
+        if not self._idle or self._fault is not None or not session.carried_by(self._outgoing) or not session.has_room:
+            return False
+        now_s = self._loop.time()
+        if not self._speed.take(payload.size_bytes / self._bytes_per_ms, now_s):
+            return False
+        self._last_audio_s = now_s
+        try:
+            with self._complaining():
+                data = payload.data()
+                self._take(decode_framed(data, self._audio) if session.framed else self._raw.decode(data))
+        except Exception as fault:
+            # What ends a conversation ends it in its own task.
+            self._fault = fault
+            patience.reschedule(now_s)
+        return True
 
     def _watch(self, patience: asyncio.Timeout) -> None:
         """End the conversation if audio is overdue; else look again when it may be. One timer for all the packets."""
@@ -101,8 +141,6 @@ class Conversation:
         frame = decode_framed(payload, self._audio) if self._session.framed else self._raw.decode(payload)
         await self._welcome(frame)
         self._take(frame)
-        if self._session.samples > self._limits.max_call_s * self._audio.rate_hz:
-            self._session.hang_up("max_duration")
         self._last_audio_s = self._loop.time()
 
     async def _welcome(self, frame: AudioFrame) -> None:
@@ -148,6 +186,8 @@ class Conversation:
     def _take(self, frame: AudioFrame) -> None:
         for event in self._intake.push(frame):
             self._session.receive(event)
+        if self._session.samples > self._max_samples:
+            self._session.hang_up("max_duration")
 
     def _obey(self, message: ClientMessage) -> None:
         session = self._session

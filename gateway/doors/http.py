@@ -6,12 +6,12 @@ from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any
 
-import msgspec
 from aiohttp import web
 from prometheus_client import generate_latest
 from prometheus_client.exposition import CONTENT_TYPE_LATEST
 
 from gateway.credentials import AccessDenied, Credentials
+from gateway.doors.answers import json_answer, refused
 from gateway.ports import CallRecord, CallStore
 from gateway.session.calls import Calls
 from gateway.session.session import CallSession
@@ -52,11 +52,11 @@ class HttpDoor:
         ]
 
     async def _healthz(self, _: web.Request) -> web.Response:
-        return _json({"status": "ok"})
+        return json_answer({"status": "ok"})
 
     async def _readyz(self, _: web.Request) -> web.Response:
         missing = self._not_ready()
-        return _json({"status": missing or "ready"}, status=503 if missing else 200)
+        return json_answer({"status": missing or "ready"}, status=503 if missing else 200)
 
     async def _metrics_page(self, _: web.Request) -> web.Response:
         return web.Response(body=generate_latest(self._metrics.registry), headers={"Content-Type": CONTENT_TYPE_LATEST})
@@ -66,22 +66,24 @@ class HttpDoor:
         app_id = self.caller(request)
         limit = _number(request, "limit", default=20, least=1, most=MAX_PAGE)
         stored = await self._store.page(app_id, limit=limit, before=request.query.get("before"))
-        return _json({"calls": [self._summary(record) for record in stored]})
+        return json_answer({"calls": [self._summary(record) for record in stored]})
 
     async def _one(self, request: web.Request) -> web.Response:
         app_id, call_id = self.caller(request), request.match_info["call_id"]
         session = self._calls.find(app_id, call_id)
         if session is not None:
-            return _json(_of_session(session))
-        return _json(_of_record(await self._stored(app_id, call_id)))
+            return json_answer(_of_session(session))
+        return json_answer(_of_record(await self._stored(app_id, call_id)))
 
     async def _recording(self, request: web.Request) -> web.StreamResponse:
         app_id, call_id = self.caller(request), request.match_info["call_id"]
-        if self._calls.find(app_id, call_id) is None:
-            await self._stored(app_id, call_id)
+        over = self._calls.find(app_id, call_id) is None
+        over = over and (await self._stored(app_id, call_id)).state in ("judged", "failed")
         path = self._recording_path(call_id)
+        if not path.exists() and over:
+            raise refused(web.HTTPNotFound, "no_recording", "the recording is not kept any more, or there was none")
         if not path.exists():
-            raise _error(web.HTTPConflict, "not_sealed", "the recording is sealed when the call has hung up")
+            raise refused(web.HTTPConflict, "not_sealed", "the recording is sealed when the call has hung up")
         return web.FileResponse(path, headers={"Content-Type": "audio/wav"})
 
     async def _stored(self, app_id: str, call_id: str) -> CallRecord:
@@ -89,7 +91,7 @@ class HttpDoor:
         await self._calls.filed(call_id)
         record = await self._store.get(app_id, call_id)
         if record is None:
-            raise _error(web.HTTPNotFound, "unknown_call", f"no call {call_id!r}")
+            raise refused(web.HTTPNotFound, "unknown_call", f"no call {call_id!r}")
         return record
 
     def caller(self, request: web.Request) -> str:
@@ -99,7 +101,7 @@ class HttpDoor:
         except AccessDenied:
             self._metrics.refused.labels("access_denied").inc()
             text = "signed headers (X-App-Key, X-Timestamp, X-App-Signature) or HTTP Basic are missing or wrong"
-            refusal = _error(web.HTTPUnauthorized, "access_denied", text)
+            refusal = refused(web.HTTPUnauthorized, "access_denied", text)
             refusal.headers["WWW-Authenticate"] = 'Basic realm="earshot"'
             raise refusal from None
 
@@ -130,19 +132,10 @@ def _of_record(record: CallRecord) -> dict[str, Any]:
     }
 
 
-def _json(content: dict[str, Any], status: int = 200) -> web.Response:
-    return web.Response(body=msgspec.json.encode(content), status=status, content_type="application/json")
-
-
-def _error(kind: type[web.HTTPException], code: str, message: str) -> web.HTTPException:
-    text = msgspec.json.encode({"code": code, "message": message}).decode()
-    return kind(text=text, content_type="application/json")
-
-
 def _number(request: web.Request, name: str, *, default: int, least: int, most: int) -> int:
     text = request.query.get(name)
     if text is None:
         return default
     if not (text.isascii() and text.isdigit() and least <= int(text) <= most):
-        raise _error(web.HTTPBadRequest, "bad_parameter", f"{name} must be a whole number from {least} to {most}")
+        raise refused(web.HTTPBadRequest, "bad_parameter", f"{name} must be a whole number from {least} to {most}")
     return int(text)

@@ -95,6 +95,11 @@ class VoiceEmbedder:
         prints = await asyncio.gather(*(self._pool.run("embed", part, rate_hz, rank=rank) for part in parts))
         return _mean_print(prints)
 
+    async def embed_window(self, pcm: bytes, rate_hz: int) -> Embedding:
+        """See the port WindowEmbedder. Raises Rejected (`too_short`) below 0.2 s."""
+        window: Embedding = await self._pool.run("embed", pcm, rate_hz, rank=LATER_RANK)
+        return window
+
 
 class WhisperSounds:
     """Prints of any sounds, by the model that writes down recordings: never by the one that live calls wait for.

@@ -22,7 +22,7 @@ from gateway.engines.models import model_folder
 from gateway.engines.pool import Pool
 from gateway.engines.sound_space import SOUND_SPACES
 from gateway.engines.worker import EngineSpec
-from gateway.ports import Decoder, Denoiser, Embedder, Recognizer, SpeechConfirmer
+from gateway.ports import Decoder, Denoiser, Embedder, Recognizer, SpeechConfirmer, WindowEmbedder
 
 LIVE_QUEUE_LIMIT = 2048
 """Finals that may wait: minutes of them on a machine far too small, some 160 kB each."""
@@ -53,18 +53,20 @@ class Engines:
         voiceprint_model: str = CAMPPLUS.name,
         recognizer_processes: int | None = None,
         recording_processes: int = 1,
+        takes_calls: bool = True,
         on_ready: Callable[[str], None] = lambda _: None,
     ) -> None:
         """`spool_dir` is emptied at start: files being decoded pass through it. `on_ready` hears each pool's name.
 
-        `recognizer_processes` defaults to the number of processors.
+        `recognizer_processes` defaults to the number of processors; there are none in a process that
+        does not take calls. Without `recording_processes` nobody transcribes recordings here.
         Raises ModelMissing, which names the command that fetches it.
         """
         whisper = {"folder": model_folder(models_dir, recognizer_model)}
         voice_model = VOICE_MODELS[voiceprint_model]
         voices = {"model_path": model_folder(models_dir, voiceprint_model) / MANIFEST[voiceprint_model].files[0].name}
         silero = {"model_path": model_folder(models_dir, SILERO.name) / SILERO.files[0].name}
-        live_processes = recognizer_processes or os.cpu_count() or 1
+        live_processes = (recognizer_processes or os.cpu_count() or 1) if takes_calls else 0
         live = Pool(
             "recognizer",
             EngineSpec("gateway.engines.whisper:Whisper", whisper, niceness=RECOGNIZER_NICENESS),
@@ -94,6 +96,7 @@ class Engines:
         denoiser = Pool(
             "denoiser",
             EngineSpec("gateway.engines.webrtc_noise:WebrtcNoise"),
+            processes=1 if takes_calls else 0,
             queue_limit=256,
             job_timeout_s=DENOISE_JOB_TIMEOUT_S,
         )
@@ -103,7 +106,9 @@ class Engines:
         self.recognizer: Recognizer = WhisperRecognizer(live, recordings)
         self.load = PoolLoad(live)
         """How far live text is behind; somebody has to ask for it once a second."""
-        self.embedder: Embedder = VoiceEmbedder(embedder, voice_model)
+        prints = VoiceEmbedder(embedder, voice_model)
+        self.embedder: Embedder = prints
+        self.windows: WindowEmbedder = prints
         has_sounds = recognizer_model in SOUND_SPACES
         self.sounds: Embedder | None = WhisperSounds(recordings, recognizer_model) if has_sounds else None
         """Prints of sounds that are no speech; None when the recogniser's model cannot make them."""
@@ -141,4 +146,5 @@ class Engines:
 
     async def _start(self, pool: Pool) -> None:
         await pool.start()
-        self._on_ready(pool.name)
+        if pool.processes:
+            self._on_ready(pool.name)

@@ -24,6 +24,7 @@ Array = NDArray[Any]
 _STORAGES = {"FloatStorage": np.dtype("<f4"), "LongStorage": np.dtype("<i8")}
 _LEGACY_MAGIC, _LEGACY_VERSION = 0x1950A86A20F9469CFC6C, 1001
 _LENGTH = struct.Struct("<q")
+_UNREADABLE = (zipfile.BadZipFile, pickle.UnpicklingError, LookupError, TypeError, ValueError, AttributeError, EOFError)
 
 
 class UnreadableCheckpoint(Exception):
@@ -43,7 +44,7 @@ def read_state_dict(path: Path, part: str | None = None) -> Mapping[str, Array]:
                 state = _read_legacy(stream)
         if part is not None:
             state = state[part]
-    except (zipfile.BadZipFile, KeyError, TypeError, ValueError, EOFError, pickle.UnpicklingError) as cause:
+    except _UNREADABLE as cause:
         raise UnreadableCheckpoint(f"{path.name}: {cause}") from cause
     if not isinstance(state, dict) or not all(isinstance(value, np.ndarray) for value in state.values()):
         raise UnreadableCheckpoint(f"{path.name}: expected a flat dict of tensors")

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.optimize import linear_sum_assignment
 
 from gateway.evaluation.figures import NAMELESS, last_labels
 from gateway.evaluation.material import Turn
@@ -62,18 +63,53 @@ def speech_errors(
     return total
 
 
+def voice_errors(
+    turns: Sequence[Turn], heard: Iterable[tuple[int, int, int]], duration_ms: int, *, overlaps: bool
+) -> SpeechErrors:
+    """Compare who speaks when (begin and end in ms, any number for a voice) with the reference of the same channel.
+
+    A number is the speaker that makes the most of it right. Without `overlaps`, nothing is counted where several of the
+    reference speak; with it, all of them count as spoken, and each that is not heard as missed.
+    """
+    heard = list(heard)
+    frames = duration_ms // FRAME_MS + 1
+    names = sorted({turn.speaker for turn in turns})
+    numbers = sorted({number for _, _, number in heard})
+    spoken, found = np.zeros((len(names), frames), bool), np.zeros((len(numbers), frames), bool)
+    for turn in turns:
+        _mark(spoken[names.index(turn.speaker)], turn.start_s * 1000, turn.end_s * 1000)
+    for begin_ms, end_ms, number in heard:
+        _mark(found[numbers.index(number)], begin_ms, end_ms)
+    counted = _outside_collars(turns, frames) & (overlaps | (spoken.sum(0) < 2))
+    spoken, found = spoken[:, counted], found[:, counted]
+    together = spoken.astype(np.int64) @ found.T.astype(np.int64)
+    right = int(together[linear_sum_assignment(together, maximize=True)].sum())
+    there, at_once = spoken.sum(0), found.sum(0)
+    return SpeechErrors(
+        spoken_ms=int(there.sum()) * FRAME_MS,
+        missed_ms=int(np.maximum(there - at_once, 0).sum()) * FRAME_MS,
+        false_ms=int(np.maximum(at_once - there, 0).sum()) * FRAME_MS,
+        confused_ms=(int(np.minimum(there, at_once).sum()) - right) * FRAME_MS,
+    )
+
+
+def _outside_collars(turns: Sequence[Turn], frames: int) -> NDArray[np.bool_]:
+    counted = np.ones(frames, bool)
+    for turn in turns:
+        for bound_ms in (turn.start_s * 1000, turn.end_s * 1000):
+            counted[_frame(bound_ms - COLLAR_MS) : _frame(bound_ms + COLLAR_MS)] = False
+    return counted
+
+
 def _compared(
     turns: Sequence[Turn], segments: Sequence[tuple[int, int, str]], enrolled: frozenset[str], duration_ms: int
 ) -> SpeechErrors:
     frames = duration_ms // FRAME_MS + 1
     names = sorted({_name(turn.speaker, enrolled) for turn in turns} | {name for _, _, name in segments})
     spoken, heard = np.zeros((len(names), frames), bool), np.zeros((len(names), frames), bool)
-    counted = np.ones(frames, bool)
     for turn in turns:
-        begin_ms, end_ms = turn.start_s * 1000, turn.end_s * 1000
-        _mark(spoken[names.index(_name(turn.speaker, enrolled))], begin_ms, end_ms)
-        for bound_ms in (begin_ms, end_ms):
-            counted[_frame(bound_ms - COLLAR_MS) : _frame(bound_ms + COLLAR_MS)] = False
+        _mark(spoken[names.index(_name(turn.speaker, enrolled))], turn.start_s * 1000, turn.end_s * 1000)
+    counted = _outside_collars(turns, frames)
     for begin, end, name in segments:
         _mark(heard[names.index(name)], begin, end)
     there, found = spoken[:, counted].sum(0), heard[:, counted].sum(0)

@@ -50,13 +50,24 @@ from gateway.ports.speech import (
     SpeechProbabilities,
     TranscribeRequest,
     Transcription,
+    WindowEmbedder,
     Word,
 )
-from gateway.ports.usage import Product, UsageDay, UsageMeter
+from gateway.ports.usage import Product, Quotas, UsageDay, UsageMeter, day_of, next_day_at, stamp
 from gateway.ports.voiceprint import Candidate, Kind, Prints, VoiceprintApi, VoiceprintRow, VoiceprintStore
+from gateway.ports.voiceprint_changes import (
+    AuditedVoice,
+    VoiceprintAudit,
+    VoiceprintAudits,
+    VoiceprintChange,
+    VoiceprintChanges,
+    VoiceprintNews,
+    VoiceprintOperation,
+)
 from protocol.messages import Language
 
 __all__ = [
+    "AuditedVoice",
     "CallLeases",
     "CallRecord",
     "CallReplica",
@@ -92,6 +103,7 @@ __all__ = [
     "QualityRules",
     "QualityTask",
     "QualityTasks",
+    "Quotas",
     "Recognizer",
     "Rejected",
     "Renewal",
@@ -115,7 +127,17 @@ __all__ = [
     "UsageMeter",
     "VendorRules",
     "VoiceprintApi",
+    "VoiceprintAudit",
+    "VoiceprintAudits",
+    "VoiceprintChange",
+    "VoiceprintChanges",
+    "VoiceprintNews",
+    "VoiceprintOperation",
     "VoiceprintRow",
     "VoiceprintStore",
+    "WindowEmbedder",
     "Word",
+    "day_of",
+    "next_day_at",
+    "stamp",
 ]

@@ -124,6 +124,8 @@ class QualityJob:
     """How often the work was begun, this time included."""
     callback_url: str = ""
     """Where the caller wants the result pushed; empty: nowhere. Of a claimed job it is not told."""
+    claim: str = ""
+    """Of a claimed job: the fencing token of this claim. Whoever claims the job next gets another."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -168,9 +170,11 @@ class QualityPushes(Protocol):
 
 
 class QualityTasks(Protocol):
-    """The durable queue of voice QC. What returned has been kept; a stale ticket changes nothing.
+    """The durable queue of voice QC, for any number of workers in any number of processes. What returned has been kept.
 
-    Every method may raise Unavailable.
+    A claim is a lease: it is the claimant's while it is renewed, by `renew` or `advance`. Once it has run out, another
+    may claim the job, and whatever comes under the older claim is refused and changes nothing. So a job may be worked
+    on twice, and ends once. Every method may raise Unavailable.
     """
 
     async def submit(self, job: QualityJob) -> str | None:
@@ -179,26 +183,48 @@ class QualityTasks(Protocol):
         With a `callback_url` its end is to be pushed there.
         """
 
-    async def claim(self) -> QualityJob | None:
-        """The job that has waited longest, now running and one attempt richer; None when nothing waits."""
+    async def claim(self, worker: str) -> QualityJob | None:
+        """The job that has waited longest, now `worker`'s to do and one attempt richer; None when nothing waits.
 
-    async def advance(self, ticket: str, progress_percent: int) -> bool:
-        """Note progress; False when the job was replaced meanwhile."""
+        A job whose claimant has not been heard of for the length of a lease waits, too.
+        """
 
-    async def release(self, ticket: str, *, counts: bool) -> None:
-        """Put a running job back where it was in the queue; the attempt is forgotten unless it `counts`."""
+    async def renew(self, job: QualityJob) -> bool:
+        """Say that the claim is still worked on; False when it is no longer the job's (lost, or the job replaced)."""
 
-    async def finish(self, ticket: str, state: int, reason: str, result: bytes | None) -> bool:
-        """End a running job; False when it was replaced meanwhile (then nothing is kept)."""
+    async def advance(self, job: QualityJob, progress_percent: int) -> bool:
+        """Note progress, which renews the claim; False when it is no longer the job's."""
 
-    async def requeue_running(self) -> int:
-        """Put back every job that a stopped process left running, and say how many there were."""
+    async def release(self, job: QualityJob, *, counts: bool) -> None:
+        """Put a claimed job back where it was in the queue; the attempt is forgotten unless it `counts`."""
+
+    async def finish(
+        self, job: QualityJob, state: int, reason: str, result: bytes | None, *, billed_ms: int = 0
+    ) -> bool:
+        """End a claimed job and count `billed_ms` of speech for its app, together or not at all.
+
+        False when the claim is no longer the job's; then nothing is kept or counted.
+        """
+
+    async def put_back(self, worker: str) -> int:
+        """Put back what an earlier process named `worker` left running, and say how many jobs those were.
+
+        Only for a name that no two processes have at a time; others' claims have to run out.
+        """
 
     async def find(self, app_id: str, session_id: str) -> QualityRecord | None:
         """The latest submission under this session of this app."""
 
     async def audio_in_use(self) -> frozenset[str]:
         """The `audio_name` of every job that is not finished."""
+
+    async def forget(self, app_id: str, session_id: str) -> str | None:
+        """Remove the session's submission with its result, whatever its state, for good; its `audio_name`, None when
+        there was none. A worker that has it learns so as of one that was replaced."""
+
+    async def sweep_before(self, finished_before_s: float, *, but: Collection[str]) -> int:
+        """Remove, for good, submissions finished before then (wall clock); how many. Those of the sessions in `but`,
+        and results that are still to be pushed, stay."""
 
 
 class VendorRules(Protocol):

@@ -74,6 +74,16 @@ class Embedder(Protocol):
         """The voice print of up to 5 minutes of one voice. Raises Rejected (`too_short`) under 0.2 s, Unavailable."""
 
 
+class WindowEmbedder(Protocol):
+    """An embedder for many short windows of a recording, which no live call may wait for."""
+
+    @property
+    def dimensions(self) -> int: ...
+
+    async def embed_window(self, pcm: bytes, rate_hz: int) -> Embedding:
+        """The print of a second or two, after whatever live calls ask. Raises Rejected (`too_short`), Unavailable."""
+
+
 @dataclass(frozen=True, slots=True)
 class SpeechProbabilities:
     """One probability (0-1) for each 32 ms of the PCM, and the model's state to hand in with the next stretch."""

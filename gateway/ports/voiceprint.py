@@ -69,17 +69,23 @@ class VoiceprintRow:
 class VoiceprintStore(Protocol):
     """Keeps enrolled voices. A name is unique within (app, org, tag). Every method may raise Unavailable.
 
-    `audio` is one file for each enrolled clip, in the order of the rows' `vectors`.
+    `audio` is one file for each enrolled clip, in the order of the rows' `vectors`. `actor` is where a request for a
+    change came from; each change is audited in the same step.
     """
 
-    async def add(self, row: VoiceprintRow, audio: Sequence[bytes]) -> bool:
+    async def add(self, row: VoiceprintRow, audio: Sequence[bytes], *, actor: str = "") -> bool:
         """Keep a new voice, durably; False, changing nothing, when its name is taken."""
 
-    async def replace(self, row: VoiceprintRow, audio: Sequence[bytes]) -> str | None:
-        """Put `row` in the place of the voice of its name; the former `print_id`, None when there is no such voice."""
+    async def replace(self, row: VoiceprintRow, audio: Sequence[bytes], *, actor: str = "") -> str | None:
+        """Put `row` in the place of the voice of its name; the former `print_id`, None when there is no such voice.
 
-    async def remove(self, app_id: str, org_id: str, tag_id: str, names: Sequence[str] | None) -> Sequence[str]:
-        """Delete these voices and their audio, or (None) all of the tag; the `print_id`s that are gone.
+        The former prints and audio are deleted as `remove` deletes.
+        """
+
+    async def remove(
+        self, app_id: str, org_id: str, tag_id: str, names: Sequence[str] | None, *, actor: str = ""
+    ) -> Sequence[str]:
+        """Delete these voices and their audio for good, or (None) all of the tag; the `print_id`s that are gone.
 
         All or nothing: when one of `names` is unknown, nothing is deleted and the answer is empty.
         """

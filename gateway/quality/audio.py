@@ -4,14 +4,18 @@ from __future__ import annotations
 
 import asyncio
 import os
+import re
 import shutil
+import time
 import uuid
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import BinaryIO
 
 import numpy as np
 import soxr
+from numpy.typing import NDArray
 
 from gateway.ports import DecodedAudio, Decoder, Rejected
 from gateway.quality.sniff import Kind
@@ -21,14 +25,36 @@ from gateway.quality.transcribe import Channels
 KEPT_RATES_HZ = (8000, 16000)
 """What the voice detection, the confirmer and the recogniser take; other rates are converted to the second."""
 
+_SHELF = ".shelf"
+_NAME = re.compile("[0-9a-f]{32}")
+SWEPT_AFTER_S = 3600.0
+"""A recording is in the folder before its task is on record, here or on another machine: only older ones are swept."""
+
+MIXED_AT_ONCE = 1 << 20
+
 
 class AudioFolder:
     """Files that only voice QC writes and deletes. A name handed out stands for bytes that survive a power cut."""
 
     def __init__(self, folder: Path) -> None:
+        """Raises OSError for a folder that cannot be made."""
         folder.mkdir(parents=True, exist_ok=True)
         self._folder = folder
-        self._fresh: set[str] = set()
+
+    def shelf(self) -> str:
+        """A name that whoever reaches this folder finds here, by whatever path: made by the first. Blocking.
+
+        Raises OSError.
+        """
+        path = self._folder / _SHELF
+        if not path.exists():
+            written = path.with_name(f"{_SHELF}.{uuid.uuid4().hex}")
+            written.write_text(uuid.uuid4().hex)
+            with suppress(FileExistsError):  # another process was first
+                path.hardlink_to(written)
+            written.unlink()
+            _sync_folder(self._folder)
+        return path.read_text()
 
     async def keep(self, data: bytes) -> str:
         """Write `data` durably; the name it got. Raises OSError, which leaves nothing behind."""
@@ -49,22 +75,25 @@ class AudioFolder:
 
     async def delete(self, name: str) -> None:
         """Delete for good; a file that is gone already is no fault."""
-        self._fresh.discard(name)
         await asyncio.to_thread((self._folder / name).unlink, missing_ok=True)
 
-    async def sweep(self, in_use: frozenset[str]) -> int:
-        """Delete what a stopped process left behind: files that no task in hand names. Says how many."""
-        names = await asyncio.to_thread(os.listdir, self._folder)
-        orphans = [name for name in names if name not in in_use and name not in self._fresh]
-        for name in orphans:
-            await self.delete(name)
-        return len(orphans)
+    async def sweep(self, in_use: frozenset[str], *, older_than_s: float = SWEPT_AFTER_S) -> int:
+        """Delete what stopped processes left behind: older files that no task in hand names. Says how many."""
+        return await asyncio.to_thread(self._sweep, in_use, time.time() - older_than_s)
+
+    def _sweep(self, in_use: frozenset[str], before_s: float) -> int:
+        swept = 0
+        for entry in os.scandir(self._folder):
+            with suppress(FileNotFoundError):  # another process sweeps, or has finished the task
+                ours = _NAME.fullmatch(entry.name) is not None
+                if ours and entry.name not in in_use and entry.stat().st_mtime <= before_s:
+                    Path(entry).unlink()
+                    swept += 1
+        return swept
 
     def _write(self, fill: Callable[[BinaryIO], object]) -> str:
         name = uuid.uuid4().hex
         path = self._folder / name
-        # Noted before the file appears: a sweep at the same time must not take it for an orphan.
-        self._fresh.add(name)
         try:
             with path.open("xb") as file:
                 fill(file)
@@ -72,7 +101,6 @@ class AudioFolder:
                 os.fsync(file.fileno())
             _sync_folder(self._folder)
         except BaseException:
-            self._fresh.discard(name)
             path.unlink(missing_ok=True)
             raise
         return name
@@ -129,10 +157,19 @@ def _apart(audio: DecodedAudio, split: bool) -> Channels:
     elif audio.channels == 1:
         parties = [interleaved[:, 0]]
     else:
-        parties = [interleaved.mean(axis=1, dtype=np.float32).round().astype(np.int16)]
+        parties = [_mixed(interleaved)]
     if audio.rate_hz in KEPT_RATES_HZ:
         return Channels(tuple(parties), audio.rate_hz)
     return Channels(tuple(_resampled(one, audio.rate_hz) for one in parties), KEPT_RATES_HZ[-1])
+
+
+def _mixed(interleaved: NDArray[np.int16]) -> Samples:
+    """The mean over the channels, made in stretches: as floats, an hour at once would take several times its size."""
+    mixed = np.empty(len(interleaved), np.int16)
+    for at in range(0, len(interleaved), MIXED_AT_ONCE):
+        stretch = interleaved[at : at + MIXED_AT_ONCE]
+        mixed[at : at + MIXED_AT_ONCE] = stretch.mean(axis=1, dtype=np.float32).round()
+    return mixed
 
 
 def _resampled(samples: Samples, rate_hz: int) -> Samples:

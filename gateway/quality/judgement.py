@@ -66,7 +66,8 @@ def _judged_here(rule: rules.Rule) -> bool:
 
 
 def _said(sentence: Sentence, *, split: bool) -> rules.Said:
-    channel = sentence.speaker_id
+    # Speakers told apart in one channel have no roles, and the channel that a rule may ask for is still that one.
+    channel = sentence.speaker_id if split else 0
     return rules.Said(channel, ROLES[channel % 2] if split else "mixed", sentence.begin_ms, sentence.end_ms)
 
 

@@ -24,6 +24,11 @@ class Order(msgspec.Struct, frozen=True, kw_only=True):
     categories: tuple[str, ...]
     """Empty: all."""
     callback_url: str = ""
+    tell_apart: bool = False
+    """Whether one channel may hold two speakers."""
+    speaker_names: bool = False
+    org_id: str = ""
+    tag_id: str = ""
 
     @property
     def push_status(self) -> PushStatus:
@@ -47,11 +52,15 @@ def of_request(request: TaskRequest, kind: Kind) -> Order:
         explain=request.enable_detection_detail,
         categories=request.categories,
         callback_url=request.callback_url,
+        tell_apart=request.tells_speakers_apart,
+        speaker_names=request.speaker_names,
+        org_id=request.org_id,
+        tag_id=request.tag_id,
     )
 
 
 def of_task(task: QualityTask) -> Order:
-    """A call of the gateway's own: judged in full, each party by its channel."""
+    """A call of the gateway's own: judged in full, each party by its channel, or told apart in the one there is."""
     return Order(
         kind="file",
         sample_rate_hz=task.rate_hz,
@@ -60,4 +69,5 @@ def of_task(task: QualityTask) -> Order:
         detect=True,
         explain=True,
         categories=task.categories,
+        tell_apart=task.channels == 1,
     )

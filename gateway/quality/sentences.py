@@ -6,14 +6,12 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 from gateway.ports import Word
+from gateway.quality.attribution import ends_sentence, said_by
+from gateway.quality.diarization import Turn
 from gateway.quality.speech import Span
 
 PAUSE_MS = 600
 """A longer silence between two words ends a sentence."""
-
-_ENDINGS = tuple("。！？!?；;…．")
-_CLOSERS = "\"'”’）)」』】]》"
-_ABBREVIATIONS = frozenset({"mr.", "mrs.", "ms.", "dr.", "st.", "no.", "vs.", "e.g.", "i.e."})
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,14 +22,31 @@ class Utterance:
     channel: int
     begin_ms: int
     end_ms: int
+    speaker: int | None = None
+    """Who of the channel's speakers, where they were told apart."""
+
+    @property
+    def speaker_id(self) -> int:
+        """As the API's: the channel (0 left, 1 right), or the speaker told apart in order of first speaking."""
+        return self.channel if self.speaker is None else self.speaker
 
 
-def utterances(words: Iterable[Word], piece: Span, channel: int) -> tuple[Utterance, ...]:
-    """The sentences in the words of one piece: they end at punctuation and at pauses of more than 0.6 s.
+def utterances(
+    words: Sequence[Word], piece: Span, channel: int, turns: Sequence[Turn] | None = None
+) -> tuple[Utterance, ...]:
+    """The sentences in the words of one piece: they end at punctuation, at pauses of more than 0.6 s, and where
+    another speaker begins by `turns`, if there are any.
 
     A sentence without a letter or digit is dropped. Times never leave the piece, whatever the words claim.
     """
-    found = (_utterance(sentence, piece, channel) for sentence in _split(words))
+    if turns is None:
+        found = [_utterance(sentence, piece, channel, None) for sentence in _split(words)]
+    else:
+        found = [
+            _utterance(sentence, piece, channel, speaker)
+            for speaker, said in said_by(words, piece, turns)
+            for sentence in _split(said)
+        ]
     return tuple(one for one in found if any(character.isalnum() for character in one.text))
 
 
@@ -45,7 +60,7 @@ def _split(words: Iterable[Word]) -> Iterator[list[Word]]:
     for word in words:
         # A mark that the recogniser timed apart still belongs to the words before it.
         spoken = any(character.isalnum() for character in word.text)
-        if sentence and spoken and (_ends(sentence[-1]) or word.begin_ms - sentence[-1].end_ms > PAUSE_MS):
+        if sentence and spoken and (ends_sentence(sentence[-1]) or word.begin_ms - sentence[-1].end_ms > PAUSE_MS):
             yield sentence
             sentence = []
         sentence.append(word)
@@ -53,15 +68,8 @@ def _split(words: Iterable[Word]) -> Iterator[list[Word]]:
         yield sentence
 
 
-def _ends(word: Word) -> bool:
-    text = word.text.strip().rstrip(_CLOSERS)
-    if text.endswith(_ENDINGS):
-        return True
-    initial = len(text) == 2 and text[0].isupper()
-    return text.endswith(".") and text.lower() not in _ABBREVIATIONS and not initial
-
-
-def _utterance(words: Sequence[Word], piece: Span, channel: int) -> Utterance:
+def _utterance(words: Sequence[Word], piece: Span, channel: int, speaker: int | None) -> Utterance:
     begin_ms = min(piece.begin_ms + max(0, words[0].begin_ms), piece.end_ms)
     end_ms = min(piece.begin_ms + max(word.end_ms for word in words), piece.end_ms)
-    return Utterance("".join(word.text for word in words).strip(), channel, begin_ms, max(begin_ms, end_ms))
+    text = "".join(word.text for word in words).strip()
+    return Utterance(text, channel, begin_ms, max(begin_ms, end_ms), speaker)

@@ -6,7 +6,7 @@ import asyncio
 import base64
 import binascii
 import uuid
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from typing import Any
 
 import msgspec
@@ -20,13 +20,13 @@ from gateway.ports import (
     QualityTasks,
     Rejected,
     Unavailable,
+    UsageMeter,
 )
 from gateway.quality.audio import AudioFolder
 from gateway.quality.order import Order, of_request, of_task
 from gateway.quality.sniff import NotAudio, kind_of
 from protocol.quality import (
     MAX_AUDIO_BYTES,
-    PID_SPEAKERS_IN_MONO,
     ErrorCode,
     QualityFault,
     TaskRequest,
@@ -58,12 +58,17 @@ class QualityService:
         fetcher: Fetcher | None = None,
         max_audio_bytes: int = MAX_AUDIO_BYTES,
         no_space: Callable[[], str] = lambda: "",
+        before_queueing: Callable[[str], Awaitable[None]] | None = None,
+        usage: UsageMeter | None = None,
     ) -> None:
         """`submitted` is called after a task is queued (the worker's `wake`); without `fetcher`, no `speech_url`.
 
-        `no_space` says why no recording should be stored now, or nothing.
+        `no_space` says why no recording should be stored now, or nothing. `before_queueing` is awaited with the app of
+        each task, and may raise Unavailable. Without `usage` nobody has a quota.
         """
+        self._usage = usage
         self._no_space = no_space
+        self._before_queueing = before_queueing
         self._tasks = tasks
         self._folder = folder
         self._submitted = submitted
@@ -71,8 +76,11 @@ class QualityService:
         self._max_audio_bytes = max_audio_bytes
 
     async def submit(self, app_id: str, request: TaskRequest) -> None:
-        """Queue what an API caller sent. It is kept for good once this returns. Raises QualityFault."""
+        """Queue what an API caller sent. It is kept for good once this returns. Raises QualityFault, Unavailable."""
         self._refuse_unoffered(request)
+        # Calls of our own (`create`) are counted too, and judged whatever their app has used.
+        if self._usage is not None and (over := await self._usage.over_quota(app_id, "quality_ms")):
+            raise QualityFault(ErrorCode.QUOTA_USED_UP, over)
         if full := self._no_space():
             raise QualityFault(ErrorCode.UNAVAILABLE, full, retry_after_s=NO_SPACE_RETRY_S)
         data = await self._audio(request)
@@ -125,16 +133,18 @@ class QualityService:
             progress_percent=record.progress_percent,
         )
 
+    async def forget(self, app_id: str, session_id: str) -> bool:
+        """Remove a task with its result and recording for good, whatever its state; False when there is none such.
+
+        A worker that has it drops what it found. Raises Unavailable.
+        """
+        audio_name = await self._tasks.forget(app_id, session_id)
+        if audio_name is None:
+            return False
+        await self._folder.delete(audio_name)
+        return True
+
     def _refuse_unoffered(self, request: TaskRequest) -> None:
-        """Telling two voices in one channel apart needs diarization; a task that asks for it must not pass without."""
-        if request.pid == PID_SPEAKERS_IN_MONO:
-            raise QualityFault(
-                ErrorCode.NOT_OFFERED, f"pid {PID_SPEAKERS_IN_MONO} (telling speakers apart in one channel)"
-            )
-        if request.role_num == 2 and not request.is_split_channel:
-            raise QualityFault(
-                ErrorCode.NOT_OFFERED, "role_num 2 without is_split_channel (telling speakers apart in one channel)"
-            )
         if not request.speech_data and self._fetcher is None:
             raise QualityFault(ErrorCode.NOT_OFFERED, "speech_url; send speech_data")
 
@@ -157,6 +167,8 @@ class QualityService:
     async def _queue(self, app_id: str, session_id: str, audio_name: str, order: Order) -> None:
         job = QualityJob(uuid.uuid4().hex, app_id, session_id, audio_name, order.encoded(), 0, order.callback_url)
         try:
+            if self._before_queueing is not None:
+                await self._before_queueing(app_id)
             replaced = await self._tasks.submit(job)
         except BaseException:
             await self._folder.delete(audio_name)

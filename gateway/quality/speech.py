@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
@@ -52,10 +53,9 @@ class Span:
 def gate(samples: Samples, rate_hz: int) -> tuple[Span, ...]:
     """Where webrtcvad hears a voice; a rest shorter than a frame is not looked at. Blocking: about 5 us a frame."""
     vad = webrtcvad.Vad(GATE_MODE)
-    pcm = samples.tobytes()
-    frame_bytes = 2 * rate_hz * FRAME_MS // 1000
+    frame = rate_hz * FRAME_MS // 1000
     voiced = (
-        vad.is_speech(pcm[at : at + frame_bytes], rate_hz) for at in range(0, len(pcm) - frame_bytes + 1, frame_bytes)
+        vad.is_speech(samples[at : at + frame].tobytes(), rate_hz) for at in range(0, len(samples) - frame + 1, frame)
     )
     return _longer_than(SHORTEST_SPAN_MS, _spans(voiced, FRAME_MS, 0))
 
@@ -104,14 +104,32 @@ def joined(spans: Iterable[Span], gap_ms: int) -> tuple[Span, ...]:
     return tuple(merged)
 
 
-def pieces(samples: Samples, rate_hz: int, spans: Sequence[Span]) -> tuple[Span, ...]:
+def pieces(samples: Samples, rate_hz: int, spans: Sequence[Span], cuts_ms: Sequence[int] = ()) -> tuple[Span, ...]:
     """Cut a channel for a recogniser: every span with a margin, in pieces of 28 s at most that do not overlap.
 
-    Neighbours share a piece over short silences; a longer span is cut where its last ten seconds are quietest.
+    Neighbours share a piece over short silences; a longer span is cut where its last ten seconds are quietest. No piece
+    runs over a moment of `cuts_ms`: in order, none of them inside a span.
     """
     duration_ms = len(samples) * 1000 // rate_hz
+    return tuple(
+        piece
+        for begin_ms, end_ms in itertools.pairwise((0, *cuts_ms, duration_ms))
+        for piece in _pieces_between(samples, rate_hz, spans, Span(begin_ms, end_ms))
+    )
+
+
+def halves(samples: Samples, rate_hz: int, span: Span) -> tuple[Span, Span]:
+    """`span` in two, cut where its middle half is quietest."""
+    quarter_ms = span.duration_ms // 4
+    at_ms = _quietest_ms(samples, rate_hz, Span(span.begin_ms + quarter_ms, span.end_ms - quarter_ms))
+    return Span(span.begin_ms, at_ms), Span(at_ms, span.end_ms)
+
+
+def _pieces_between(samples: Samples, rate_hz: int, spans: Sequence[Span], limits: Span) -> tuple[Span, ...]:
+    begin_ms, end_ms = limits.begin_ms, limits.end_ms
+    inside = (one for one in spans if begin_ms <= one.begin_ms < end_ms)
     padded = joined(
-        (Span(max(0, one.begin_ms - MARGIN_MS), min(duration_ms, one.end_ms + MARGIN_MS)) for one in spans), 0
+        (Span(max(begin_ms, one.begin_ms - MARGIN_MS), min(end_ms, one.end_ms + MARGIN_MS)) for one in inside), 0
     )
     cut: list[Span] = []
     for span in padded:

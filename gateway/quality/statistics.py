@@ -36,8 +36,12 @@ def whole_seconds(duration_ms: int) -> int:
 
 def silence_ms(duration_ms: int, speech: Iterable[Sequence[Span]]) -> int:
     """How long nobody spoke, given where each channel holds speech."""
-    spoken = joined((span for channel in speech for span in channel), 0)
-    return max(0, duration_ms - sum(span.duration_ms for span in spoken))
+    return max(0, duration_ms - spoken_ms([span for channel in speech for span in channel]))
+
+
+def spoken_ms(speech: Sequence[Span]) -> int:
+    """How much of a channel is speech, what overlaps counted once."""
+    return sum(span.duration_ms for span in joined(speech, 0))
 
 
 def described(utterance: Utterance, samples: Samples, rate_hz: int) -> Sentence:
@@ -45,7 +49,7 @@ def described(utterance: Utterance, samples: Samples, rate_hz: int) -> Sentence:
     spoken = part(samples, rate_hz, Span(utterance.begin_ms, utterance.end_ms))
     return Sentence(
         sentence=utterance.text,
-        speaker_id=utterance.channel,
+        speaker_id=utterance.speaker_id,
         begin_time=whole_seconds(utterance.begin_ms),
         end_time=whole_seconds(utterance.end_ms),
         voice_speed=voice_speed(utterance.text, utterance.end_ms - utterance.begin_ms),

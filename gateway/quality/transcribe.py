@@ -3,17 +3,30 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Coroutine, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass
-from typing import Any
 
-from gateway.ports import Clock, Language, Recognizer, SpeechConfirmer, TranscribeRequest, Unavailable, Word
+from gateway.ports import (
+    Clock,
+    Language,
+    Recognizer,
+    SpeechConfirmer,
+    TranscribeRequest,
+    Transcription,
+    Unavailable,
+    Word,
+)
+from gateway.quality.diarization import Turn, changes_in_silence_ms
+from gateway.quality.diarizer import Diarizer
 from gateway.quality.sentences import Utterance, in_order, utterances
-from gateway.quality.speech import Samples, Span, confirmed, gate, part, pieces
+from gateway.quality.speech import Samples, Span, confirmed, gate, halves, part, pieces
+from gateway.quality.together import all_of
 
 PATIENCE_S = 60.0
 """Recordings are due this long after they are handed to the engine, so that live calls go first."""
 PIECE_TIMEOUT_S = 600.0
+SHORTEST_RETRIED_MS = 3000
+"""A half that is tried again is at least about this long."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,6 +47,15 @@ class Transcript:
 
     utterances: tuple[Utterance, ...]
     speech: tuple[tuple[Span, ...], ...]
+    turns: tuple[Turn, ...] = ()
+    """Who speaks when, where the speakers of one channel were told apart."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Heard:
+    piece: Span
+    words: tuple[Word, ...]
+    """Their times are from the beginning of the piece."""
 
 
 Progressed = Callable[[int], Awaitable[None]]
@@ -44,21 +66,40 @@ class Transcriber:
     """Makes transcripts from recordings, never from text that was there before."""
 
     def __init__(
-        self, recognizer: Recognizer, confirmer: SpeechConfirmer | None, clock: Clock, *, pieces_at_once: int = 1
+        self,
+        recognizer: Recognizer,
+        confirmer: SpeechConfirmer | None,
+        clock: Clock,
+        *,
+        pieces_at_once: int = 1,
+        diarizer: Diarizer | None = None,
     ) -> None:
-        """`pieces_at_once` bounds what one recording holds in the engine; 1 leaves the most room to live calls."""
+        """`pieces_at_once` bounds what one recording holds in the engine; 1 leaves the most room to live calls.
+
+        Without `diarizer` nobody is told apart: a channel is a speaker.
+        """
         self._recognizer = recognizer
         self._confirmer = confirmer
         self._clock = clock
         self._pieces_at_once = pieces_at_once
+        self._diarizer = diarizer
 
-    async def transcribe(self, channels: Channels, language: Language, key: str, progressed: Progressed) -> Transcript:
-        """The transcript of all channels; `key` names the recording to the engine. Raises Unavailable."""
-        speech = [await self._speech(samples, channels.rate_hz) for samples in channels.samples]
+    async def transcribe(
+        self, channels: Channels, language: Language, key: str, progressed: Progressed, *, tell_apart: bool = False
+    ) -> Transcript:
+        """The transcript of all channels; `key` names the recording to the engine. Raises Unavailable.
+
+        `tell_apart`: a recording of one channel may hold two speakers.
+        """
+        rate_hz = channels.rate_hz
+        speech = [await self._speech(samples, rate_hz) for samples in channels.samples]
+        turns: tuple[Turn, ...] | None = None
+        if tell_apart and self._diarizer is not None and len(channels.samples) == 1:
+            turns = await self._diarizer.turns(channels.samples[0], rate_hz, speech[0])
         jobs = [
             (channel, piece)
             for channel, samples in enumerate(channels.samples)
-            for piece in pieces(samples, channels.rate_hz, speech[channel])
+            for piece in pieces(samples, rate_hz, speech[channel], changes_in_silence_ms(turns or ()))
         ]
         total_ms = sum(piece.duration_ms for _, piece in jobs)
         waiting = iter(jobs)
@@ -68,20 +109,34 @@ class Transcriber:
         async def recognise() -> None:
             nonlocal done_ms
             for channel, piece in waiting:
-                pcm = part(channels.samples[channel], channels.rate_hz, piece).tobytes()
-                words = await self._words(pcm, channels.rate_hz, language, f"{key}/{channel}/{piece.begin_ms}")
-                found.extend(utterances(words, piece, channel))
+                async for heard in self._heard(channels, channel, piece, language, key):
+                    found.extend(utterances(heard.words, heard.piece, channel, turns))
                 done_ms += piece.duration_ms
                 await progressed(99 * done_ms // total_ms)
 
-        await _all_of([recognise() for _ in range(self._pieces_at_once)])
-        return Transcript(in_order(found), tuple(speech))
+        await all_of(recognise() for _ in range(self._pieces_at_once))
+        return Transcript(in_order(found), tuple(speech), turns or ())
 
     async def _speech(self, samples: Samples, rate_hz: int) -> tuple[Span, ...]:
         gated = await asyncio.to_thread(gate, samples, rate_hz)
         return gated if self._confirmer is None else await confirmed(self._confirmer, samples, rate_hz, gated)
 
-    async def _words(self, pcm: bytes, rate_hz: int, language: Language, key: str) -> tuple[Word, ...]:
+    async def _heard(
+        self, channels: Channels, channel: int, piece: Span, language: Language, key: str
+    ) -> AsyncIterator[_Heard]:
+        """What is said in a piece. One whose text is no text (a loop, mostly) is tried again in halves: noise or a
+        second voice in one of them must not cost the other its words."""
+        samples, rate_hz = channels.samples[channel], channels.rate_hz
+        pcm = part(samples, rate_hz, piece).tobytes()
+        answer = await self._answer(pcm, rate_hz, language, f"{key}/{channel}/{piece.begin_ms}")
+        if answer.rejected is None or piece.duration_ms < 2 * SHORTEST_RETRIED_MS:
+            yield _Heard(piece, answer.words)
+            return
+        for half in halves(samples, rate_hz, piece):
+            async for heard in self._heard(channels, channel, half, language, key):
+                yield heard
+
+    async def _answer(self, pcm: bytes, rate_hz: int, language: Language, key: str) -> Transcription:
         request = TranscribeRequest(
             pcm=pcm,
             rate_hz=rate_hz,
@@ -97,14 +152,4 @@ class Transcriber:
             raise Unavailable(f"the recogniser gave no answer in {PIECE_TIMEOUT_S:.0f} s") from fault
         if answer is None:
             raise Unavailable("the recogniser dropped a piece of a recording")
-        return answer.words
-
-
-async def _all_of(work: Sequence[Coroutine[Any, Any, None]]) -> None:
-    """Await all; the first failure cancels the rest and is raised as it is."""
-    try:
-        async with asyncio.TaskGroup() as group:
-            for one in work:
-                group.create_task(one)
-    except BaseExceptionGroup as failures:
-        raise failures.exceptions[0] from failures
+        return answer

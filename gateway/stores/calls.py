@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import msgspec
 
@@ -60,6 +61,49 @@ class CallRecords:
         """
         # Decoded on the database's thread: a page of long calls is megabytes.
         return await self._database.run(lambda one: [_record(row) for row in _page(one, app_id, limit, before)])
+
+    async def forget(self, app_id: str, call_id: str) -> bool:
+        """Remove the call's record for good; False when the app has no such call."""
+        return await self._database.run(
+            lambda one: (
+                one.execute("DELETE FROM calls WHERE call_id = ? AND app_id = ?", (call_id, app_id)).rowcount == 1
+            )
+        )
+
+    async def judged_before(self, ended_before_ms: int, *, after: str = "", limit: int = 500) -> Sequence[OldCall]:
+        """Calls of all apps that ended before then and that voice QC owes nothing any more, by call id from `after`.
+
+        Needs the outbox's table beside its own.
+        """
+
+        def work(connection: sqlite3.Connection) -> list[OldCall]:
+            rows = connection.execute(
+                """SELECT app_id, call_id FROM calls
+                   WHERE state IN ('judged', 'failed') AND COALESCE(ended_at_ms, began_at_ms) < ? AND call_id > ?
+                       AND call_id NOT IN (SELECT call_id FROM outbox WHERE state IN ('pending', 'submitted'))
+                   ORDER BY call_id LIMIT ?""",
+                (ended_before_ms, after, limit),
+            )
+            return [OldCall(**row) for row in rows]
+
+        return await self._database.run(work)
+
+    async def unknown(self, call_ids: Sequence[str]) -> Sequence[str]:
+        """Those of `call_ids` that no app has a record of."""
+
+        def work(connection: sqlite3.Connection) -> list[str]:
+            known = "SELECT 1 FROM calls WHERE call_id = ?"
+            return [one for one in call_ids if connection.execute(known, (one,)).fetchone() is None]
+
+        return await self._database.run(work)
+
+
+@dataclass(frozen=True, slots=True)
+class OldCall:
+    """A call, and whose it is."""
+
+    app_id: str
+    call_id: str
 
 
 def _save(connection: sqlite3.Connection, record: CallRecord, document: bytes) -> None:

@@ -55,6 +55,7 @@ class CommitLog:
         self._unsynced: list[Block] = []
         self._segment: SegmentFile | None = None
         self._next_number = 1
+        self._retiring = False
 
     @property
     def current_segment(self) -> Path | None:
@@ -64,6 +65,10 @@ class CommitLog:
     def open(self) -> None:
         """Create the first segment, so that `write_through` has one from the start on. Blocks. Raises OSError."""
         self._segment = self._segment_to_move_to()
+
+    def retire_segment(self) -> None:
+        """Go on in a fresh segment from the next commit of anything on, however small the current one is."""
+        self._retiring = True
 
     def enqueue(self, block: Block) -> None:
         self._unwritten.append(block)
@@ -136,8 +141,9 @@ class CommitLog:
     def _segment_to_move_to(self) -> SegmentFile | None:
         """A fresh segment, created without holding the lock, when there is none or the current one is full."""
         current = self._segment
-        if current is not None and current.size_bytes < self._segment_bytes:
+        if current is not None and current.size_bytes < self._segment_bytes and not self._retiring:
             return None
+        self._retiring = False
         number = self._next_number
         self._next_number += 1
         return SegmentFile.create(self._directory, number, self._marker, self._disk)

@@ -116,6 +116,15 @@ class Dispatcher:
             return "applied"
         return "unknown" if await self._outbox.get(app_id, session_id) is None else "ignored"
 
+    async def forget(self, app_id: str, session_id: str) -> None:
+        """Stop what is under way for a call's task, and remove it with its verdict: nothing more comes home."""
+        async with self._starting:
+            job = self._jobs.get(session_id)
+            if job is not None and job.app_id == app_id:
+                job.task.cancel()
+                await asyncio.wait([job.task])
+            await self._outbox.forget(app_id, session_id)
+
     async def run_due(self) -> None:
         """Work until nothing is due that may begin at this moment."""
         while await self._start_due() or self._jobs:

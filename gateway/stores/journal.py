@@ -345,6 +345,30 @@ class FileJournal:
         if path is not None:
             self._cleaning = asyncio.get_running_loop().create_task(self._clean(path), name="journal-cleaning")
 
+    async def erase(self, call_id: str) -> bool:
+        """Take what a call has left in this journal off the disk, released or not; others lose nothing.
+
+        What else stands in its segments is copied to the journal's end first. False while something of it stays: an
+        earlier process's journal goes with its last call only. Raises OSError while the disk takes nothing.
+        """
+        await self.release(call_id)
+        await self.synced(self._commits.position)
+        held = self._segments.holding(call_id)
+        if (current := self._log.current_segment) in held:
+            while self._log.current_segment == current:  # a commit under way may have chosen its segment already
+                self._log.retire_segment()
+                # Only what is appended brings a commit about, and a note again says nothing new.
+                await self.synced(self._append_now(Record(Kind.RELEASE, call_id)))
+        for path in held:
+            while self._cleaning is not None and not self._cleaning.done():
+                await asyncio.wait([self._cleaning])
+            if path in self._segments:
+                self._cleaning = asyncio.get_running_loop().create_task(self._clean(path), name="journal-erasing")
+                await asyncio.wait([self._cleaning])
+        return not any(path in self._segments for path in held) and not any(
+            call_id in journal.released for journal in self._adopted
+        )
+
     async def _clean(self, path: Path) -> None:
         """Copy what is live in a segment to the journal's end, and drop the segment once the copies are safe.
 
@@ -373,6 +397,8 @@ class FileJournal:
             for copied in portion
             if copied.call_id in noted or (copied.call_id in self._calls and not self._calls[copied.call_id].released)
         ]
+        if not kept:  # nothing would come of waiting for an append that brought nothing
+            return self._commits.position
         size_bytes = sum(len(copied.data) for copied in kept)
         self._commits.reserve(size_bytes)
         for copied in kept:

@@ -82,6 +82,10 @@ class SegmentLedger:
         limit = CLEAN_BELOW_SHARE_OF_MANY if len(finished) > MANY_SEGMENTS else CLEAN_BELOW_SHARE
         return path if share < limit else None
 
+    def holding(self, call_id: str) -> list[Path]:
+        """The segments that hold records of a call, oldest first."""
+        return [path for path, use in self._uses.items() if call_id in use.bytes_of]
+
     def calls_elsewhere(self, segment: Path) -> set[str]:
         """The calls that other segments hold something of: a note that one of them is released must not go."""
         return {call_id for other, use in self._uses.items() if other != segment for call_id in use.bytes_of}

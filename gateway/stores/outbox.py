@@ -180,6 +180,8 @@ class Outbox:
 
         def work(connection: sqlite3.Connection) -> OutboxState:
             found = connection.execute("SELECT * FROM outbox WHERE session_id = ?", (row.session_id,)).fetchone()
+            if found is None:  # the call was deleted: nobody waits for its verdict
+                return row.state
             if found["state"] != row.state:
                 moved_on: OutboxState = found["state"]
                 return moved_on
@@ -280,6 +282,25 @@ class Outbox:
     async def forget(self, app_id: str, call_id: str) -> None:
         """Remove a call's rows for good, with the verdicts they hold."""
         await self._execute("DELETE FROM outbox WHERE app_id = ? AND call_id = ?", (app_id, call_id))
+
+    async def prune(self, put_in_before_s: float) -> int:
+        """Remove rows that QC has answered and whose answers have come home, put in before then; how many."""
+        return await self._database.run(
+            lambda connection: (
+                connection.execute(
+                    "DELETE FROM outbox WHERE state = 'done' AND delivered = 1 AND created_at < ?", (put_in_before_s,)
+                ).rowcount
+            )
+        )
+
+    async def owed(self) -> frozenset[str]:
+        """The sessions whose verdict has not come home yet."""
+
+        def work(connection: sqlite3.Connection) -> frozenset[str]:
+            rows = connection.execute("SELECT session_id FROM outbox WHERE delivered = 0")
+            return frozenset(row["session_id"] for row in rows)
+
+        return await self._database.run(work)
 
     async def _execute(self, sql: str, values: tuple[Any, ...]) -> bool:
         """Run a statement; True when it changed a row."""

@@ -3,13 +3,21 @@
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Callable
+import uuid
+from collections.abc import Callable, Collection
 from typing import TypeVar
 
-from gateway.ports import PushState, QualityJob, QualityRecord, Unavailable
-from gateway.stores.sqlite import Database
+import msgspec
 
-SCHEMA = """
+from gateway.ports import Clock, PushState, QualityJob, QualityRecord, Unavailable, day_of
+from gateway.stores import usage
+from gateway.stores.sqlite import Database, add_column
+from gateway.stores.usage import count_usage
+
+LEASE_S = 30.0
+"""A worker that has not been heard of for this long has lost its job. Heartbeats come three times as often."""
+
+_TABLES = """
 CREATE TABLE IF NOT EXISTS quality_tasks (
     place INTEGER PRIMARY KEY AUTOINCREMENT,
     ticket TEXT NOT NULL UNIQUE,
@@ -22,6 +30,10 @@ CREATE TABLE IF NOT EXISTS quality_tasks (
     progress_percent INTEGER NOT NULL DEFAULT 0,
     attempts INTEGER NOT NULL DEFAULT 0,
     result BLOB,
+    claim TEXT NOT NULL DEFAULT '',
+    worker TEXT NOT NULL DEFAULT '',
+    renewed_at REAL NOT NULL DEFAULT 0,
+    finished_at REAL,
     UNIQUE (app_id, session_id)
 );
 CREATE INDEX IF NOT EXISTS quality_tasks_waiting ON quality_tasks (state, place);
@@ -37,23 +49,50 @@ CREATE TABLE IF NOT EXISTS quality_pushes (
 CREATE INDEX IF NOT EXISTS quality_pushes_due ON quality_pushes (next_at) WHERE state = 'waiting';
 """
 
+
 T = TypeVar("T")
 
-_WAITING, _RUNNING = 0, 1
-_PUSH_STATES: dict[str | None, PushState] = {
+WAITING, RUNNING = 0, 1
+PUSH_STATES: dict[str | None, PushState] = {
     None: "none",
     "held": "waiting",
     "waiting": "waiting",
     "delivered": "delivered",
     "dead": "dead",
 }
+_CLAIM = """
+UPDATE quality_tasks SET state = :running, attempts = attempts + 1, progress_percent = 0, claim = :claim,
+    worker = :worker, renewed_at = :now
+WHERE place = (SELECT place FROM quality_tasks WHERE state = {state} ORDER BY place LIMIT 1)
+RETURNING ticket, app_id, session_id, audio_name, request, attempts, claim
+"""
+_CLAIM_LOST = _CLAIM.format(state=":running AND (renewed_at <= :now - :lease_s OR renewed_at > :now + 1)")
+"""A claim renewed in the future is one of before the clock was set back: waiting for it could take for ever."""
+_CLAIM_WAITING = _CLAIM.format(state=":waiting")
+
+
+def SCHEMA(connection: sqlite3.Connection) -> None:  # noqa: N802 - stands beside scripts of this name
+    """The tables, also in a database of an earlier version; those of usage, which grow with the results, too."""
+    connection.executescript(_TABLES)
+    add_column(connection, "quality_tasks", "claim", "TEXT NOT NULL DEFAULT ''")
+    add_column(connection, "quality_tasks", "worker", "TEXT NOT NULL DEFAULT ''")
+    add_column(connection, "quality_tasks", "renewed_at", "REAL NOT NULL DEFAULT 0")
+    add_column(connection, "quality_tasks", "finished_at", "REAL")
+    # What an earlier version finished counts as finished now.
+    connection.execute(
+        "UPDATE quality_tasks SET finished_at = unixepoch() WHERE finished_at IS NULL AND state NOT IN (0, 1)"
+    )
+    connection.executescript(usage.SCHEMA)
 
 
 class SqliteQualityTasks:
-    """`QualityTasks` for one working process: `requeue_running` takes every running job for an orphan."""
+    """`QualityTasks` for the processes of one machine: any of them may open the database file."""
 
-    def __init__(self, database: Database) -> None:
+    def __init__(self, database: Database, clock: Clock, *, lease_s: float = LEASE_S) -> None:
+        """`database` must have been opened with this module's SCHEMA. `lease_s` is what we grant others."""
         self._database = database
+        self._clock = clock
+        self._lease_s = lease_s
 
     async def submit(self, job: QualityJob) -> str | None:
         def work(db: sqlite3.Connection) -> str | None:
@@ -71,42 +110,58 @@ class SqliteQualityTasks:
 
         return await run(self._database, work)
 
-    async def claim(self) -> QualityJob | None:
+    async def claim(self, worker: str) -> QualityJob | None:
+        values = {
+            "running": RUNNING,
+            "waiting": WAITING,
+            "claim": uuid.uuid4().hex,
+            "worker": worker,
+            "now": self._clock.wall(),
+            "lease_s": self._lease_s,
+        }
+
         def work(db: sqlite3.Connection) -> QualityJob | None:
-            rows = db.execute(
-                "UPDATE quality_tasks SET state = ?, attempts = attempts + 1, progress_percent = 0 WHERE place ="
-                " (SELECT place FROM quality_tasks WHERE state = ? ORDER BY place LIMIT 1)"
-                " RETURNING ticket, app_id, session_id, audio_name, request, attempts",
-                (_RUNNING, _WAITING),
-            ).fetchall()
+            # Those that somebody lost were begun before any that waits.
+            rows = db.execute(_CLAIM_LOST, values).fetchall() or db.execute(_CLAIM_WAITING, values).fetchall()
             return QualityJob(**rows[0]) if rows else None
 
         return await run(self._database, work)
 
-    async def advance(self, ticket: str, progress_percent: int) -> bool:
-        return await self._update("progress_percent = ?", (progress_percent,), ticket)
+    async def renew(self, job: QualityJob) -> bool:
+        return await self._update("renewed_at = ?", (self._clock.wall(),), job)
 
-    async def release(self, ticket: str, *, counts: bool) -> None:
-        await self._update("state = ?, attempts = attempts - ?", (_WAITING, 0 if counts else 1), ticket)
+    async def advance(self, job: QualityJob, progress_percent: int) -> bool:
+        values = (progress_percent, self._clock.wall())
+        return await self._update("progress_percent = ?, renewed_at = ?", values, job)
 
-    async def finish(self, ticket: str, state: int, reason: str, result: bytes | None) -> bool:
+    async def release(self, job: QualityJob, *, counts: bool) -> None:
+        await self._update("state = ?, claim = '', attempts = attempts - ?", (WAITING, 0 if counts else 1), job)
+
+    async def finish(
+        self, job: QualityJob, state: int, reason: str, result: bytes | None, *, billed_ms: int = 0
+    ) -> bool:
+        day = day_of(self._clock.wall())
+
         def work(db: sqlite3.Connection) -> bool:
             finished = db.execute(
-                "UPDATE quality_tasks SET state = ?, reason = ?, result = ?, progress_percent = 100"
-                " WHERE ticket = ? AND state = ?",
-                (state, reason, result, ticket, _RUNNING),
+                "UPDATE quality_tasks SET state = ?, reason = ?, result = ?, progress_percent = 100, claim = '',"
+                " finished_at = ? WHERE ticket = ? AND claim = ? AND state = ?",
+                (state, reason, result, self._clock.wall(), job.ticket, job.claim, RUNNING),
             )
+            if finished.rowcount != 1:
+                return False
             # With the result, in one transaction: no crash can come between them.
-            db.execute("UPDATE quality_pushes SET state = 'waiting' WHERE ticket = ? AND state = 'held'", (ticket,))
-            return finished.rowcount == 1
+            db.execute("UPDATE quality_pushes SET state = 'waiting' WHERE ticket = ? AND state = 'held'", (job.ticket,))
+            if billed_ms:
+                count_usage(db, job.app_id, day, "quality_ms", billed_ms)
+            return True
 
         return await run(self._database, work)
 
-    async def requeue_running(self) -> int:
-        return await run(
-            self._database,
-            lambda db: db.execute("UPDATE quality_tasks SET state = ? WHERE state = ?", (_WAITING, _RUNNING)).rowcount,
-        )
+    async def put_back(self, worker: str) -> int:
+        statement = "UPDATE quality_tasks SET state = ?, claim = '' WHERE state = ? AND worker = ?"
+        values = (WAITING, RUNNING, worker)
+        return await run(self._database, lambda db: db.execute(statement, values).rowcount)
 
     async def find(self, app_id: str, session_id: str) -> QualityRecord | None:
         def work(db: sqlite3.Connection) -> QualityRecord | None:
@@ -116,7 +171,7 @@ class SqliteQualityTasks:
                 " WHERE t.app_id = ? AND t.session_id = ?",
                 (app_id, session_id),
             ).fetchone()
-            return QualityRecord(**{**row, "push": _PUSH_STATES[row["push"]]}) if row else None
+            return QualityRecord(**{**row, "push": PUSH_STATES[row["push"]]}) if row else None
 
         return await run(self._database, work)
 
@@ -125,16 +180,35 @@ class SqliteQualityTasks:
             self._database,
             lambda db: frozenset(
                 row["audio_name"]
-                for row in db.execute(
-                    "SELECT audio_name FROM quality_tasks WHERE state IN (?, ?)", (_WAITING, _RUNNING)
-                )
+                for row in db.execute("SELECT audio_name FROM quality_tasks WHERE state IN (?, ?)", (WAITING, RUNNING))
             ),
         )
 
-    async def _update(self, assignments: str, values: tuple[object, ...], ticket: str) -> bool:
-        """Change a running job; False when `ticket` names none. `assignments` is a constant of this file."""
-        statement = f"UPDATE quality_tasks SET {assignments} WHERE ticket = ? AND state = ?"  # noqa: S608
-        return await run(self._database, lambda db: db.execute(statement, (*values, ticket, _RUNNING)).rowcount == 1)
+    async def forget(self, app_id: str, session_id: str) -> str | None:
+        def work(db: sqlite3.Connection) -> str | None:
+            row = db.execute(
+                "DELETE FROM quality_tasks WHERE app_id = ? AND session_id = ? RETURNING audio_name",
+                (app_id, session_id),
+            ).fetchall()
+            return row[0]["audio_name"] if row else None
+
+        return await run(self._database, work)
+
+    async def sweep_before(self, finished_before_s: float, *, but: Collection[str] = ()) -> int:
+        # As JSON: there may be more sessions than a statement may have parameters.
+        statement = """
+            DELETE FROM quality_tasks WHERE state NOT IN (?, ?) AND finished_at < ?
+            AND session_id NOT IN (SELECT value FROM json_each(?))
+            AND ticket NOT IN (SELECT ticket FROM quality_pushes WHERE state = 'waiting')
+            """
+        values = (WAITING, RUNNING, finished_before_s, msgspec.json.encode(sorted(but)).decode())
+        return await run(self._database, lambda db: db.execute(statement, values).rowcount)
+
+    async def _update(self, assignments: str, values: tuple[object, ...], job: QualityJob) -> bool:
+        """Change a job under its claim; False when that is no longer good. `assignments` is a constant of this file."""
+        statement = f"UPDATE quality_tasks SET {assignments} WHERE ticket = ? AND claim = ? AND state = ?"  # noqa: S608
+        key = (job.ticket, job.claim, RUNNING)
+        return await run(self._database, lambda db: db.execute(statement, (*values, *key)).rowcount == 1)
 
 
 async def run(database: Database, work: Callable[[sqlite3.Connection], T]) -> T:

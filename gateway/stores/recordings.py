@@ -45,6 +45,11 @@ class Recordings:
         """Remove the recording for good; False when there was none. Raises ValueError, OSError."""
         return remove_durably(self.path(call_id))
 
+    def older_than(self, at_s: float) -> list[str]:
+        """The calls whose recordings were last written before then (wall clock)."""
+        files = self._root.glob("*.wav") if self._root.is_dir() else ()
+        return sorted(path.stem for path in files if path.lstat().st_mtime < at_s)
+
 
 def _chunks(descriptor: int, begin_byte: int, end_byte: int | None) -> Iterator[bytes]:
     with os.fdopen(descriptor, "rb") as wav:

@@ -42,6 +42,8 @@ class AdoptedJournal:
     lock: int
     marker: bytes
     unreleased: set[str]
+    released: set[str] = field(default_factory=set)
+    """Calls that are done with and still have their records here."""
     _notes: SegmentFile | None = None
 
     def release(self, call_id: str, disk: Disk) -> bool:
@@ -61,6 +63,7 @@ class AdoptedJournal:
             self._notes = SegmentFile.create(self.directory, last + 1, self.marker, disk)
         self._notes.append(encode(Record(Kind.RELEASE, call_id), self.marker))
         self.unreleased.discard(call_id)
+        self.released.add(call_id)
         return False
 
     def close(self) -> None:

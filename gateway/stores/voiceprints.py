@@ -6,123 +6,129 @@ import sqlite3
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from typing import TypeVar
 
-import numpy as np
+import msgspec
+import structlog
 
-from gateway.ports import Prints, Unavailable, VoiceprintRow
+from gateway.ports import (
+    AuditedVoice,
+    Unavailable,
+    VoiceprintAudit,
+    VoiceprintNews,
+    VoiceprintRow,
+)
+from gateway.stores import voiceprint_audit
 from gateway.stores.sqlite import Database
+from gateway.stores.voiceprint_audit import AuditedNames
+from gateway.stores.voiceprint_bodies import secret_of, unpacked
+from gateway.stores.voiceprint_tables import SCHEMA, NameDigests, insert, keep
+
+__all__ = ["SCHEMA", "SqliteVoiceprints"]
 
 T = TypeVar("T")
+log = structlog.get_logger(__name__)
 
-_TABLES = """
-CREATE TABLE IF NOT EXISTS voiceprints (
-    seq INTEGER PRIMARY KEY AUTOINCREMENT,
-    print_id TEXT NOT NULL UNIQUE,
-    app_id TEXT NOT NULL,
-    org_id TEXT NOT NULL,
-    tag_id TEXT NOT NULL,
-    name TEXT NOT NULL,
-    kind TEXT NOT NULL DEFAULT 'voice',
-    UNIQUE (app_id, org_id, tag_id, name)
-);
-CREATE TABLE IF NOT EXISTS voiceprint_vectors (
-    space TEXT NOT NULL,
-    print_id TEXT NOT NULL REFERENCES voiceprints (print_id) ON DELETE CASCADE,
-    clips INTEGER NOT NULL,
-    vectors BLOB NOT NULL,  -- float32, little-endian, one clip after another
-    PRIMARY KEY (space, print_id)
-) WITHOUT ROWID;
-CREATE INDEX IF NOT EXISTS voiceprint_vectors_of ON voiceprint_vectors (print_id);
-CREATE TABLE IF NOT EXISTS voiceprint_clips (
-    print_id TEXT NOT NULL REFERENCES voiceprints (print_id) ON DELETE CASCADE,
-    clip INTEGER NOT NULL,
-    audio BLOB NOT NULL,
-    PRIMARY KEY (print_id, clip)
-);
-"""
-
-_FROM_ONE_PRINT_A_VOICE = """
-BEGIN IMMEDIATE;
-ALTER TABLE voiceprints ADD COLUMN kind TEXT NOT NULL DEFAULT 'voice';
-INSERT INTO voiceprint_vectors SELECT model, print_id, 1, embedding FROM voiceprints;
-INSERT INTO voiceprint_clips SELECT print_id, 0, audio FROM voiceprint_audio;
-DROP TABLE voiceprint_audio;
-DROP INDEX voiceprints_by_model;
-ALTER TABLE voiceprints DROP COLUMN model;
-ALTER TABLE voiceprints DROP COLUMN embedding;
-COMMIT;
-"""
-
-
-def SCHEMA(connection: sqlite3.Connection) -> None:  # noqa: N802 - stands beside scripts of this name
-    """Make the tables, and give those of an earlier version, which knew one print a voice, their new shape."""
-    connection.executescript(_TABLES)
-    if "embedding" in {row["name"] for row in connection.execute("PRAGMA table_info(voiceprints)")}:
-        connection.executescript(_FROM_ONE_PRINT_A_VOICE)
-
-
-_COLUMNS = "print_id, app_id, org_id, tag_id, name, kind"
 _OF_SCOPE = "app_id = ? AND org_id = ? AND (? IS NULL OR tag_id = ?)"
 _OF_TAG = "app_id = ? AND org_id = ? AND tag_id = ?"
+_WHOLE = (
+    "SELECT v.print_id, v.app_id, v.org_id, v.tag_id, v.kind, b.zeros, b.body"
+    " FROM voiceprints v JOIN voiceprint_bodies b USING (seq)"
+)
 
 
 class SqliteVoiceprints:
-    """Fills the role VoiceprintStore. Writes are durable when they return; `database` must have been given SCHEMA."""
+    """Fills the roles VoiceprintStore, VoiceprintChanges and VoiceprintAudits.
 
-    def __init__(self, database: Database) -> None:
+    Writes are durable when they return, and what they delete is then in no file any more (but see `scrub`);
+    `database` must have been given SCHEMA.
+    """
+
+    def __init__(self, database: Database, *, name_key: bytes | None = None) -> None:
+        """`name_key`: by it the audit can be asked about names; without it names leave no trace there."""
         self._database = database
+        self._audited = AuditedNames(name_key)
+        self._lingering = True  # an earlier process may have ended between a deletion and its scrub
 
-    async def add(self, row: VoiceprintRow, audio: Sequence[bytes]) -> bool:
+    async def add(self, row: VoiceprintRow, audio: Sequence[bytes], *, actor: str = "") -> bool:
         def work(connection: sqlite3.Connection) -> bool:
-            values = (row.print_id, row.app_id, row.org_id, row.tag_id, row.name, row.kind)
-            added = connection.execute(
-                f"INSERT INTO voiceprints ({_COLUMNS}) VALUES (?, ?, ?, ?, ?, ?) "  # noqa: S608 - constants
-                "ON CONFLICT (app_id, org_id, tag_id, name) DO NOTHING",
-                values,
-            ).rowcount
-            if added:
-                _keep(connection, row, audio)
-            return bool(added)
+            seq = insert(connection, row, NameDigests(connection))
+            if seq is None:
+                return False
+            keep(connection, seq, row, audio)
+            self._note(connection, row, "", actor)
+            return True
 
         return await self._run(work)
 
-    async def replace(self, row: VoiceprintRow, audio: Sequence[bytes]) -> str | None:
+    async def replace(self, row: VoiceprintRow, audio: Sequence[bytes], *, actor: str = "") -> str | None:
         def work(connection: sqlite3.Connection) -> str | None:
-            name = (row.app_id, row.org_id, row.tag_id, row.name)
             found = connection.execute(
-                f"SELECT seq, print_id FROM voiceprints WHERE {_OF_TAG} AND name = ?",  # noqa: S608 - constants
-                name,
+                f"SELECT seq, print_id FROM voiceprints WHERE {_OF_TAG} AND name_digest = ?",  # noqa: S608 - constants
+                (row.app_id, row.org_id, row.tag_id, NameDigests(connection)(row.name)),
             ).fetchone()
             if found is None:
                 return None
-            former: str = found["print_id"]
-            connection.execute("DELETE FROM voiceprint_vectors WHERE print_id = ?", (former,))
-            connection.execute("DELETE FROM voiceprint_clips WHERE print_id = ?", (former,))
+            for table in ("voiceprint_bodies", "voiceprint_spaces", "voiceprint_clips"):
+                connection.execute(f"DELETE FROM {table} WHERE seq = ?", (found["seq"],))  # noqa: S608 - constants
             connection.execute(
                 "UPDATE voiceprints SET print_id = ?, kind = ? WHERE seq = ?", (row.print_id, row.kind, found["seq"])
             )
-            _keep(connection, row, audio)
-            return former
+            keep(connection, found["seq"], row, audio)
+            self._note(connection, row, found["print_id"], actor)
+            return str(found["print_id"])
 
-        return await self._run(work)
+        former = await self._run(work)
+        if former is not None:
+            await self.scrub()
+        return former
 
-    async def remove(self, app_id: str, org_id: str, tag_id: str, names: Sequence[str] | None) -> Sequence[str]:
+    def _note(self, connection: sqlite3.Connection, row: VoiceprintRow, former: str, actor: str) -> None:
+        voice = AuditedVoice(row.print_id, self._audited(row.app_id, row.name), former)
+        scope = (row.app_id, row.org_id, row.tag_id)
+        voiceprint_audit.note(connection, "update" if former else "enrol", scope, [voice], actor)
+
+    async def remove(
+        self, app_id: str, org_id: str, tag_id: str, names: Sequence[str] | None, *, actor: str = ""
+    ) -> Sequence[str]:
+        scope = (app_id, org_id, tag_id)
+
         def work(connection: sqlite3.Connection) -> list[str]:
-            rows = connection.execute(
-                f"SELECT print_id, name FROM voiceprints WHERE {_OF_TAG}",  # noqa: S608 - constants
-                (app_id, org_id, tag_id),
-            )
-            ids = {row["name"]: str(row["print_id"]) for row in rows}
-            if names is not None:
-                if not set(names) <= ids.keys():
-                    return []
-                ids = {name: ids[name] for name in names}
-            connection.executemany("DELETE FROM voiceprints WHERE print_id = ?", [(one,) for one in ids.values()])
-            return list(ids.values())
+            digests = NameDigests(connection)
+            chosen = None if names is None else sorted({digests(name) for name in names})
+            gone = [
+                AuditedVoice(row["print_id"], self._audited(app_id, unpacked(secret_of(row))[0]))
+                for row in _chosen(connection, scope, chosen)
+            ]
+            if not gone or (chosen is not None and len(gone) < len(chosen)):
+                return []
+            connection.executemany("DELETE FROM voiceprints WHERE print_id = ?", [(one.print_id,) for one in gone])
+            voiceprint_audit.note(connection, "delete_all" if names is None else "delete", scope, gone, actor)
+            return [one.print_id for one in gone]
 
-        return await self._run(work)
+        gone = await self._run(work)
+        if gone:
+            await self.scrub()
+        return gone
+
+    async def scrub(self) -> None:
+        """See that what was deleted is gone from the log ahead of the database's file too.
+
+        Another process that reads at this moment, or a failing disk, can prevent it. That is logged, and tried again
+        whenever `since` is asked.
+        """
+        try:
+            done = await self._database.scrub()
+            fault = "" if done else "another process is reading the database"
+        except sqlite3.Error as error:
+            fault = str(error)
+        self._lingering = bool(fault)
+        if fault:
+            log.warning("deleted_voices_linger", fault=fault)
 
     async def find(self, app_id: str, org_id: str, tag_id: str, name: str) -> VoiceprintRow | None:
-        rows = await self._select(f"WHERE {_OF_TAG} AND name = ?", (app_id, org_id, tag_id, name))
+        def work(connection: sqlite3.Connection) -> list[VoiceprintRow]:
+            return _voices(_chosen(connection, (app_id, org_id, tag_id), [NameDigests(connection)(name)]))
+
+        rows = await self._run(work)
         return rows[0] if rows else None
 
     async def count(self, app_id: str, org_id: str, tag_id: str | None) -> int:
@@ -135,44 +141,66 @@ class SqliteVoiceprints:
     async def page(
         self, app_id: str, org_id: str, tag_id: str | None, *, offset: int, limit: int
     ) -> Sequence[VoiceprintRow]:
+        page = f"SELECT seq FROM voiceprints WHERE {_OF_SCOPE} ORDER BY seq DESC LIMIT ? OFFSET ?"  # noqa: S608
         return await self._select(
-            f"WHERE {_OF_SCOPE} ORDER BY seq DESC LIMIT ? OFFSET ?", (app_id, org_id, tag_id, tag_id, limit, offset)
+            f"WHERE seq IN ({page}) ORDER BY seq DESC", (app_id, org_id, tag_id, tag_id, limit, offset)
         )
 
     async def audio(self, print_id: str, clip: int = 0) -> bytes | None:
         def work(connection: sqlite3.Connection) -> bytes | None:
             row = connection.execute(
-                "SELECT audio FROM voiceprint_clips WHERE print_id = ? AND clip = ?", (print_id, clip)
+                "SELECT zeros, body FROM voiceprint_clips JOIN voiceprints USING (seq) WHERE print_id = ? AND clip = ?",
+                (print_id, clip),
             ).fetchone()
-            return None if row is None else bytes(row["audio"])
+            return None if row is None else bytes(secret_of(row))
 
         return await self._run(work)
 
     async def load(self, spaces: Collection[str]) -> Sequence[VoiceprintRow]:
-        return await self._select(f"WHERE print_id IN ({_in(spaces)}) ORDER BY seq", tuple(spaces))
+        if self._lingering:
+            await self.scrub()
+        return await self._select(f"WHERE seq IN ({_in(spaces)}) ORDER BY seq", tuple(spaces))
 
     async def unsearchable(self, spaces: Collection[str]) -> Mapping[str, int]:
         def work(connection: sqlite3.Connection) -> dict[str, int]:
-            others = f"print_id NOT IN ({_in(spaces)})"
+            others = f"seq NOT IN ({_in(spaces)})"
             rows = connection.execute(
-                f"SELECT space, count(*) AS voices FROM voiceprint_vectors WHERE {others} GROUP BY space",  # noqa: S608
+                f"SELECT space, count(*) AS voices FROM voiceprint_spaces WHERE {others} GROUP BY space",  # noqa: S608
                 tuple(spaces),
             )
             return {row["space"]: row["voices"] for row in rows}
 
         return await self._run(work)
 
-    async def _select(self, rest: str, values: tuple[object, ...]) -> list[VoiceprintRow]:
-        def work(connection: sqlite3.Connection) -> list[VoiceprintRow]:
-            chosen = f"SELECT {_COLUMNS}, seq FROM voiceprints {rest}"  # noqa: S608 - the caller's constants
-            rows = connection.execute(
-                f"SELECT c.*, space, clips, vectors FROM ({chosen}) c"  # noqa: S608 - constants
-                " LEFT JOIN voiceprint_vectors v ON v.print_id = c.print_id",
-                values,
-            )
-            return _voices(rows)
+    # --- what became of them ---
 
-        return await self._run(work)
+    async def position(self) -> str:
+        return await self._run(voiceprint_audit.position)
+
+    async def since(self, position: str) -> VoiceprintNews | None:
+        if self._lingering:
+            await self.scrub()
+        return await self._run(lambda connection: voiceprint_audit.since(connection, position))
+
+    async def rows(self, print_ids: Collection[str]) -> Sequence[VoiceprintRow]:
+        # By the JSON of them: SQLite bounds the number of a query's values.
+        ids = msgspec.json.encode(list(print_ids)).decode()
+        return await self._select("WHERE print_id IN (SELECT value FROM json_each(?)) ORDER BY seq", (ids,))
+
+    async def audits(
+        self, app_id: str, *, from_ms: int, to_ms: int, limit: int, name: str | None = None
+    ) -> Sequence[VoiceprintAudit]:
+        digest = "" if name is None else self._audited(app_id, name)
+        if name is not None and not digest:
+            return []
+        return await self._run(
+            lambda connection: voiceprint_audit.audits(
+                connection, app_id, from_ms=from_ms, to_ms=to_ms, limit=limit, name_digest=digest
+            )
+        )
+
+    async def _select(self, rest: str, values: tuple[object, ...]) -> list[VoiceprintRow]:
+        return await self._run(lambda connection: _voices(connection.execute(f"{_WHOLE} {rest}", values)))
 
     async def _run(self, work: Callable[[sqlite3.Connection], T]) -> T:
         try:
@@ -183,41 +211,33 @@ class SqliteVoiceprints:
 
 def _in(spaces: Collection[str]) -> str:
     """A query for the voices of so many spaces, which are its values."""
-    return f"SELECT print_id FROM voiceprint_vectors WHERE space IN ({', '.join('?' * len(spaces))})"  # noqa: S608
+    return f"SELECT seq FROM voiceprint_spaces WHERE space IN ({', '.join('?' * len(spaces))})"  # noqa: S608
 
 
-def _keep(connection: sqlite3.Connection, row: VoiceprintRow, audio: Sequence[bytes]) -> None:
-    connection.executemany(
-        "INSERT INTO voiceprint_vectors VALUES (?, ?, ?, ?)",
-        [
-            (prints.space, row.print_id, len(prints.vectors), prints.vectors.astype("<f4").tobytes())
-            for prints in row.prints
-        ],
-    )
-    connection.executemany(
-        "INSERT INTO voiceprint_clips VALUES (?, ?, ?)", [(row.print_id, n, clip) for n, clip in enumerate(audio)]
-    )
+def _chosen(
+    connection: sqlite3.Connection, scope: tuple[str, str, str], digests: Sequence[bytes] | None
+) -> Iterable[sqlite3.Row]:
+    """Voices of a tag with their bodies: those of some names, or all."""
+    if digests is None:
+        yield from connection.execute(f"{_WHOLE} WHERE {_OF_TAG} ORDER BY seq", scope)
+        return
+    for digest in digests:
+        yield from connection.execute(f"{_WHOLE} WHERE {_OF_TAG} AND name_digest = ?", (*scope, digest))
 
 
 def _voices(rows: Iterable[sqlite3.Row]) -> list[VoiceprintRow]:
-    """One row for each voice, from one for each of its spaces; in the order in which the voices come first."""
-    heads: dict[str, sqlite3.Row] = {}
-    prints: dict[str, list[Prints]] = {}
+    voices = []
     for row in rows:
-        heads.setdefault(row["print_id"], row)
-        of_voice = prints.setdefault(row["print_id"], [])
-        if row["space"] is not None:
-            vectors = np.frombuffer(row["vectors"], dtype="<f4").astype(np.float32)
-            of_voice.append(Prints(row["space"], vectors.reshape(row["clips"], -1)))
-    return [
-        VoiceprintRow(
-            print_id=print_id,
-            app_id=head["app_id"],
-            org_id=head["org_id"],
-            tag_id=head["tag_id"],
-            name=head["name"],
-            kind=head["kind"],
-            prints=tuple(prints[print_id]),
+        name, prints = unpacked(secret_of(row))
+        voices.append(
+            VoiceprintRow(
+                print_id=row["print_id"],
+                app_id=row["app_id"],
+                org_id=row["org_id"],
+                tag_id=row["tag_id"],
+                name=name,
+                kind=row["kind"],
+                prints=prints,
+            )
         )
-        for print_id, head in heads.items()
-    ]
+    return voices

@@ -63,7 +63,7 @@ def over_a_line(pcm: bytes) -> bytes:
 
 def _narrowed(pcm: bytes) -> bytes:
     samples = soxr.resample(np.frombuffer(pcm, "<i2").astype(np.float32), WIDE_HZ, NARROW_HZ)
-    return np.clip(np.rint(samples), -32768, 32767).astype("<i2").tobytes()
+    return bytes(np.clip(np.rint(samples), -32768, 32767).astype("<i2").tobytes())
 
 
 def _is_empty_above(pcm: bytes) -> bool:
@@ -118,7 +118,7 @@ class BandedIndex:
         wide, narrow = (row.in_space(space) for space in self.spaces)
         if wide is not None:
             self._wide.add(row, wide.combined)
-            self._as_narrow.add(row, _mixed(wide, narrow))
+            self._as_narrow.add(row, mixed(wide, narrow))
         elif narrow is not None:
             self._only_narrow.add(row, narrow.combined)
 
@@ -168,7 +168,7 @@ class BandedIndex:
         return self._wide, self._as_narrow, self._only_narrow
 
 
-def _mixed(wide: Prints, narrow: Prints | None) -> Embedding:
+def mixed(wide: Prints, narrow: Prints | None) -> Embedding:
     """What a wide-band voice is compared by on lines. One enrolled before there were narrow prints has but the wide."""
     if narrow is None:
         return wide.combined

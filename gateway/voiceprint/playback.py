@@ -25,7 +25,7 @@ class Playback:
 
     def routes(self) -> list[web.RouteDef]:
         """GET and HEAD."""
-        return [web.get(f"{AUDIO_PATH}/{{print_id:[0-9a-f]{{32}}}}.flac", self._play)]
+        return [web.get(f"{AUDIO_PATH}/{{print_id}}.flac", self._play)]
 
     async def _play(self, request: web.Request) -> web.Response:
         print_id, clip = request.match_info["print_id"], request.query.get("clip", "0")

@@ -196,16 +196,20 @@ class VoiceprintService:
         if len(clips) > MAX_CLIPS:
             raise _too_many_clips(len(clips))
         kinds: set[Kind] = set()
-        wide, narrow, sounds, audio = [], [], [], []
+        wide: list[Embedding | None] = []
+        narrow: list[Embedding] = []
+        sounds: list[Embedding] = []
+        audio = []
         for number, clip in enumerate(clips):
             with of_several(number, len(clips)):
                 heard = await self._hear(clip, denoise=enrolment.denoise)
-                kind, of_clip, on_a_line = await self._embed(heard, heard.rate_hz > NARROW_HZ, True)
+                kind, of_clip, on_a_line = await self._embed(heard, heard.rate_hz > NARROW_HZ, narrow=True)
                 if on_a_line is None:
                     sounds.append(await self._sound(heard))
+                else:
+                    wide.append(of_clip)
+                    narrow.append(on_a_line)
             kinds.add(kind)
-            wide.append(of_clip)
-            narrow.append(on_a_line)
             audio.append(await asyncio.to_thread(flac, clip))
         if len(kinds) > 1:
             cause = "some of the recordings are of a voice and some of another sound: each needs a name of its own"
@@ -217,17 +221,14 @@ class VoiceprintService:
             org_id=voice.org_id,
             tag_id=voice.tag_id,
             name=voice.name,
-            prints=self._prints(wide, narrow, sounds),
+            prints=(
+                (Prints(self._sounds.space, np.stack(sounds)),)
+                if self._sounds and sounds
+                else prints_of(self._embedder.model, wide, narrow)
+            ),
             kind=kinds.pop(),
         )
         return row, audio
-
-    def _prints(
-        self, wide: Sequence[Embedding | None], narrow: Sequence[Embedding | None], sounds: Sequence[Embedding]
-    ) -> tuple[Prints, ...]:
-        if self._sounds and sounds:
-            return (Prints(self._sounds.space, np.stack(sounds)),)
-        return prints_of(self._embedder.model, wide, [one for one in narrow if one is not None])
 
     async def _hear(self, clip: Clip, *, denoise: bool) -> _Heard:
         measured = await asyncio.to_thread(measure, clip.samples, clip.rate_hz)
@@ -255,12 +256,11 @@ class VoiceprintService:
             kind = await self._kind(heard, only_voices=only_voices)
             if kind != "voice":
                 return kind, None, None
-            await asyncio.gather(*begun)
+            return kind, await full if full else None, await on_a_line if on_a_line else None
         finally:
             for task in begun:
                 task.cancel()
             await asyncio.gather(*begun, return_exceptions=True)
-        return kind, full.result() if full else None, on_a_line.result() if on_a_line else None
 
     async def _sound(self, heard: _Heard) -> Embedding:
         assert self._sounds is not None, "without prints of sounds, every clip that passes is a voice"

@@ -354,7 +354,7 @@ async def test_a_full_disk_answers_2_and_leaves_no_task(
 
     monkeypatch.setattr(world.folder, "keep", full)
     assert (await caller.create())["error_code"] == 2
-    assert await world.tasks.claim() is None
+    assert await world.tasks.claim("w") is None
 
 
 async def test_a_database_that_does_not_answer_is_answered_with_2_and_when_to_come_back(

@@ -1,5 +1,7 @@
 """Bytes told apart, recordings kept, and channels made of them."""
 
+import os
+import time
 from pathlib import Path
 
 import numpy as np
@@ -7,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway.quality.audio import AudioFolder, RecordingReader, UnusableRecording
+from gateway.quality.audio import SWEPT_AFTER_S, AudioFolder, RecordingReader, UnusableRecording
 from gateway.quality.sniff import NotAudio, kind_of
 from tests.quality_world import WavDecoder, hummed, recording, wav
 
@@ -133,14 +135,24 @@ async def test_a_copy_leaves_the_original_alone(tmp_path: Path) -> None:
     assert original.read_bytes() == b"sound"
 
 
+def made_old(path: Path) -> None:
+    long_ago_s = time.time() - 2 * SWEPT_AFTER_S
+    os.utime(path, (long_ago_s, long_ago_s))
+
+
 async def test_a_sweep_deletes_what_a_stopped_process_left_and_nothing_else(tmp_path: Path) -> None:
     before = AudioFolder(tmp_path)
     orphan, needed = await before.keep(b"orphan"), await before.keep(b"needed")
+    foreign = tmp_path / "letter.txt"
+    foreign.write_text("put here by somebody else")
+    for path in (tmp_path / orphan, tmp_path / needed, foreign):
+        made_old(path)
+    fresh = await before.keep(b"not on record yet, by another process")
     after = AudioFolder(tmp_path)
-    fresh = await after.keep(b"fresh")
     assert await after.sweep(frozenset({needed})) == 1
     assert await after.read(needed) == b"needed"
-    assert await after.read(fresh) == b"fresh"
+    assert await after.read(fresh)
+    assert foreign.exists()
     with pytest.raises(FileNotFoundError):
         await after.read(orphan)
 
@@ -156,4 +168,4 @@ async def test_a_recording_that_cannot_be_written_leaves_nothing_behind(
     with pytest.raises(OSError, match="No space"):
         await folder.keep(b"sound")
     monkeypatch.undo()
-    assert await AudioFolder(tmp_path).sweep(frozenset()) == 0
+    assert os.listdir(tmp_path) == []  # noqa: PTH208

@@ -1,6 +1,7 @@
 """The queue's work: each task finished once, whatever is killed, replaced or unavailable in between."""
 
 import asyncio
+import sqlite3
 from pathlib import Path
 from typing import Any
 
@@ -8,6 +9,7 @@ import pytest
 
 from gateway.ports import QualityJob, QualityTask, Rejected, TranscribeRequest, Transcription, Unavailable
 from gateway.quality.worker import MAX_ATTEMPTS
+from gateway.stores.quality import LEASE_S
 from protocol.quality import parse_task
 from tests.quality_world import APP, OTHER_APP, TWO_PARTIES, PitchRecognizer, QualityWorld, encoded, recording, wav
 
@@ -79,11 +81,13 @@ async def test_a_task_killed_midway_is_taken_over_and_finishes_once(tmp_path: Pa
     """The process dies without a chance to put the task back: its row says running."""
     killed = QualityWorld(tmp_path, recognizer=PitchRecognizer(gate=asyncio.Event()))
     await _submit(killed)
-    assert await killed.tasks.claim() is not None
+    assert await killed.tasks.claim("another worker") is not None
     killed.close()
     world = QualityWorld(tmp_path)
     assert (await world.service.status(APP, "s"))["state"] == 1
     await world.worker.recover()
+    assert await world.worker.work_until_idle() == 0, "it may be alive"
+    world.clock.seconds += LEASE_S
     assert await world.worker.work_until_idle() == 1
     assert (await world.service.status(APP, "s"))["state"] == 2
     assert await world.worker.work_until_idle() == 0
@@ -100,10 +104,10 @@ async def test_a_stopped_service_puts_its_task_back_and_the_next_one_finishes_it
     stopped.close()
     world = QualityWorld(tmp_path)
     await world.worker.recover()
-    job = await world.tasks.claim()
+    job = await world.tasks.claim("w")
     assert job is not None
     assert job.attempts == 1
-    await world.tasks.release(job.ticket, counts=False)
+    await world.tasks.release(job, counts=False)
     await world.worker.work_until_idle()
     assert (await world.service.status(APP, "s"))["state"] == 2
     world.close()
@@ -160,6 +164,102 @@ async def test_an_unavailable_engine_delays_the_task_and_loses_nothing(world: Qu
     assert (await world.service.status(APP, "s"))["state"] == 2
 
 
+async def _billed_ms(world: QualityWorld) -> int:
+    def work(db: sqlite3.Connection) -> int:
+        return int(db.execute("SELECT COALESCE(SUM(amount), 0) FROM usage WHERE product = 'quality_ms'").fetchone()[0])
+
+    return await world.database.run(work)
+
+
+async def test_what_is_billed_is_the_speech_of_both_channels_and_only_of_success(world: QualityWorld) -> None:
+    await _submit(world)
+    await world.worker.work_until_idle()
+    speech_ms = await _billed_ms(world)
+    assert abs(speech_ms - (1500 + 2000)) < 400, "left plus right, without the silence"
+    await _submit(world, "mono", is_split_channel=False)
+    await world.worker.work_until_idle()
+    assert abs(await _billed_ms(world) - speech_ms - 3500) < 400
+    before = await _billed_ms(world)
+    await _submit(world, "broken", b"RIFF" + bytes(99))
+    await _submit(world, "silent", wav(recording([(0, 3000)])), is_split_channel=False)
+    await world.worker.work_until_idle()
+    assert await _billed_ms(world) == before
+
+
+async def test_a_task_replaced_while_it_runs_is_billed_for_its_latest_submission_only(tmp_path: Path) -> None:
+    answer = asyncio.Event()
+    world = QualityWorld(tmp_path, recognizer=PitchRecognizer(gate=answer))
+    await _submit(world, is_split_channel=False)
+    working = asyncio.create_task(world.worker.work_until_idle())
+    await world.recognizer.begun.wait()
+    await _submit(world, data=wav(recording([(200, 2000)])), is_split_channel=False)
+    answer.set()
+    assert await working == 2
+    assert abs(await _billed_ms(world) - 2000) < 400
+    world.close()
+
+
+async def test_a_worker_that_was_taken_over_neither_finishes_nor_deletes_what_the_other_needs(tmp_path: Path) -> None:
+    answer = asyncio.Event()
+    slow, quick = QualityWorld(tmp_path, recognizer=PitchRecognizer(gate=answer)), QualityWorld(tmp_path)
+    await _submit(slow, is_split_channel=False)
+    sleeping = asyncio.create_task(slow.worker.work_until_idle())
+    await slow.recognizer.begun.wait()
+    for world in (slow, quick):
+        world.clock.seconds += LEASE_S
+    taken = await quick.tasks.claim("quick")
+    assert taken is not None
+    assert taken.attempts == 2
+    answer.set()
+    await sleeping
+    assert (await quick.service.status(APP, "s"))["state"] == 1
+    assert _audio_files(quick) == 1
+    await quick.tasks.release(taken, counts=True)
+    assert await quick.worker.work_until_idle() == 1
+    assert (await slow.service.status(APP, "s"))["state"] == 2
+    slow.close()
+    quick.close()
+
+
+async def test_a_worker_whose_job_is_gone_stops_in_the_middle_of_a_recording(tmp_path: Path) -> None:
+    """It hears of that by its heartbeat: the engine never answers."""
+    world = QualityWorld(tmp_path, recognizer=PitchRecognizer(gate=asyncio.Event()), heartbeat_s=0)
+    await _submit(world)
+    working = asyncio.create_task(world.worker.work_until_idle())
+    await world.recognizer.begun.wait()
+    await world.database.run(lambda db: db.execute("DELETE FROM quality_tasks"))
+    assert await working == 1
+    world.close()
+
+
+async def test_a_job_that_takes_longer_than_a_lease_stays_with_its_worker(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    answer, renewed = asyncio.Event(), asyncio.Event()
+    world = QualityWorld(tmp_path, recognizer=PitchRecognizer(gate=answer), heartbeat_s=0)
+    renew = world.tasks.renew
+
+    async def watched(job: QualityJob) -> bool:
+        kept = await renew(job)
+        renewed.set()
+        return kept
+
+    monkeypatch.setattr(world.tasks, "renew", watched)
+    await _submit(world, is_split_channel=False)
+    working = asyncio.create_task(world.worker.work_until_idle())
+    await world.recognizer.begun.wait()
+    for _ in range(5):
+        world.clock.seconds += 0.9 * LEASE_S
+        for _ in range(2):  # the first may have been under way already
+            renewed.clear()
+            await renewed.wait()
+        assert await world.tasks.claim("another") is None
+    answer.set()
+    assert await working == 1
+    assert (await world.service.status(APP, "s"))["state"] == 2
+    world.close()
+
+
 async def test_a_task_is_given_up_after_ten_attempts(world: QualityWorld) -> None:
     world.recognizer.failures = [Unavailable("gone") for _ in range(MAX_ATTEMPTS)]
     await _submit(world)
@@ -205,10 +305,10 @@ async def test_the_running_worker_outlives_a_failing_store(
 ) -> None:
     claim, failures = world.tasks.claim, [Unavailable("locked"), Unavailable("locked")]
 
-    async def locked_at_first() -> QualityJob | None:
+    async def locked_at_first(worker: str) -> QualityJob | None:
         if failures:
             raise failures.pop()
-        return await claim()
+        return await claim(worker)
 
     monkeypatch.setattr(world.tasks, "claim", locked_at_first)
     running = asyncio.create_task(world.worker.run())

@@ -1,26 +1,19 @@
 from __future__ import annotations
 
-import io
 import re
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
-import aiohttp
 import numpy as np
 import pytest
-from aiohttp import web
-from aiohttp.test_utils import TestClient, TestServer
 
 from gateway.ports import Unavailable
-from gateway.voiceprint.api import VoiceprintRoutes
 from protocol.voiceprint import signed_headers
+from tests.voiceprint_calls import ORG, Client, get, post, refusal, register, routes_of, signed
 from tests.voices import NOW_S, SECRETS, Desk, ShelfFetcher, encoded, hiss, samples_of, voice, wav
 
-Client = TestClient[web.Request, web.Application]
-
-ORG = {"org_id": "org", "tag_id": "tag"}
 LINK = r"http://voices\.example/voiceid/audio/[0-9a-f]{32}\.flac\?expires=1700000060&sig=[\w-]{43}"
 POSTS = ("/voiceid/register", "/voiceid/register/v2", "/voiceid/update", "/voiceid/recognize", "/voiceid/recognize/v2")
 GETS = (
@@ -43,54 +36,8 @@ async def desk(tmp_path: Path) -> AsyncIterator[Desk]:
 
 @pytest.fixture
 async def http(desk: Desk) -> AsyncIterator[Client]:
-    app = web.Application()
-    app.add_routes(VoiceprintRoutes(desk.service, desk.reader, desk.credentials, desk.links).routes())
-    async with TestClient(TestServer(app)) as client:
+    async with routes_of(desk) as client:
         yield client
-
-
-def signed(app_id: str = "acme") -> dict[str, str]:
-    return signed_headers(app_id, SECRETS[app_id][0], NOW_S)
-
-
-async def get(http: Client, path: str, app_id: str = "acme", **query: Any) -> Any:
-    async with http.get(path, params=query, headers=signed(app_id)) as response:
-        assert response.status == 200
-        assert response.content_type == "application/json"
-        return await response.json()
-
-
-async def post(
-    http: Client,
-    path: str,
-    audio: bytes | str | None,
-    *,
-    filename: str = "a.wav",
-    kind: str = "audio/*",
-    app_id: str = "acme",
-    **fields: str,
-) -> Any:
-    form = aiohttp.FormData(quote_fields=False)
-    for name, value in {**ORG, **fields}.items():
-        if value:
-            form.add_field(name, value)
-    if isinstance(audio, str):
-        form.add_field("audio", audio)
-    elif audio is not None:
-        form.add_field("audio", io.BytesIO(audio), filename=filename, content_type=kind)
-    async with http.post(path, data=form, headers=signed(app_id)) as response:
-        assert response.status == 200
-        return await response.json()
-
-
-async def register(http: Client, name: str, speaker: int, **fields: str) -> None:
-    answer = await post(http, "/voiceid/register", wav(voice(speaker)), spk_name=name, **fields)
-    assert answer == {"code": "0", "msg": "success"}
-
-
-def refusal(answer: dict[str, Any]) -> tuple[str, str]:
-    assert set(answer) <= {"code", "msg", "data"}
-    return answer["code"], answer["msg"]
 
 
 async def test_register_answers_success_without_data(http: Client) -> None:
