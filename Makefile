@@ -7,10 +7,10 @@ CORPUS ?= ../shared/corpus
 LABELLED = $(if $(wildcard $(CORPUS)/calls),$(CORPUS)/calls $(patsubst %,--enrol $(CORPUS)/%,en zh) --apart magic)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test faults check unit bench lock docs clean
+.PHONY: help setup demo test faults check unit bench bench-voiceprint lock docs clean
 
 help: ## list the commands
-	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 18
 
 # The stamp is newer than the locks only when what they name is installed.
 $(VENV)/.installed: requirements-dev.lock pyproject.toml
@@ -41,6 +41,10 @@ faults: setup ## kill, starve, cut off and flood real servers, and print what it
 
 bench: setup ## latency, accuracy and CPU of live calls played in real time (BENCH="--play stereo --limit 1" for a quick look)
 	$(BIN)/earshot eval $(LABELLED) $(or $(BENCH),--play stereo --play mono)
+
+bench-voiceprint: setup ## how well voices are told apart and how fast they are found (VOICES="--only pairs" for a quick look)
+	$(BIN)/python -m loadtest.bench_voices $(VOICES)
+	$(BIN)/python -m loadtest.bench_search
 
 unit: $(VENV)/.installed ## the pure core and the adapters, in seconds
 	$(BIN)/pytest tests/unit tests/contract

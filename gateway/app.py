@@ -217,7 +217,7 @@ class EarshotServer:
         )
         rules = stores.rules
         ground = self._ground()
-        voiceprint_routes, voices = await voiceprint(ground)
+        voiceprint_routes, voices = await voiceprint(ground, lambda request: door.caller(request))
         qc = quality(ground, stores, voices, callbacks)
         self._worker = qc.worker
         rulesets = RuleSets(rules, cluster.books)

@@ -16,6 +16,7 @@ from gateway.commands.models import models
 from gateway.commands.outbox import outbox
 from gateway.commands.rules import rules
 from gateway.commands.serve import serve
+from gateway.commands.voiceprint import voiceprint
 from gateway.commands.worker import worker
 
 
@@ -28,7 +29,7 @@ def cli() -> None:
     """
 
 
-for command in (serve, worker, call, demo, models, doctor, app, outbox, rules, evaluate):
+for command in (serve, worker, call, demo, models, doctor, app, outbox, rules, evaluate, voiceprint):
     cli.add_command(command)
 
 

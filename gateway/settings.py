@@ -146,6 +146,8 @@ class Settings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Net speech between identifications of one long segment."""
     voiceprint_model: Literal["campplus", "ge2e"] = "campplus"
     """What makes voice prints here; voices enrolled with the other one are kept, and found again when it is back."""
+    voiceprint_norm: Literal["none", "as"] = "none"
+    """Whether recognise orders voices by cosine, or (AS-norm) beside the app's other voices; scores stay cosines."""
     speaker_score: Score = 0
     """A voice is known from this score (100 x cosine) ...; 0: as measured for `voiceprint_model`, 50 for campplus."""
     speaker_score_8k: Score = 0

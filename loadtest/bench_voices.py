@@ -13,6 +13,7 @@ import statistics
 import tempfile
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import aiohttp
@@ -21,6 +22,7 @@ import numpy as np
 from rich.console import Console
 from rich.table import Table
 
+from gateway.call.speaker import SpeakerSettings
 from gateway.clients.voiceprint_http import VoiceprintHttp
 from gateway.evaluation.accounting import cpu_times
 from gateway.ports import Prints
@@ -44,6 +46,7 @@ from loadtest.voice_trials import Array, Trials, against, normalised, pairs
 from protocol.voiceprint import SCORE_PER_COSINE
 
 SNRS_DB = (5, 0)
+SHORT_S = (1.0, 1.5, 2.0, 3.0)
 COHORT_TOP = 20
 APP_ID = "voices"
 _console = Console(width=170)
@@ -51,7 +54,7 @@ _console = Console(width=170)
 
 @click.command()
 @click.option("--corpus", type=click.Path(path_type=Path, file_okay=False), default=CORPUS, show_default=True)
-@click.option("--only", multiple=True, type=click.Choice(["pairs", "enrolled", "noise", "norm", "latency"]))
+@click.option("--only", multiple=True, type=click.Choice(["pairs", "enrolled", "short", "noise", "norm", "latency"]))
 @click.option("--model", "names", multiple=True, type=click.Choice(["campplus", "ge2e"]), help="Default: those here.")
 @click.option("--requests", type=click.IntRange(min=1), default=100, show_default=True, help="Of the latency part.")
 def main(corpus: Path, only: tuple[str, ...], names: tuple[str, ...], requests: int) -> None:
@@ -63,6 +66,7 @@ def main(corpus: Path, only: tuple[str, ...], names: tuple[str, ...], requests: 
     parts: dict[str, Callable[[str, Engine], None]] = {
         "pairs": lambda name, engine: _pairs(name, engine, english),
         "enrolled": lambda name, engine: _enrolled(name, engine, [*english, *mandarin]),
+        "short": lambda name, engine: _short(name, engine, [*english, *mandarin]),
         "noise": lambda name, engine: _noise(name, engine, english, mandarin),
         "norm": lambda name, engine: _norm(name, engine, english, mandarin),
     }
@@ -131,6 +135,42 @@ def _enrolled(name: str, engine: Engine, found: Sequence[Window]) -> None:
     _console.print(table)
 
 
+def _short(name: str, engine: Engine, found: Sequence[Window]) -> None:
+    """Voices enrolled at 16 kHz from two clips are named as calls do it, by the middle of the other clips."""
+    wide, line = wide_prints(engine, found), line_prints(engine, found)
+    voices = list(dict.fromkeys(one.speaker for one in found))
+    chosen = [_first_windows(found, voice, 2) for voice in voices]
+    enrolled = {
+        "16 kHz": np.stack([combined(wide[at]) for at in chosen]),
+        "line": np.stack([mixed(Prints("", wide[at]), Prints("", line[at])) for at in chosen]),
+    }
+    asked = list({one.clip: one for one in found if not one.enrols}.values())
+    right = np.asarray([voices.index(one.speaker) for one in asked])
+    table = Table(
+        "speech", "asked", "named right", "wrongly", "lowest right", "highest wrong", title=f"{name}: short speech"
+    )
+    for seconds in SHORT_S:
+        parts = [_middle(one, seconds) for one in asked]
+        for (band, prints), make, known in zip(
+            enrolled.items(), (wide_prints, line_prints), KNOWN_SCORES[name], strict=True
+        ):
+            scores = SCORE_PER_COSINE * make(engine, parts) @ prints.T
+            best, second = np.sort(scores, axis=1)[:, -1], np.sort(scores, axis=1)[:, -2]
+            named = (best >= known) & (best - second >= SpeakerSettings().margin)
+            hit = scores.argmax(axis=1) == right
+            own = scores[np.arange(len(asked)), right]
+            others = np.where(np.arange(len(voices))[None] == right[:, None], -100, scores)
+            counts = (f"{int((named & hit).sum())} of {len(asked)}", str(int((named & ~hit).sum())))
+            table.add_row(f"{seconds:g} s", band, *counts, f"{own.min():.1f}", f"{others.max():.1f}")
+    _console.print(table)
+
+
+def _middle(window: Window, seconds: float) -> Window:
+    size = 2 * int(RATE_HZ * seconds)
+    begin = (len(window.pcm) - size) // 4 * 2
+    return replace(window, pcm=window.pcm[begin : begin + size])
+
+
 def _first_windows(found: Sequence[Window], voice: str, clips: int) -> list[int]:
     """The first window of each of the first `clips` clips that are marked for enrolment."""
     first: dict[str, int] = {}
@@ -141,35 +181,32 @@ def _first_windows(found: Sequence[Window], voice: str, clips: int) -> list[int]
 
 
 def _noise(name: str, engine: Engine, found: Sequence[Window], others: Sequence[Window]) -> None:
-    """Clean enrolments; what is asked is noisy, as it is or denoised."""
+    """Clean enrolments; what is asked is noisy: as it is, denoised, or by the mean of both prints."""
     from gateway.engines.webrtc_noise import WebrtcNoise
 
     denoiser = WebrtcNoise()
-    ways: dict[str, Callable[[bytes], bytes]] = {
-        "as it is": lambda pcm: pcm,
-        "denoised": lambda pcm: denoiser.denoise(pcm, RATE_HZ),
-    }
-    first = [at for at, one in enumerate(found) if at == 0 or found[at - 1].clip != one.clip]
-    chosen = [found[at] for at in first]
-    clean = wide_prints(engine, chosen)
-    voices = list(dict.fromkeys(one.speaker for one in chosen))
-    enrolled = np.stack(
-        [combined(clean[[at for at, w in enumerate(chosen) if w.speaker == v and w.enrols]]) for v in voices]
-    )
+    clean = wide_prints(engine, found)
+    voices = list(dict.fromkeys(one.speaker for one in found))
+    enrolled = np.stack([combined(clean[_first_windows(found, voice, 2)]) for voice in voices])
+    tests = [at for at, one in enumerate(found) if not one.enrols]
+    speakers = [found[at].speaker for at in tests]
+    ways = ("as it is", "denoised", "both")
     table = Table(
         *("noise", "dB", *(f"{way}: EER" for way in ways), *(f"{way}: top-1" for way in ways)),
-        title=f"{name}: noisy windows against clean ones ({len(chosen)}, one of each clip)",
+        title=f"{name}: {len(found)} noisy windows against clean ones",
     )
+    sums = np.zeros(2 * len(ways))
     for noise, make in noises(others).items():
         for snr_db in SNRS_DB:
-            heard = [noisy(w.pcm, make(len(w.pcm) // 2, seed), snr_db) for seed, w in enumerate(chosen)]
-            errors, tops = [], []
-            for way in ways.values():
-                asked = np.stack([engine.embed(way(pcm), RATE_HZ) for pcm in heard])
-                errors.append(f"{_pairs_of(clean, asked, chosen).equal_error().share:.2%}")
-                tests = [at for at, one in enumerate(chosen) if not one.enrols]
-                tops.append(f"{against(enrolled, voices, asked[tests], [chosen[at].speaker for at in tests])[1]:.2%}")
-            table.add_row(noise, str(snr_db), *errors, *tops)
+            heard = [noisy(w.pcm, make(len(w.pcm) // 2, seed), snr_db) for seed, w in enumerate(found)]
+            plain = np.stack([engine.embed(pcm, RATE_HZ) for pcm in heard])
+            cleaned = np.stack([engine.embed(denoiser.denoise(pcm, RATE_HZ), RATE_HZ) for pcm in heard])
+            both = np.stack([combined(np.stack(two)) for two in zip(plain, cleaned, strict=True)])
+            errors = [_pairs_of(clean, asked, found).equal_error().share for asked in (plain, cleaned, both)]
+            tops = [against(enrolled, voices, asked[tests], speakers)[1] for asked in (plain, cleaned, both)]
+            sums += (*errors, *tops)
+            table.add_row(noise, str(snr_db), *(f"{share:.2%}" for share in (*errors, *tops)))
+    table.add_row("mean", "", *(f"{share:.2%}" for share in sums / table.row_count))
     _console.print(table)
 
 

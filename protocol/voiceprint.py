@@ -117,17 +117,24 @@ _CAUSES = {
 
 
 class VoiceprintError(Exception):
-    """A request was not carried out. `data` holds what a program may want to read beside the message."""
+    """A request was not carried out. `data` holds what a program may want to read beside the message; `person` is
+    whose name the cause tells to whoever sent it, and no log."""
 
-    def __init__(self, code: Code, cause: str, data: Mapping[str, Any] | None = None) -> None:
+    def __init__(self, code: Code, cause: str, data: Mapping[str, Any] | None = None, *, person: str = "") -> None:
         super().__init__(cause)
         self.code = code
         self.data = data
+        self._person = person
 
     @property
     def msg(self) -> str:
         """The document's message followed by the cause."""
         return f"{self.code.message}: {self}"
+
+    @property
+    def logged(self) -> str:
+        """The cause without anybody's name."""
+        return str(self).replace(repr(self._person), "(a name)") if self._person else str(self)
 
 
 def sign(app_id: str, ts: str, secret: str) -> str:

@@ -13,6 +13,7 @@ import aiohttp
 from aiohttp import web
 
 from gateway.assembly.quality_work import QualityStores, quality_worker, server_name, speaker_names
+from gateway.assembly.voice_store import voice_store
 from gateway.clients.fetcher import GuardedFetcher
 from gateway.clients.quality_http import QualityHttp
 from gateway.clients.voiceprint_http import VoiceprintHttp
@@ -37,9 +38,9 @@ from gateway.stores.apps import Apps
 from gateway.stores.rule_outcomes import SqliteRuleOutcomes
 from gateway.stores.sqlite import Database
 from gateway.stores.usage import SqliteUsage
-from gateway.stores.voiceprints import SqliteVoiceprints
 from gateway.voiceprint.admission import RequestLimits
 from gateway.voiceprint.api import VoiceprintRoutes
+from gateway.voiceprint.audit_routes import AuditRoutes
 from gateway.voiceprint.clip import ClipReader
 from gateway.voiceprint.links import SignedLinks
 from gateway.voiceprint.local import LocalVoiceprintApi
@@ -74,15 +75,19 @@ def usage_meter(ground: Ground) -> UsageMeter:
     return SqliteUsage(ground.database, ground.clock, parse_quotas(ground.settings.quotas))
 
 
-async def voiceprint(ground: Ground) -> tuple[list[web.RouteDef], VoiceprintApi]:
-    """The routes of our voiceprint service, and whom calls ask."""
+async def voiceprint(ground: Ground, caller: Callable[[web.Request], str]) -> tuple[list[web.RouteDef], VoiceprintApi]:
+    """The routes of our voiceprint service, and whom calls ask; `caller` tells the app of a request to `/v1`."""
     settings = ground.settings
+    store = await voice_store(settings, ground.database, ground.key, ground.begun, ground.run)
     voices = VoiceprintService(
-        store=SqliteVoiceprints(ground.database),
+        store=store,
+        changes=store,
+        shared=bool(settings.redis_url),
         embedder=ground.engines.embedder,
         speech=ground.engines.confirmer,
         sounds=ground.engines.sounds if settings.sounds else None,
         denoiser=ground.engines.denoiser,
+        normed=settings.voiceprint_norm == "as",
         narrow_excess=(settings.known_score_8k - settings.known_score) / SCORE_PER_COSINE,
         no_space=ground.no_space,
     )
@@ -98,7 +103,7 @@ async def voiceprint(ground: Ground) -> tuple[list[web.RouteDef], VoiceprintApi]
         sync_wait_s=settings.sync_wait_s,
     )
     ground.begun.push_async_callback(endpoints.close)
-    routes = endpoints.routes()
+    routes = [*endpoints.routes(), *AuditRoutes(store, caller).routes()]
     if not settings.voiceprint_url:
         return routes, LocalVoiceprintApi(voices)
     app_id, _, secret = settings.voiceprint_app.partition(":")

@@ -19,10 +19,12 @@ from gateway.engines.manifest import SILERO
 from gateway.engines.models import damaged
 from gateway.ports import Unavailable
 from gateway.settings import SECRET, Settings, parse_address
+from gateway.stores import voiceprints
 from gateway.stores.outbox import SCHEMA, Outbox
 from gateway.stores.redis_connection import RedisConnection, Unsuitable, check_suitable, without_password
 from gateway.stores.serving import served_at
 from gateway.stores.sqlite import Database
+from gateway.stores.voiceprints import SqliteVoiceprints
 
 
 @click.command()
@@ -73,6 +75,7 @@ def _checks(settings: Settings) -> list[tuple[str, str, str]]:
     checks.append(("outbox", "", _outbox(settings.data_path)))
     if settings.redis_url:
         checks.append(asyncio.run(_check_redis(settings)))
+        checks.append(("voices", _unshared(settings.data_path), "all of them in Redis"))
     serving = served_at(settings.data_path)
     for name in ("http", "ws"):
         address = getattr(settings, name)
@@ -117,6 +120,19 @@ def _outbox(data: Path) -> str:
     told = [f"{one.tasks} {one.state}, the oldest for {duration(time() - one.oldest_at)}" for one in depths]
     more = "; see `earshot outbox list`" if any(one.state == "dead" for one in depths) else ""
     return ("; ".join(told) or "empty") + more
+
+
+def _unshared(data: Path) -> str:
+    """What is the matter with voices that this node enrolled while it was alone; nothing when there are none."""
+    path = data / "earshot.db"
+    if not path.is_file():
+        return ""
+    database = Database(path, [voiceprints.SCHEMA])
+    try:
+        voices = asyncio.run(SqliteVoiceprints(database).total())
+    finally:
+        database.close()
+    return f"{voices} are in the data folder, not in Redis: run `earshot voiceprint share`" if voices else ""
 
 
 def _taken(host: str, port: int) -> str:

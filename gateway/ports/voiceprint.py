@@ -76,10 +76,12 @@ class VoiceprintStore(Protocol):
     async def add(self, row: VoiceprintRow, audio: Sequence[bytes], *, actor: str = "") -> bool:
         """Keep a new voice, durably; False, changing nothing, when its name is taken."""
 
-    async def replace(self, row: VoiceprintRow, audio: Sequence[bytes], *, actor: str = "") -> str | None:
+    async def replace(
+        self, row: VoiceprintRow, audio: Sequence[bytes], *, actor: str = "", former: str | None = None
+    ) -> str | None:
         """Put `row` in the place of the voice of its name; the former `print_id`, None when there is no such voice.
 
-        The former prints and audio are deleted as `remove` deletes.
+        With `former`, only in the place of the voice of that `print_id`. What was there is deleted as `remove` deletes.
         """
 
     async def remove(

@@ -148,6 +148,7 @@ async def check_suitable(connection: RedisConnection, *, replicated: bool) -> li
             f"Redis at {connection.shown_url} drops keys when it is full (maxmemory-policy {policy}), and with them "
             "calls: set it to noeviction"
         )
-    if replicated and not int(information.get("aof_enabled", 0)):
-        return [f"Redis at {connection.shown_url} forgets tails when it restarts: set appendonly yes"]
+    if not int(information.get("aof_enabled", 0)):
+        what = "tails and enrolled voices" if replicated else "enrolled voices"
+        return [f"Redis at {connection.shown_url} forgets {what} when it restarts: set appendonly yes"]
     return []

@@ -27,7 +27,7 @@ IDS_OF_A_CHANGE = 100
 _EVEN_WHEN_FULL = "#!lua flags=allow-oom\n"
 _COMMON = (
     f"""
-local MOST_CHANGES, IDS_OF_A_CHANGE = {MOST_CHANGES}, {IDS_OF_A_CHANGE}
+local MOST_CHANGES, IDS_OF_A_CHANGE, TOGETHER = {MOST_CHANGES}, {IDS_OF_A_CHANGE}, 1000
 """
     + """
 local function print_key(id) return 'earshot:voices:print:' .. id end
@@ -64,12 +64,23 @@ local function keep(app, seq, scope)
   redis.call('HSET', names_key(scope), name, id)
 end
 
--- Take a voice away, but for its name.
-local function drop(app_org, scope, id)
-  local spaces = redis.call('HGET', print_key(id), 'spaces')
-  if spaces then count_spaces(spaces, -1) end
-  redis.call('UNLINK', print_key(id), audio_key(id))
-  for _, set in ipairs(sets(app_org, scope)) do redis.call('ZREM', set, id) end
+-- Take voices away, but for their names; the digests of those, in the order of the ids.
+local function drop(app_org, scope, ids)
+  local digests, counts = {}, {}
+  for first = 1, #ids, TOGETHER do
+    local part, keys = {}, {}
+    for at = first, math.min(first + TOGETHER - 1, #ids) do
+      local known = redis.call('HMGET', print_key(ids[at]), 'digest', 'spaces')
+      digests[at] = known[1] or ''
+      if known[2] then counts[known[2]] = (counts[known[2]] or 0) + 1 end
+      part[#part + 1] = ids[at]
+      keys[#keys + 1], keys[#keys + 2] = print_key(ids[at]), audio_key(ids[at])
+    end
+    redis.call('UNLINK', unpack(keys))
+    for _, set in ipairs(sets(app_org, scope)) do redis.call('ZREM', set, unpack(part)) end
+  end
+  for spaces, count in pairs(counts) do count_spaces(spaces, -count) end
+  return digests
 end
 """
 )
@@ -95,9 +106,9 @@ REPLACE = RedisScript(
 local scope, app, actor = KEYS[1], ARGV[1], ARGV[2]
 local id, name, digest = ARGV[4], ARGV[5], ARGV[8]
 local former = redis.call('HGET', names_key(scope), name)
-if not former then return false end
+if not former or ARGV[3] ~= '' and ARGV[3] ~= former then return false end
 local seq = redis.call('HGET', print_key(former), 'seq')
-drop(KEYS[2], scope, former)
+drop(KEYS[2], scope, {former})
 keep(app, seq, scope)
 redis.call('HINCRBY', 'earshot:voices', 'deletions', 1)
 note_change(scope, former, id)
@@ -105,7 +116,7 @@ audit(app, actor, 'update', scope, {{id, digest, former}})
 return former
 """
 )
-"""As ADD; the former print id, or nothing."""
+"""As ADD, but ARGV[3] is the print id that is to be replaced, if it must be a certain one. The former, or nothing."""
 
 REMOVE = RedisScript(
     _EVEN_WHEN_FULL
@@ -124,10 +135,9 @@ else
 end
 if #ids == 0 then return {} end
 local gone, part = {}, {}
-for number, id in ipairs(ids) do
-  gone[number] = {id, redis.call('HGET', print_key(id), 'digest') or '', ''}
-  drop(KEYS[2], scope, id)
-  part[#part + 1] = id
+for number, digest in ipairs(drop(KEYS[2], scope, ids)) do
+  gone[number] = {ids[number], digest, ''}
+  part[#part + 1] = ids[number]
   if #part == IDS_OF_A_CHANGE or number == #ids then
     note_change(scope, table.concat(part, ' '), '')
     part = {}

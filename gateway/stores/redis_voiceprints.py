@@ -33,17 +33,17 @@ class RedisVoiceprints:
     async def add(self, row: VoiceprintRow, audio: Sequence[bytes], *, actor: str = "") -> bool:
         return bool(await self._redis.run(scripts.ADD, _keys_of(row), self._kept(row, audio, actor)))
 
-    async def replace(self, row: VoiceprintRow, audio: Sequence[bytes], *, actor: str = "") -> str | None:
-        former = await self._redis.run(scripts.REPLACE, _keys_of(row), self._kept(row, audio, actor))
-        return None if former is None else str(former, "utf-8")
+    async def replace(
+        self, row: VoiceprintRow, audio: Sequence[bytes], *, actor: str = "", former: str | None = None
+    ) -> str | None:
+        replaced = await self._redis.run(scripts.REPLACE, _keys_of(row), self._kept(row, audio, actor, former or ""))
+        return None if replaced is None else str(replaced, "utf-8")
 
-    def _kept(self, row: VoiceprintRow, audio: Sequence[bytes], actor: str) -> list[Argument]:
+    def _kept(self, row: VoiceprintRow, audio: Sequence[bytes], actor: str, former: str = "") -> list[Argument]:
         spaces = msgspec.json.encode(sorted(one.space for one in row.prints))
         digest = self._audited(row.app_id, row.name)
-        return [
-            *(row.app_id, actor[:MOST_ACTOR_CHARACTERS], "", row.print_id, row.name, row.kind, spaces, digest),
-            *(packed(row), row.org_id, row.tag_id, *audio),
-        ]
+        head: list[Argument] = [row.app_id, actor[:MOST_ACTOR_CHARACTERS], former, row.print_id, row.name, row.kind]
+        return [*head, spaces, digest, packed(row), row.org_id, row.tag_id, *audio]
 
     async def remove(
         self, app_id: str, org_id: str, tag_id: str, names: Sequence[str] | None, *, actor: str = ""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Collection, Iterable, Mapping, Sequence
 from typing import TypeVar
 
 import msgspec
@@ -59,13 +59,15 @@ class SqliteVoiceprints:
 
         return await self._run(work)
 
-    async def replace(self, row: VoiceprintRow, audio: Sequence[bytes], *, actor: str = "") -> str | None:
+    async def replace(
+        self, row: VoiceprintRow, audio: Sequence[bytes], *, actor: str = "", former: str | None = None
+    ) -> str | None:
         def work(connection: sqlite3.Connection) -> str | None:
             found = connection.execute(
                 f"SELECT seq, print_id FROM voiceprints WHERE {_OF_TAG} AND name_digest = ?",  # noqa: S608 - constants
                 (row.app_id, row.org_id, row.tag_id, NameDigests(connection)(row.name)),
             ).fetchone()
-            if found is None:
+            if found is None or former not in (None, found["print_id"]):
                 return None
             for table in ("voiceprint_bodies", "voiceprint_spaces", "voiceprint_clips"):
                 connection.execute(f"DELETE FROM {table} WHERE seq = ?", (found["seq"],))  # noqa: S608 - constants
@@ -76,10 +78,10 @@ class SqliteVoiceprints:
             self._note(connection, row, found["print_id"], actor)
             return str(found["print_id"])
 
-        former = await self._run(work)
-        if former is not None:
+        replaced = await self._run(work)
+        if replaced is not None:
             await self.scrub()
-        return former
+        return replaced
 
     def _note(self, connection: sqlite3.Connection, row: VoiceprintRow, former: str, actor: str) -> None:
         voice = AuditedVoice(row.print_id, self._audited(row.app_id, row.name), former)
@@ -131,6 +133,12 @@ class SqliteVoiceprints:
         rows = await self._run(work)
         return rows[0] if rows else None
 
+    async def total(self) -> int:
+        """How many voices there are, of everybody."""
+        return await self._run(
+            lambda connection: int(connection.execute("SELECT count(*) FROM voiceprints").fetchone()[0])
+        )
+
     async def count(self, app_id: str, org_id: str, tag_id: str | None) -> int:
         def work(connection: sqlite3.Connection) -> int:
             query = f"SELECT count(*) FROM voiceprints WHERE {_OF_SCOPE}"  # noqa: S608 - constants
@@ -160,6 +168,23 @@ class SqliteVoiceprints:
         if self._lingering:
             await self.scrub()
         return await self._select(f"WHERE seq IN ({_in(spaces)}) ORDER BY seq", tuple(spaces))
+
+    async def every(self) -> AsyncIterator[VoiceprintRow]:
+        """Every voice, oldest first, one at a time."""
+        seq = 0
+        while True:
+
+            def work(connection: sqlite3.Connection, after: int = seq) -> sqlite3.Row | None:
+                rows = connection.execute("SELECT seq FROM voiceprints WHERE seq > ? ORDER BY seq LIMIT 1", (after,))
+                found: sqlite3.Row | None = rows.fetchone()
+                return found
+
+            row = await self._run(work)
+            if row is None:
+                return
+            seq = row["seq"]
+            for voice in await self._select("WHERE seq = ?", (seq,)):
+                yield voice
 
     async def unsearchable(self, spaces: Collection[str]) -> Mapping[str, int]:
         def work(connection: sqlite3.Connection) -> dict[str, int]:

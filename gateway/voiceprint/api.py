@@ -19,7 +19,7 @@ from gateway.ports import UsageMeter, VoiceprintRow
 from gateway.voiceprint.admission import Admission, RequestLimits
 from gateway.voiceprint.answer import answer
 from gateway.voiceprint.clip import ClipReader
-from gateway.voiceprint.form import Form, read_form
+from gateway.voiceprint.form import Form, actor_of, read_form
 from gateway.voiceprint.links import SignedLinks
 from gateway.voiceprint.playback import Playback
 from gateway.voiceprint.search import Hit
@@ -102,7 +102,7 @@ class VoiceprintRoutes:
                 _log.info("voiceprint.denied", path=request.path, reason=str(denied))
                 return answer(Code.ILLEGAL_ACCESS, Code.ILLEGAL_ACCESS.message)
             except VoiceprintError as error:
-                _log.info("voiceprint.refused", path=request.path, code=error.code.value, cause=str(error))
+                _log.info("voiceprint.refused", path=request.path, code=error.code.value, cause=error.logged)
                 return answer(error.code, error.msg, error.data)
             except Exception:
                 # The document has no other way to say "our fault"; the trace is for us.
@@ -133,7 +133,7 @@ class VoiceprintRoutes:
         enrolment, recordings = wire.parse_enrolment(app_id, form.fields), form.recordings
 
         async def work() -> None:
-            await self._service.register(enrolment, await self._reader.read_all(recordings))
+            await self._service.register(enrolment, await self._reader.read_all(recordings), actor=form.actor)
 
         return work
 
@@ -141,7 +141,7 @@ class VoiceprintRoutes:
         enrolment, recordings = wire.parse_update(app_id, form.fields), form.recordings
 
         async def work() -> None:
-            await self._service.update(enrolment, await self._reader.read_all(recordings))
+            await self._service.update(enrolment, await self._reader.read_all(recordings), actor=form.actor)
 
         return work
 
@@ -180,14 +180,14 @@ class VoiceprintRoutes:
     # --- the others ---
 
     async def _delete_one(self, request: web.Request, app_id: str) -> None:
-        await self._service.delete(wire.parse_deletion_of_one(app_id, request.query))
+        await self._service.delete(wire.parse_deletion_of_one(app_id, request.query), actor=actor_of(request))
 
     async def _delete_speakers(self, request: web.Request, app_id: str) -> None:
         speakers = request.query.getall("speaker", None)
-        await self._service.delete(wire.parse_deletion(app_id, request.query, speakers))
+        await self._service.delete(wire.parse_deletion(app_id, request.query, speakers), actor=actor_of(request))
 
     async def _delete_all(self, request: web.Request, app_id: str) -> None:
-        await self._service.delete(wire.parse_deletion(app_id, request.query, None))
+        await self._service.delete(wire.parse_deletion(app_id, request.query, None), actor=actor_of(request))
 
     async def _count(self, request: web.Request, app_id: str) -> object:
         return {"count": await self._service.count(wire.parse_count(app_id, request.query))}

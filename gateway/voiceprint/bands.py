@@ -10,13 +10,14 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import soxr
 
 from gateway.ports import Embedding, Prints, VoiceprintRow
 from gateway.voiceprint.clip import NARROW_HZ, WIDE_HZ
+from gateway.voiceprint.norm import Cohorts
 from gateway.voiceprint.search import Hit, VoiceIndex
 from protocol.audio import AudioFormat, compress
 from protocol.voiceprint import Scope
@@ -93,6 +94,14 @@ def prints_of(model: str, wide: Sequence[Embedding | None], narrow: Sequence[Emb
     return (of_lines, Prints(model, np.stack(full))) if full else (of_lines,)
 
 
+@dataclass(frozen=True, slots=True)
+class _Cohorts:
+    """Strangers to norm by, in each band."""
+
+    wide: Cohorts = field(default_factory=Cohorts)
+    narrow: Cohorts = field(default_factory=Cohorts)
+
+
 class BandedIndex:
     """All enrolled voices of one embedding model, in both of its spaces.
 
@@ -100,14 +109,23 @@ class BandedIndex:
     search by narrow audio sees the narrow prints of all. Belongs to one event loop. Call `close` after use.
     """
 
-    def __init__(self, model: str, dimensions: int, *, narrow_excess: float = NARROW_EXCESS) -> None:
-        """`narrow_excess`: by how much cosines in the narrow space exceed those that mean the same in the wide one."""
+    def __init__(
+        self, model: str, dimensions: int, *, narrow_excess: float = NARROW_EXCESS, normed: bool = False
+    ) -> None:
+        """`narrow_excess`: by how much cosines in the narrow space exceed those that mean the same in the wide one.
+
+        `normed`: hits come in the order of AS-norm; their cosines stay what they are.
+        """
         self.model = model
+        self._cohorts = _Cohorts() if normed else None
         self._excess = narrow_excess
         self._wide = VoiceIndex(dimensions)
         self._as_narrow = VoiceIndex(dimensions)
         """The voices of `_wide`."""
         self._only_narrow = VoiceIndex(dimensions)
+
+    def __len__(self) -> int:
+        return len(self._wide) + len(self._only_narrow)
 
     @property
     def spaces(self) -> tuple[str, str]:
@@ -117,16 +135,25 @@ class BandedIndex:
         """Have a voice found from now on, in the spaces it has prints of; in none, if it has none of this model."""
         wide, narrow = (row.in_space(space) for space in self.spaces)
         if wide is not None:
+            on_lines = mixed(wide, narrow)
             self._wide.add(row, wide.combined)
-            self._as_narrow.add(row, mixed(wide, narrow))
+            self._as_narrow.add(row, on_lines)
+            if self._cohorts:
+                self._cohorts.wide.add(row.app_id, row.print_id, wide.combined)
+                self._cohorts.narrow.add(row.app_id, row.print_id, on_lines)
         elif narrow is not None:
             self._only_narrow.add(row, narrow.combined)
+            if self._cohorts:
+                self._cohorts.narrow.add(row.app_id, row.print_id, narrow.combined)
 
     def remove(self, app_id: str, org_id: str, tag_id: str, print_ids: Iterable[str]) -> None:
         """Forget voices; the ids that are not there are ignored."""
         gone = list(print_ids)
         for index in self._indexes:
             index.remove(app_id, org_id, tag_id, gone)
+        if self._cohorts:
+            self._cohorts.wide.remove(app_id, gone)
+            self._cohorts.narrow.remove(app_id, gone)
 
     def holds(self, scope: Scope) -> bool:
         """Whether anybody is enrolled in the scope."""
@@ -144,16 +171,29 @@ class BandedIndex:
         Cosines are those of the prints, but where wide-band audio had to be compared in the narrow space: there they
         are lower by the excess, so that one threshold fits the whole answer.
         """
-        hits: list[Hit] = []
+        in_full: list[Hit] = []
+        on_lines: list[Hit] = []
         if asked.wide is not None:
-            hits += await self._wide.closest(scope, asked.wide, top)
+            in_full = await self._wide.closest(scope, asked.wide, top)
         if asked.narrow is not None:
-            found = await self._only_narrow.closest(scope, asked.narrow, top)
+            on_lines = await self._only_narrow.closest(scope, asked.narrow, top)
             if asked.wide is None:
-                found += await self._as_narrow.closest(scope, asked.narrow, top)
-            excess = self._excess if asked.rate_hz > NARROW_HZ else 0.0
-            hits += [replace(hit, cosine=hit.cosine - excess) for hit in found]
-        return sorted(hits, key=lambda hit: -hit.cosine)[:top]
+                on_lines += await self._as_narrow.closest(scope, asked.narrow, top)
+        excess = self._excess if asked.rate_hz > NARROW_HZ else 0.0
+        hits = [*in_full, *(replace(hit, cosine=hit.cosine - excess) for hit in on_lines)]
+        ranks = self._ranks(scope.app_id, asked, in_full, on_lines) or [hit.cosine for hit in hits]
+        best = sorted(zip(ranks, hits, strict=True), key=lambda ranked: -ranked[0])[:top]
+        return [hit for _, hit in best]
+
+    def _ranks(
+        self, app_id: str, asked: Asked, in_full: Sequence[Hit], on_lines: Sequence[Hit]
+    ) -> Sequence[float] | None:
+        """What hits are ordered by, if not by their cosines."""
+        if self._cohorts is None:
+            return None
+        of_full = self._cohorts.wide.normed(app_id, asked.wide, in_full) if asked.wide is not None else []
+        of_lines = self._cohorts.narrow.normed(app_id, asked.narrow, on_lines) if asked.narrow is not None else []
+        return None if of_full is None or of_lines is None else [*of_full, *of_lines]
 
     async def warm(self) -> None:
         """Return once every search is as fast as it gets."""

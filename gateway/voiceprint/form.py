@@ -22,6 +22,8 @@ class Form:
 
     fields: Mapping[str, str]
     audio: tuple[AudioFile | AudioUrl, ...]
+    actor: str = ""
+    """Where it came from."""
 
     @property
     def recordings(self) -> tuple[AudioFile | AudioUrl, ...]:
@@ -83,7 +85,12 @@ async def read_form(request: web.Request, max_bytes: int) -> Form:
             fields.setdefault(name, value)
         elif not audio and value.strip():
             audio.append(wire.parse_audio_url(value))
-    return Form(fields, tuple(audio))
+    return Form(fields, tuple(audio), actor_of(request))
+
+
+def actor_of(request: web.Request) -> str:
+    """Where a request came from, for the audit: the address at the other end of its connection."""
+    return request.remote or ""
 
 
 async def _audio(value: object) -> AudioFile | AudioUrl | None:

@@ -11,6 +11,7 @@ import uuid
 from collections.abc import Callable, Coroutine, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any, TypeVar
 
 import numpy as np
@@ -25,14 +26,17 @@ from gateway.ports import (
     Prints,
     Rejected,
     SpeechConfirmer,
+    VoiceprintChange,
+    VoiceprintChanges,
     VoiceprintRow,
     VoiceprintStore,
 )
 from gateway.voiceprint.bands import NARROW_EXCESS, Asked, BandedIndex, by_model, in_its_band, over_a_line, prints_of
 from gateway.voiceprint.clip import NARROW_HZ, Clip, flac, of_several, speech_pcm
+from gateway.voiceprint.following import Following
 from gateway.voiceprint.quality_gate import Flaw, Limits, Measurement, find_flaw, measure
 from gateway.voiceprint.search import Hit
-from gateway.voiceprint.sounds import Sounds, SpeechRules, listen, voices_only
+from gateway.voiceprint.sounds import Enrolled, SpeechRules, listen, voices_only
 from protocol.voiceprint import (
     MAX_CLIPS,
     TOP_HITS,
@@ -48,6 +52,7 @@ from protocol.voiceprint import (
 
 T = TypeVar("T")
 _log = structlog.get_logger()
+_ROWS_AT_A_TIME = 1000
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,59 +86,90 @@ class VoiceprintService:
         denoiser: Denoiser | None = None,
         limits: Limits | None = None,
         narrow_excess: float = NARROW_EXCESS,
+        normed: bool = False,
         no_space: Callable[[], str] = lambda: "",
+        changes: VoiceprintChanges | None = None,
+        shared: bool = False,
     ) -> None:
-        """`narrow_excess`: see `BandedIndex`. `no_space` says why no voice should be stored now, or nothing."""
+        """`no_space` says why no voice should be stored now, or nothing. By `changes` the index follows what other
+        processes do to the store; `shared` by nodes, it is looked at before each search, and may be away at times.
+        For `narrow_excess` and `normed` see `BandedIndex`."""
         self._no_space = no_space
         self._store = store
         self._embedder = embedder
         self._speech = speech
         self._denoiser = denoiser
         self._limits = limits or Limits()
-        self._index = BandedIndex(embedder.model, embedder.dimensions, narrow_excess=narrow_excess)
-        self._sounds = Sounds(sounds) if sounds else None
+        self._sounds = sounds
         self._speech_rules = SpeechRules() if sounds else voices_only(self._limits.min_speech_ms)
+        self._new_voices = partial(
+            BandedIndex, embedder.model, embedder.dimensions, narrow_excess=narrow_excess, normed=normed
+        )
+        self._index = Enrolled(self._new_voices(), sounds)
         self._writing = asyncio.Lock()
         self._writes: set[asyncio.Task[Any]] = set()
+        self._unsearched: dict[str, int] = {}
+        self._shared = shared
+        self._following: Following | None = None
+        if changes is not None:
+            self._following = Following(changes, self._writing, load=self._load, add=self._search, drop=self._drop)
 
     async def start(self) -> dict[str, int]:
-        """Load the index. Answers, and logs, how many voices cannot be searched, by their embedding model.
+        """Load the index, and follow changes from then on. A shared store that is away is asked until it answers.
 
-        Those were enrolled with another model; they stay listed and stored, and work again when it is back.
+        Answers, and logs, how many voices cannot be searched, by their embedding space: those were enrolled with
+        another model; they stay listed and stored, and work again when it is back.
         """
-        spaces = (*self._index.spaces, *((self._sounds.space,) if self._sounds else ()))
-        with _blaming(Code.COMPONENT_ERROR):
-            rows = await self._store.load(spaces)
-            unsearched = by_model(await self._store.unsearchable(spaces))
-        for row in rows:
-            self._find_from_now_on(row)
-        await self._index.warm()
-        if self._sounds:
-            await self._sounds.warm()
-        _log.info("voiceprint.started", spaces=spaces, voices=len(rows))
-        if unsearched:
-            _log.warning("voiceprint.unsearched", spaces=spaces, other_models=unsearched)
-        return unsearched
+        if self._following is not None and self._shared:
+            await self._following.look()
+        else:
+            with _blaming(Code.COMPONENT_ERROR):
+                await (self._following.load() if self._following else self._load())
+        if self._following is not None:
+            self._following.start()
+        return self._unsearched
+
+    async def _load(self) -> None:
+        """Put an index of what the store has in the place of the present one. Raises what the store raises."""
+        index = Enrolled(self._new_voices(), self._sounds)
+        rows = await self._store.load(index.spaces)
+        self._unsearched = by_model(await self._store.unsearchable(index.spaces))
+        for number, row in enumerate(rows):
+            index.add(row)
+            if number % _ROWS_AT_A_TIME == 0:
+                await asyncio.sleep(0)  # calls go on while a node loads anew
+        await index.warm()
+        former, self._index = self._index, index
+        await former.close()
+        _log.info("voiceprint.loaded", spaces=index.spaces, voices=len(index), former=len(former))
+        if self._unsearched:
+            _log.warning("voiceprint.unsearched", spaces=index.spaces, other_models=self._unsearched)
 
     async def close(self) -> None:
         """Wait for the writes under way."""
         await asyncio.gather(*self._writes, return_exceptions=True)
+        if self._following is not None:
+            await self._following.close()
         await self._index.close()
-        if self._sounds:
-            await self._sounds.close()
 
-    async def register(self, enrolment: Enrolment, clips: Sequence[Clip]) -> None:
+    async def catch_up(self) -> None:
+        """Hear of what other processes changed until now, if the store can be asked. Happens by itself each second."""
+        if self._following is not None:
+            await self._following.look()
+
+    async def register(self, enrolment: Enrolment, clips: Sequence[Clip], *, actor: str = "") -> None:
         """Enrol a voice, from one or several clips, under a new name.
 
-        A name that is taken is refused (10107), as is any clip that is too poor; then nothing changes.
+        A name that is taken is refused (10107), as is any clip that is too poor; then nothing changes. Here and below,
+        `actor` is where the request came from, for the audit.
         """
         voice = enrolment.voice
         if await self._find(voice) is not None:
             raise _name_taken(voice)
         row, audio = await self._enrol(enrolment, clips)
-        await self._finish(self._add(row, audio, voice))
+        await self._finish(self._add(row, audio, voice, actor))
 
-    async def update(self, enrolment: Enrolment, clips: Sequence[Clip]) -> None:
+    async def update(self, enrolment: Enrolment, clips: Sequence[Clip], *, actor: str = "") -> None:
         """Replace the clips of an enrolled voice or, where the enrolment `adds`, put these beside them.
 
         An unknown name is refused (10107).
@@ -142,27 +178,35 @@ class VoiceprintService:
         if await self._find(voice) is None:
             raise _unknown(voice)
         row, audio = await self._enrol(enrolment, clips)
-        await self._finish(self._replace(row, audio, voice, adds=enrolment.adds))
+        await self._finish(self._replace(row, audio, voice, actor, adds=enrolment.adds))
 
     async def recognize(self, recognition: Recognition, clip: Clip, *, only_voices: bool = False) -> list[Hit]:
         """The ten closest voices of the scope or, if the clip is another sound, the ten closest sounds; best first.
 
         None when nobody is enrolled there; `only_voices` refuses other sounds (10107).
         """
-        scope, heard = recognition.scope, await self._hear(clip, denoise=recognition.denoise)
-        holds = self._index.holds(scope)
-        bands = self._index.bands_of(scope, heard.rate_hz) if holds else (False, False)
+        asked = self._following.ask() if self._following and self._shared else None
+        heard = await self._hear(clip, denoise=recognition.denoise)
+        if self._following is not None:
+            await self._following.answered(asked)
+            if not self._following.loaded:
+                cause = f"the enrolled voices could not be read yet: {self._following.fault}"
+                raise VoiceprintError(Code.COMPONENT_ERROR, cause)
+        scope, voices = recognition.scope, self._index.voices
+        bands = voices.bands_of(scope, heard.rate_hz) if voices.holds(scope) else (False, False)
         kind, wide, narrow = await self._embed(heard, *bands, only_voices=only_voices)
+        # Each time the index of the moment: another may have taken its place meanwhile.
         if kind == "voice":
-            asked = Asked(wide, narrow, heard.sent_rate_hz)
-            return await self._index.closest(scope, asked, TOP_HITS) if holds else []
-        if self._sounds is None or not self._sounds.holds(scope):
+            asked_for = Asked(wide, narrow, heard.sent_rate_hz)
+            return await self._index.voices.closest(scope, asked_for, TOP_HITS) if any(bands) else []
+        if not self._index.holds_sounds(scope):
             return []
-        return await self._sounds.closest(scope, await self._sound(heard), TOP_HITS)
+        embedding = await self._sound(heard)
+        return await self._index.closest_sounds(scope, embedding, TOP_HITS)
 
-    async def delete(self, deletion: Deletion) -> None:
-        """Delete voices, all or none: an unknown name is refused (10107)."""
-        await self._finish(self._delete(deletion))
+    async def delete(self, deletion: Deletion, *, actor: str = "") -> None:
+        """Delete voices for good, all or none: an unknown name is refused (10107)."""
+        await self._finish(self._delete(deletion, actor))
 
     async def count(self, scope: Scope) -> int:
         with _blaming(Code.COMPONENT_ERROR):
@@ -222,7 +266,7 @@ class VoiceprintService:
             tag_id=voice.tag_id,
             name=voice.name,
             prints=(
-                (Prints(self._sounds.space, np.stack(sounds)),)
+                (Prints(self._sounds.model, np.stack(sounds)),)
                 if self._sounds and sounds
                 else prints_of(self._embedder.model, wide, narrow)
             ),
@@ -262,11 +306,6 @@ class VoiceprintService:
                 task.cancel()
             await asyncio.gather(*begun, return_exceptions=True)
 
-    async def _sound(self, heard: _Heard) -> Embedding:
-        assert self._sounds is not None, "without prints of sounds, every clip that passes is a voice"
-        with _blaming(Code.ENGINE_ERROR), _blaming_audio():
-            return await self._sounds.embed(heard.original, heard.sent_rate_hz)
-
     async def _narrow_embedding(self, heard: _Heard) -> Embedding:
         pcm = heard.pcm if heard.rate_hz == NARROW_HZ else await asyncio.to_thread(over_a_line, heard.pcm)
         return await self._embedding(pcm, NARROW_HZ)
@@ -274,6 +313,11 @@ class VoiceprintService:
     async def _embedding(self, pcm: bytes, rate_hz: int) -> Embedding:
         with _blaming(Code.ENGINE_ERROR), _blaming_audio():
             return await self._embedder.embed(pcm, rate_hz)
+
+    async def _sound(self, heard: _Heard) -> Embedding:
+        assert self._sounds is not None, "without prints of sounds, every clip that passes is a voice"
+        with _blaming(Code.ENGINE_ERROR), _blaming_audio():
+            return await self._sounds.embed(heard.original, heard.sent_rate_hz)
 
     async def _kind(self, heard: _Heard, *, only_voices: bool) -> Kind:
         """Listen until it is clear what the clip is; raises (10107) when it is nothing that is wanted here."""
@@ -299,33 +343,42 @@ class VoiceprintService:
         task.add_done_callback(self._writes.discard)
         return await asyncio.shield(task)
 
-    async def _add(self, row: VoiceprintRow, audio: Sequence[bytes], voice: NamedVoice) -> None:
+    async def _add(self, row: VoiceprintRow, audio: Sequence[bytes], voice: NamedVoice, actor: str) -> None:
         async with self._writing:
             with _blaming(Code.COMPONENT_ERROR):
-                added = await self._store.add(row, audio)
+                added = await self._store.add(row, audio, actor=actor)
             if not added:
                 raise _name_taken(voice)
-            self._find_from_now_on(row)
+            self._search_own(row)
 
-    async def _replace(self, row: VoiceprintRow, audio: Sequence[bytes], voice: NamedVoice, *, adds: bool) -> None:
+    async def _replace(
+        self, row: VoiceprintRow, audio: Sequence[bytes], voice: NamedVoice, actor: str, *, adds: bool
+    ) -> None:
         async with self._writing:
-            if adds:
-                row, audio = await self._joined(row, audio, voice)
-            with _blaming(Code.COMPONENT_ERROR):
-                former = await self._store.replace(row, audio)
-            if former is None:
-                raise _unknown(voice)
-            self._forget(row.app_id, row.org_id, row.tag_id, [former])
-            self._find_from_now_on(row)
+            former, added = None, None
+            while former is None:
+                if adds:
+                    added = await self.find(voice)
+                whole, clips = await self._joined(added, row, audio) if added else (row, audio)
+                with _blaming(Code.COMPONENT_ERROR):
+                    former = await self._store.replace(
+                        whole, clips, actor=actor, former=added.print_id if added else None
+                    )
+                if former is None and not adds:
+                    raise _unknown(voice)
+                # Else another node was faster, and its clips are to be kept too.
+            self._index.remove(row.app_id, row.org_id, row.tag_id, [former])
+            self._search_own(whole)
 
     async def _joined(
-        self, row: VoiceprintRow, audio: Sequence[bytes], voice: NamedVoice
+        self, former: VoiceprintRow, row: VoiceprintRow, audio: Sequence[bytes]
     ) -> tuple[VoiceprintRow, list[bytes]]:
         """The voice as it is kept, and behind its clips those of `row`, whose first space has prints of all clips."""
-        former = await self.find(voice)
         if former.kind != row.kind or former.in_space(row.prints[0].space) is None:
-            cause = f"spk_name {voice.name!r} was enrolled with another model or as another kind of sound"
-            raise VoiceprintError(Code.ILLEGAL_PARAMETER, f"{cause}: update it with all its recordings")
+            cause = f"spk_name {row.name!r} was enrolled with another model or as another kind of sound"
+            raise VoiceprintError(
+                Code.ILLEGAL_PARAMETER, f"{cause}: update it with all its recordings", person=row.name
+            )
         spaces = dict.fromkeys(one.space for one in (*row.prints, *former.prints))
         prints = [
             Prints(space, np.concatenate([one.vectors for of in (former, row) if (one := of.in_space(space))]))
@@ -338,25 +391,30 @@ class VoiceprintService:
             kept = [await self._store.audio(former.print_id, clip) for clip in range(count - len(audio))]
         return replace(row, prints=tuple(prints)), [*(one for one in kept if one is not None), *audio]
 
-    async def _delete(self, deletion: Deletion) -> None:
+    async def _delete(self, deletion: Deletion, actor: str) -> None:
         app_id, org_id, tag_id = deletion.app_id, deletion.org_id, deletion.tag_id
         async with self._writing:
             with _blaming(Code.COMPONENT_ERROR):
-                gone = await self._store.remove(app_id, org_id, tag_id, deletion.names)
-            self._forget(app_id, org_id, tag_id, gone)
+                gone = await self._store.remove(app_id, org_id, tag_id, deletion.names, actor=actor)
+            self._index.remove(app_id, org_id, tag_id, gone)
             if not gone and deletion.names is not None:
                 for name in deletion.names:
                     await self.find(NamedVoice(app_id, org_id, tag_id, name))
+                raise VoiceprintError(Code.COMPONENT_ERROR, "a voice was enrolled meanwhile: nothing is deleted")
 
-    def _find_from_now_on(self, row: VoiceprintRow) -> None:
+    def _search_own(self, row: VoiceprintRow) -> None:
+        """Have a voice found that this service has just stored."""
         self._index.add(row)
-        if self._sounds:
-            self._sounds.add(row)
+        if self._following is not None:
+            self._following.note_own(row.print_id)
 
-    def _forget(self, app_id: str, org_id: str, tag_id: str, print_ids: Sequence[str]) -> None:
-        self._index.remove(app_id, org_id, tag_id, print_ids)
-        if self._sounds:
-            self._sounds.remove(app_id, org_id, tag_id, print_ids)
+    def _search(self, row: VoiceprintRow) -> None:
+        """Have a voice found that another process has stored."""
+        self._index.add(row)
+
+    def _drop(self, change: VoiceprintChange) -> None:
+        """Have voices that are gone found no more."""
+        self._index.remove(change.app_id, change.org_id, change.tag_id, change.gone)
 
     async def _find(self, voice: NamedVoice) -> VoiceprintRow | None:
         with _blaming(Code.COMPONENT_ERROR):
@@ -388,9 +446,8 @@ def _refusal(flaw: Flaw, measured: Measurement) -> VoiceprintError:
 
 def _name_taken(voice: NamedVoice) -> VoiceprintError:
     where = f"in org_id {voice.org_id!r}, tag_id {voice.tag_id!r}"
-    return VoiceprintError(
-        Code.ILLEGAL_PARAMETER, f"spk_name {voice.name!r} is already registered {where}; update replaces its audio"
-    )
+    cause = f"spk_name {voice.name!r} is already registered {where}; update replaces its audio"
+    return VoiceprintError(Code.ILLEGAL_PARAMETER, cause, person=voice.name)
 
 
 def _too_many_clips(count: int) -> VoiceprintError:
@@ -400,4 +457,6 @@ def _too_many_clips(count: int) -> VoiceprintError:
 
 def _unknown(voice: NamedVoice) -> VoiceprintError:
     where = f"in org_id {voice.org_id!r}, tag_id {voice.tag_id!r}"
-    return VoiceprintError(Code.ILLEGAL_PARAMETER, f"spk_name {voice.name!r} is not registered {where}")
+    return VoiceprintError(
+        Code.ILLEGAL_PARAMETER, f"spk_name {voice.name!r} is not registered {where}", person=voice.name
+    )

@@ -6,12 +6,13 @@ a gap between the two, and what falls into it is refused.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
 from gateway.ports import Embedder, Embedding, Kind, SpeechConfirmer, VoiceprintRow
+from gateway.voiceprint.bands import BandedIndex
 from gateway.voiceprint.quality_gate import Flaw, Reason
 from gateway.voiceprint.search import Hit, VoiceIndex
 from protocol.voiceprint import Scope
@@ -126,37 +127,46 @@ async def listen(speech: SpeechConfirmer, pcm: bytes, rate_hz: int, rules: Speec
     return listening
 
 
-class Sounds:
-    """Enrolled sounds that are no voices, in an embedding space of their own. Belongs to one event loop."""
+class Enrolled:
+    """Everything that is enrolled: voices, and other sounds in an index of their own. Belongs to one event loop."""
 
-    def __init__(self, embedder: Embedder) -> None:
-        self._embedder = embedder
-        self._index = VoiceIndex(embedder.dimensions)
+    def __init__(self, voices: BandedIndex, sounds: Embedder | None) -> None:
+        """Without an embedder for `sounds` they are not found."""
+        self.voices = voices
+        self._sounds = VoiceIndex(sounds.dimensions) if sounds else None
+        self._sound_space = sounds.model if sounds else ""
+
+    def __len__(self) -> int:
+        return len(self.voices) + (len(self._sounds) if self._sounds is not None else 0)
 
     @property
-    def space(self) -> str:
-        return self._embedder.model
-
-    async def embed(self, pcm: bytes, rate_hz: int) -> Embedding:
-        """See `Embedder`."""
-        return await self._embedder.embed(pcm, rate_hz)
+    def spaces(self) -> tuple[str, ...]:
+        return (*self.voices.spaces, self._sound_space) if self._sound_space else self.voices.spaces
 
     def add(self, row: VoiceprintRow) -> None:
-        """Have a sound found from now on; what has no print in this space is none."""
-        if (prints := row.in_space(self.space)) is not None:
-            self._index.add(row, prints.combined)
+        """Have a voice or a sound found from now on, in the spaces it has prints of."""
+        self.voices.add(row)
+        if self._sounds is not None and (prints := row.in_space(self._sound_space)) is not None:
+            self._sounds.add(row, prints.combined)
 
-    def remove(self, app_id: str, org_id: str, tag_id: str, print_ids: Iterable[str]) -> None:
-        self._index.remove(app_id, org_id, tag_id, print_ids)
+    def holds_sounds(self, scope: Scope) -> bool:
+        return self._sounds is not None and self._sounds.holds(scope)
 
-    def holds(self, scope: Scope) -> bool:
-        return self._index.holds(scope)
+    async def closest_sounds(self, scope: Scope, embedding: Embedding, top: int) -> list[Hit]:
+        """The `top` sounds of the scope with the greatest cosine to `embedding`, best first."""
+        return await self._sounds.closest(scope, embedding, top) if self._sounds is not None else []
 
-    async def closest(self, scope: Scope, embedding: Embedding, top: int) -> list[Hit]:
-        return await self._index.closest(scope, embedding, top)
+    def remove(self, app_id: str, org_id: str, tag_id: str, print_ids: Collection[str]) -> None:
+        self.voices.remove(app_id, org_id, tag_id, print_ids)
+        if self._sounds is not None:
+            self._sounds.remove(app_id, org_id, tag_id, print_ids)
 
     async def warm(self) -> None:
-        await self._index.warm()
+        await self.voices.warm()
+        if self._sounds is not None:
+            await self._sounds.warm()
 
     async def close(self) -> None:
-        await self._index.close()
+        await self.voices.close()
+        if self._sounds is not None:
+            await self._sounds.close()

@@ -57,6 +57,7 @@ class HummingEngines:
         self.recognizer = HummingRecognizer()
         self.embedder = SpectrumEmbedder()
         self.confirmer = LoudnessConfirmer()
+        self.denoiser = None
         self.decoder = PyAvDecoder()
         self.pools: dict[str, Any] = {}
         self.ready = True

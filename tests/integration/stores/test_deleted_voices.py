@@ -12,9 +12,14 @@ import numpy as np
 import pytest
 from structlog.testing import capture_logs
 
-from gateway.ports import Prints, VoiceprintRow
+from gateway.ports import Prints, Unavailable, VoiceprintRow
+from gateway.stores.redis_connection import RedisConnection
+from gateway.stores.redis_erasure import RedisErasure
+from gateway.stores.redis_voiceprints import RedisVoiceprints
 from gateway.stores.sqlite import Database
 from gateway.stores.voiceprints import SCHEMA, SqliteVoiceprints
+from tests.integration.hummed import eventually
+from tests.redis_server import RedisServer
 
 SLICE_BYTES = 24
 PAGE_BYTES = 4096
@@ -123,3 +128,55 @@ async def test_a_process_that_died_before_it_emptied_the_log_leaves_that_to_the_
     assert voice.left_in(tmp_path) == []
     for database in (first, second):
         database.close()
+
+
+async def test_a_voice_that_redis_deleted_is_in_no_file_of_its_once_that_is_written_anew(tmp_path: Path) -> None:
+    gone, kept = Voice(random.Random(1)), Voice(random.Random(2))
+    with RedisServer(tmp_path / "redis") as server:
+        connection = RedisConnection(server.url)
+        store, erasure = RedisVoiceprints(connection), RedisErasure(connection, gap_ms=1)
+        for voice in (gone, kept):
+            await store.add(voice.row, voice.clips)
+        assert await erasure.look(), "nothing was deleted yet"
+        await store.remove("acme", "org", "tag", [gone.row.name])
+        assert not await erasure.look()
+        await eventually(erasure.look)
+        assert gone.left_in(tmp_path / "redis") == []
+        assert len(kept.left_in(tmp_path / "redis")) >= 3
+        former = Voice(random.Random(3), name=kept.row.name)
+        await store.replace(former.row, former.clips)
+        await eventually(erasure.look)
+        assert {one.split()[0] for one in kept.left_in(tmp_path / "redis")} == {"the"}, "the name stays somebody's"
+        await connection.close()
+
+
+async def test_one_node_at_a_time_has_the_file_of_redis_written_anew(tmp_path: Path) -> None:
+    voice = Voice(random.Random(1))
+    with RedisServer(tmp_path / "redis") as server:
+        connection = RedisConnection(server.url)
+        store, erasures = RedisVoiceprints(connection), [RedisErasure(connection) for _ in range(2)]
+        await store.add(voice.row, voice.clips)
+        await store.remove("acme", "org", "tag", None)
+        await erasures[0].look()
+        await eventually(erasures[1].look)
+        await store.add(voice.row, voice.clips)
+        await store.remove("acme", "org", "tag", None)
+        assert not await erasures[1].look(), "ten minutes are not over"
+        assert voice.left_in(tmp_path / "redis") != []
+        server.ask("DEL", "earshot:voices:rewrite")
+        await eventually(erasures[1].look)
+        assert voice.left_in(tmp_path / "redis") == []
+        await connection.close()
+
+
+async def test_a_redis_that_lets_nobody_rewrite_its_file_is_complained_of(tmp_path: Path) -> None:
+    voice = Voice(random.Random(1))
+    with RedisServer(tmp_path / "redis") as server:
+        connection = RedisConnection(server.url)
+        store = RedisVoiceprints(connection)
+        await store.add(voice.row, voice.clips)
+        await store.remove("acme", "org", "tag", None)
+        server.ask("ACL", "SETUSER", "default", "-bgrewriteaof")
+        with pytest.raises(Unavailable, match=r"refuses.*bgrewriteaof"):
+            await RedisErasure(connection).look()
+        await connection.close()

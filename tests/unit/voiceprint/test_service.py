@@ -182,7 +182,7 @@ async def test_a_caller_who_goes_away_leaves_store_and_index_agreeing(desk: Desk
     started = asyncio.Event()
     add = desk.store.add
 
-    async def slow_add(row: VoiceprintRow, audio: Sequence[bytes]) -> bool:
+    async def slow_add(row: VoiceprintRow, audio: Sequence[bytes], *, actor: str = "") -> bool:
         started.set()
         return await add(row, audio)
 
