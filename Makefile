@@ -7,7 +7,7 @@ CORPUS ?= ../shared/corpus
 LABELLED = $(if $(wildcard $(CORPUS)/calls),$(CORPUS)/calls $(patsubst %,--enrol $(CORPUS)/%,en zh) --apart magic)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test faults check unit bench bench-voiceprint lock docs clean
+.PHONY: help setup demo test faults check unit bench bench-voiceprint bench-quality lock docs clean
 
 help: ## list the commands
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 18
@@ -45,6 +45,9 @@ bench: setup ## latency, accuracy and CPU of live calls played in real time (BEN
 bench-voiceprint: setup ## how well voices are told apart and how fast they are found (VOICES="--only pairs" for a quick look)
 	$(BIN)/python -m loadtest.bench_voices $(VOICES)
 	$(BIN)/python -m loadtest.bench_search
+
+bench-quality: setup ## what voice QC's transcripts are worth and cost (BENCH="--name en-1 --play mono" for a quick look)
+	$(BIN)/python -m loadtest.bench_quality $(if $(wildcard $(CORPUS)/calls),--calls $(CORPUS)/calls --apart magic) $(BENCH)
 
 unit: $(VENV)/.installed ## the pure core and the adapters, in seconds
 	$(BIN)/pytest tests/unit tests/contract

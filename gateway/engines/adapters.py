@@ -20,6 +20,8 @@ from gateway.ports import Embedding, Rejected, SpeechProbabilities, TranscribeRe
 WAITED_FOR_RANK = -1
 FIRST_RANK = 0
 LATER_RANK = 1
+BACKGROUND_RANK = 2
+"""Of what nobody waits for: recordings that are listened to for passages."""
 
 PARTIAL_PATIENCE_S = 1.5
 """A partial not begun this long after its deadline shows what was said too long ago; the next one is asked for then."""
@@ -76,9 +78,11 @@ VOICE_MODELS = {
 class VoiceEmbedder:
     """Long audio is embedded piece by piece, behind the short pieces of live calls; the prints' mean is the voice's."""
 
-    def __init__(self, pool: Pool, voice_model: VoiceModel) -> None:
+    def __init__(self, pool: Pool, voice_model: VoiceModel, rank: int | None = None) -> None:
+        """`rank` is that of every job, whatever its length."""
         self._pool = pool
         self._voice_model = voice_model
+        self._rank = rank
 
     @property
     def model(self) -> str:
@@ -91,7 +95,9 @@ class VoiceEmbedder:
     async def embed(self, pcm: bytes, rate_hz: int) -> Embedding:
         """See the port. Raises Rejected (`too_short`) below 0.2 s."""
         parts = _pieces(pcm, rate_hz)
-        rank = FIRST_RANK if len(parts) == 1 else LATER_RANK
+        rank = self._rank
+        if rank is None:
+            rank = FIRST_RANK if len(parts) == 1 else LATER_RANK
         prints = await asyncio.gather(*(self._pool.run("embed", part, rate_hz, rank=rank) for part in parts))
         return _mean_print(prints)
 
@@ -130,12 +136,13 @@ class WhisperSounds:
 
 
 class SileroConfirmer:
-    def __init__(self, pool: Pool) -> None:
+    def __init__(self, pool: Pool, rank: int = FIRST_RANK) -> None:
         self._pool = pool
+        self._rank = rank
 
     async def confirm(self, pcm: bytes, rate_hz: int, state: bytes | None) -> SpeechProbabilities:
         """See the port. Raises ValueError when `pcm` is no multiple of 32 ms or the rate is not 8, 16 or 48 kHz."""
-        answer: SpeechProbabilities = await self._pool.run("confirm", pcm, rate_hz, state)
+        answer: SpeechProbabilities = await self._pool.run("confirm", pcm, rate_hz, state, rank=self._rank)
         return answer
 
 

@@ -8,6 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from gateway.engines.adapters import (
+    BACKGROUND_RANK,
     VOICE_MODELS,
     SileroConfirmer,
     VoiceEmbedder,
@@ -114,6 +115,9 @@ class Engines:
         """Prints of sounds that are no speech; None when the recogniser's model cannot make them."""
         self.confirmer: SpeechConfirmer = SileroConfirmer(confirmer)
         self.denoiser: Denoiser = WebrtcDenoiser(denoiser)
+        self.background_embedder: Embedder = VoiceEmbedder(embedder, voice_model, BACKGROUND_RANK)
+        """As `embedder`, behind all that anybody waits for; so is the next."""
+        self.background_confirmer: SpeechConfirmer = SileroConfirmer(confirmer, BACKGROUND_RANK)
         self._decoder = AvDecoder(decoding, spool_dir)
         self.decoder: Decoder = self._decoder
         self._on_ready = on_ready

@@ -204,6 +204,13 @@ class VoiceprintService:
         embedding = await self._sound(heard)
         return await self._index.closest_sounds(scope, embedding, TOP_HITS)
 
+    async def print_of(self, clip: Clip) -> Embedding:
+        """The print of the voice in a clip, which is refused (10107) when it is too poor or another sound."""
+        heard = await self._hear(clip, denoise=False)
+        _, print_, _ = await self._embed(heard, wide=True, narrow=False, only_voices=True)
+        assert print_ is not None, "it was asked for"
+        return print_
+
     async def delete(self, deletion: Deletion, *, actor: str = "") -> None:
         """Delete voices for good, all or none: an unknown name is refused (10107)."""
         await self._finish(self._delete(deletion, actor))
