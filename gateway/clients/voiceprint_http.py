@@ -75,6 +75,8 @@ class _Voice(msgspec.Struct):
 
 class _Scored(_Voice, kw_only=True):
     score: float
+    kind: str = "voice"
+    """A field of ours; whatever a vendor finds is a voice."""
 
 
 class VoiceprintHttp:
@@ -112,7 +114,10 @@ class VoiceprintHttp:
     async def recognize(
         self, app_id: str, org_id: str, tag_id: str | None, pcm: bytes, rate_hz: int
     ) -> Sequence[Candidate]:
-        """The closest enrolled voices, best first, each name once. `pcm` is mono s16le."""
+        """The closest enrolled voices, best first, each name once. `pcm` is mono s16le.
+
+        Calls ask for voices: what is found of other sounds is left out, and a clip that is one is refused (10107).
+        """
         wav = await asyncio.to_thread(_wav, pcm, rate_hz, self._send_rate_hz or rate_hz)
         return await self.recognize_file(app_id, org_id, tag_id, Recording("clip.wav", wav))
 
@@ -124,8 +129,10 @@ class VoiceprintHttp:
         data, headers = await self._post(Path.RECOGNIZE, app_id, fields | _denoise(denoise), [recording])
         hits = _rows(data, list[_Scored])
         factor = self._factor([hit.score for hit in hits], headers)
+        if hits and all(hit.kind != "voice" for hit in hits):
+            raise Rejected("no speech was found: the clip is another sound", code=Code.ILLEGAL_PARAMETER)
         best: dict[str, Candidate] = {}
-        for hit in sorted(hits, key=lambda hit: -hit.score):
+        for hit in sorted((one for one in hits if one.kind == "voice"), key=lambda hit: -hit.score):
             best.setdefault(hit.spk_name, Candidate(hit.spk_name, factor * hit.score))
         return list(best.values())
 

@@ -50,7 +50,7 @@ async def test_recognise_answers_name_link_and_score_best_first(http: Client) ->
     answer = await post(http, "/voiceid/recognize", wav(voice(3, take=1)))
     assert (answer["code"], answer["msg"], len(answer["data"])) == ("0", "success", 10)
     best = answer["data"][0]
-    assert list(best) == ["spk_name", "audio_path", "score"]
+    assert list(best) == ["spk_name", "audio_path", "score", "kind"]
     assert best["spk_name"] == "v3"
     assert 98 < best["score"] <= 100.001
     assert re.fullmatch(LINK, best["audio_path"])
