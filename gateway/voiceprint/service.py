@@ -30,7 +30,16 @@ from gateway.ports import (
     VoiceprintRow,
     VoiceprintStore,
 )
-from gateway.voiceprint.bands import NARROW_EXCESS, Asked, BandedIndex, by_model, in_its_band, over_a_line, prints_of
+from gateway.voiceprint.bands import (
+    NARROW_EXCESS,
+    Asked,
+    BandedIndex,
+    by_model,
+    combined,
+    in_its_band,
+    over_a_line,
+    prints_of,
+)
 from gateway.voiceprint.clip import NARROW_HZ, Clip, flac, of_several, speech_pcm
 from gateway.voiceprint.following import Following
 from gateway.voiceprint.quality_gate import Limits, Measurement, find_flaw, measure
@@ -60,7 +69,8 @@ _SPEECH_PROBABILITY = 0.5
 class _Heard:
     """A clip that passed the measurements, as models take it."""
 
-    pcm: bytes
+    versions: tuple[bytes, ...]
+    """The clip, and beside it the same without its noise where that was asked for: its print is the mean of both."""
     rate_hz: int
     """8000 or 16000: that of the clip's band."""
     sent_rate_hz: int
@@ -252,16 +262,17 @@ class VoiceprintService:
         measured = await asyncio.to_thread(measure, clip.samples, clip.rate_hz)
         self._refuse_flaw(measured)
         pcm, rate_hz = await asyncio.to_thread(speech_pcm, clip)
+        pcm, rate_of_band_hz = await asyncio.to_thread(in_its_band, pcm, rate_hz)
+        versions = [pcm]
         if denoise and self._denoiser is not None:
             with _blaming(Code.ENGINE_ERROR):
-                pcm = await self._denoiser.denoise(pcm, rate_hz)
-        pcm, rate_of_band_hz = await asyncio.to_thread(in_its_band, pcm, rate_hz)
-        return _Heard(pcm, rate_of_band_hz, rate_hz, measured)
+                versions.append(await self._denoiser.denoise(pcm, rate_of_band_hz))
+        return _Heard(tuple(versions), rate_of_band_hz, rate_hz, measured)
 
     async def _embed(self, heard: _Heard, wide: bool, narrow: bool) -> tuple[Embedding | None, Embedding | None]:
         """The clip's prints in the wide band, which narrow audio has none in, and in the narrow one, as asked for."""
         # All run at once, in two engine processes: the check then costs the caller no time.
-        full = asyncio.create_task(self._embedding(heard.pcm, heard.rate_hz)) if wide else None
+        full = asyncio.create_task(self._embedding(heard.versions, heard.rate_hz)) if wide else None
         on_a_line = asyncio.create_task(self._narrow_embedding(heard)) if narrow else None
         begun = [task for task in (full, on_a_line) if task is not None]
         try:
@@ -273,13 +284,15 @@ class VoiceprintService:
             await asyncio.gather(*begun, return_exceptions=True)
 
     async def _narrow_embedding(self, heard: _Heard) -> Embedding:
-        pcm = heard.pcm if heard.rate_hz == NARROW_HZ else await asyncio.to_thread(over_a_line, heard.pcm)
-        return await self._embedding(pcm, NARROW_HZ)
+        versions = heard.versions
+        if heard.rate_hz != NARROW_HZ:
+            versions = tuple([await asyncio.to_thread(over_a_line, pcm) for pcm in versions])
+        return await self._embedding(versions, NARROW_HZ)
 
-    async def _embedding(self, pcm: bytes, rate_hz: int) -> Embedding:
+    async def _embedding(self, versions: tuple[bytes, ...], rate_hz: int) -> Embedding:
         with _blaming(Code.ENGINE_ERROR):
             try:
-                return await self._embedder.embed(pcm, rate_hz)
+                return combined([await self._embedder.embed(pcm, rate_hz) for pcm in versions])
             except Rejected as error:
                 raise VoiceprintError(Code.ILLEGAL_PARAMETER, str(error)) from error
 
@@ -290,8 +303,9 @@ class VoiceprintService:
         window_bytes = 2 * heard.rate_hz * _SPEECH_WINDOW_MS // 1000
         stretch_bytes = window_bytes * _SPEECH_STRETCH_MS // _SPEECH_WINDOW_MS
         speech_ms, state = 0, None
-        for begin in range(0, len(heard.pcm), stretch_bytes):
-            stretch = heard.pcm[begin : begin + stretch_bytes]
+        pcm = heard.versions[-1]
+        for begin in range(0, len(pcm), stretch_bytes):
+            stretch = pcm[begin : begin + stretch_bytes]
             stretch += bytes(-len(stretch) % window_bytes)
             with _blaming(Code.ENGINE_ERROR):
                 listened = await self._speech.confirm(stretch, heard.rate_hz, state)
