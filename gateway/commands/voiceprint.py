@@ -5,6 +5,7 @@ from __future__ import annotations
 import click
 
 from gateway.commands.share_voices import share
+from gateway.commands.voiceprint_index import index
 
 
 @click.group()
@@ -13,3 +14,4 @@ def voiceprint() -> None:
 
 
 voiceprint.add_command(share)
+voiceprint.add_command(index)
