@@ -147,6 +147,8 @@ class Settings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """... and on 8 kHz lines from this."""
     speaker_margin: Score = _SPEAKER.margin
     """A known voice beats the second by this."""
+    index_calls: bool = True
+    """Listen to calls that have ended, so that a voice can be found in them (docs/passages.md)."""
     voiceprint_url: str = ""
     """Base URL of a voiceprint service; empty: our own."""
     voiceprint_app: str = ""

@@ -9,7 +9,7 @@ import asyncio
 import base64
 import io
 import wave
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -20,7 +20,9 @@ from aiohttp.test_utils import TestServer
 
 from gateway.credentials import Credentials
 from gateway.ports import (
+    NO_HEADERS,
     DecodedAudio,
+    Decoder,
     Embedding,
     FetchedFile,
     Fetcher,
@@ -176,7 +178,7 @@ class WavDecoder:
 
 class FixedApps:
     def __init__(self) -> None:
-        self.known = {APP: (SECRET,), OTHER_APP: (OTHER_SECRET,)}
+        self.known: dict[str, tuple[str, ...]] = {APP: (SECRET,), OTHER_APP: (OTHER_SECRET,)}
 
     def secrets(self, app_id: str) -> tuple[str, ...]:
         return self.known.get(app_id, ())
@@ -199,7 +201,7 @@ class _NoFetcher:
     async def fetch(self, url: str, *, max_bytes: int) -> FetchedFile:
         raise Rejected("nothing is fetched here")
 
-    async def post_json(self, url: str, body: bytes) -> None:
+    async def post_json(self, url: str, body: bytes, headers: Mapping[str, str] = NO_HEADERS) -> None:
         raise Rejected("nobody is called from here")
 
 
@@ -216,6 +218,7 @@ class QualityWorld:
         max_audio_bytes: int = 4 * 1024 * 1024,
         max_audio_s: float = 3600,
         heartbeat_s: float = HEARTBEAT_S,
+        decoder: Decoder | None = None,
     ) -> None:
         self.clock = FixedClock()
         self.apps = FixedApps()
@@ -231,7 +234,7 @@ class QualityWorld:
             self.tasks,
             self.rulebook,
             self.folder,
-            RecordingReader(WavDecoder(), max_audio_s=max_audio_s),
+            RecordingReader(decoder or WavDecoder(), max_audio_s=max_audio_s),
             Transcriber(self.recognizer, confirmer, self.clock, diarizer=Diarizer(PitchEmbedder())),
             pause=self._pause,
             finished=lambda: self.pusher.wake(),
@@ -244,7 +247,7 @@ class QualityWorld:
             fetcher=fetcher,
             max_audio_bytes=max_audio_bytes,
         )
-        self.pusher = ResultPusher(self.pushes, self.service, fetcher or _NoFetcher(), self.clock)
+        self.pusher = ResultPusher(self.pushes, self.service, fetcher or _NoFetcher(), self.clock, self.apps.secrets)
         self.tokens = AccessTokens(
             b"k" * 32, Credentials(self.apps, skew_s=300, now=self.clock.wall), self.apps, self.clock.wall
         )

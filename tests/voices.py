@@ -13,7 +13,7 @@ import soxr
 from numpy.typing import NDArray
 
 from gateway.credentials import Credentials
-from gateway.ports import DecodedAudio, Embedding, FetchedFile, Rejected, SpeechProbabilities, Unavailable
+from gateway.ports import NO_HEADERS, DecodedAudio, Embedding, FetchedFile, Rejected, SpeechProbabilities, Unavailable
 from gateway.stores.sqlite import Database
 from gateway.stores.voiceprints import SCHEMA, SqliteVoiceprints
 from gateway.voiceprint.clip import Clip, ClipReader
@@ -82,6 +82,9 @@ class SpectrumEmbedder:
     def __init__(self) -> None:
         self.failure: Exception | None = None
         self.heard_ms: list[int] = []
+
+    async def embed_window(self, pcm: bytes, rate_hz: int) -> Embedding:
+        return await self.embed(pcm, rate_hz)
 
     async def embed(self, pcm: bytes, rate_hz: int) -> Embedding:
         if self.failure is not None:
@@ -158,7 +161,7 @@ class ShelfFetcher:
             raise Rejected("the host is not on the fetch list")
         return FetchedFile(self._files[url], url.rsplit("/", 1)[-1], "audio/wav")
 
-    async def post_json(self, url: str, body: bytes) -> None:
+    async def post_json(self, url: str, body: bytes, headers: Mapping[str, str] = NO_HEADERS) -> None:
         raise Rejected("nobody is called from here")
 
 

@@ -33,11 +33,10 @@ from gateway.quality.trial import Trials
 from gateway.quality.trial_routes import TrialRoutes
 from gateway.quality.vendor_rules import VendorRulebook
 from gateway.quality.vendor_sync import VendorSync
-from gateway.settings import Settings, parse_quotas
+from gateway.settings import Settings
 from gateway.stores.apps import Apps
 from gateway.stores.rule_outcomes import SqliteRuleOutcomes
 from gateway.stores.sqlite import Database
-from gateway.stores.usage import SqliteUsage
 from gateway.voiceprint.admission import RequestLimits
 from gateway.voiceprint.api import VoiceprintRoutes
 from gateway.voiceprint.audit_routes import AuditRoutes
@@ -62,6 +61,7 @@ class Ground:
     credentials: Credentials
     apps: Apps
     public_url: Callable[[], str]
+    usage: UsageMeter
     no_space: Callable[[], str]
     """Why nothing large may be kept, or nothing."""
     begun: AsyncExitStack
@@ -71,11 +71,16 @@ class Ground:
 
 def usage_meter(ground: Ground) -> UsageMeter:
     """What counts an app's use of both services, and knows its quotas."""
-    return SqliteUsage(ground.database, ground.clock, parse_quotas(ground.settings.quotas))
+    return ground.usage
 
 
-async def voiceprint(ground: Ground, caller: Callable[[web.Request], str]) -> tuple[list[web.RouteDef], VoiceprintApi]:
-    """The routes of our voiceprint service, and whom calls ask; `caller` tells the app of a request to `/v1`."""
+async def voiceprint(
+    ground: Ground, caller: Callable[[web.Request], str]
+) -> tuple[list[web.RouteDef], VoiceprintApi, VoiceprintService]:
+    """The routes of our voiceprint service, whom calls ask, and the service itself.
+
+    `caller` tells the app of a request to `/v1`.
+    """
     settings = ground.settings
     store = await voice_store(settings, ground.database, ground.key, ground.begun, ground.run)
     voices = VoiceprintService(
@@ -100,11 +105,10 @@ async def voiceprint(ground: Ground, caller: Callable[[web.Request], str]) -> tu
     ground.begun.push_async_callback(endpoints.close)
     routes = [*endpoints.routes(), *AuditRoutes(store, caller).routes()]
     if not settings.voiceprint_url:
-        return routes, LocalVoiceprintApi(voices)
+        return routes, LocalVoiceprintApi(voices), voices
     app_id, _, secret = settings.voiceprint_app.partition(":")
-    return routes, VoiceprintHttp(
-        settings.voiceprint_url, ground.http, credentials=lambda _: (app_id, secret), now=time
-    )
+    vendor = VoiceprintHttp(settings.voiceprint_url, ground.http, credentials=lambda _: (app_id, secret), now=time)
+    return routes, vendor, voices
 
 
 @dataclass(frozen=True, slots=True)
@@ -160,7 +164,7 @@ def quality(
         before_queueing=stores.enter_rules,
         usage=usage_meter(ground),
     )
-    pusher = ResultPusher(stores.pushes, service, ground.fetcher, ground.clock)
+    pusher = ResultPusher(stores.pushes, service, ground.fetcher, ground.clock, ground.apps.secrets)
     vendor = _vendor(ground, callbacks)
     rulebook = Rulebook(rules, VendorRulebook(vendor) if vendor else None)
     tokens = AccessTokens(subkey(ground.key, "tokens"), ground.credentials, ground.apps, time)

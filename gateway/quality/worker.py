@@ -112,10 +112,15 @@ class QualityWorker:
         A failing store is logged and tried again.
         """
         await self._begin()
-        async with asyncio.TaskGroup() as group:
-            group.create_task(self._keep_tidy())
-            for _ in range(self._tasks_at_once):
-                group.create_task(self._work())
+        try:
+            async with asyncio.TaskGroup() as group:
+                group.create_task(self._keep_tidy())
+                for _ in range(self._tasks_at_once):
+                    group.create_task(self._work())
+        finally:
+            # A claim that was cut short may have been made all the same.
+            with suppress(Unavailable):
+                await self._tasks.put_back(self._name)
 
     async def recover(self) -> None:
         """Put back what an earlier process of this name left, and delete old audio that no job needs."""
