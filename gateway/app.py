@@ -19,6 +19,7 @@ from gateway.assembly.clock import SystemClock
 from gateway.assembly.cluster import join_cluster
 from gateway.assembly.folder import LEAVING_GRACE_S, StartFailed, refuse_to_share, sweep_spool, take_over
 from gateway.assembly.listening import listen_http, listening
+from gateway.assembly.passages import passages
 from gateway.assembly.quality_work import quality_stores
 from gateway.assembly.services import Ground, Quality, quality, usage_meter, voiceprint
 from gateway.assembly.upkeep import follow_load, keep_gauges, keep_retention, refresh_apps
@@ -47,6 +48,7 @@ from gateway.session.session import Keeping, Patience
 from gateway.session.settings import call_settings
 from gateway.settings import Settings, in_url, is_loopback, parse_address, parse_apps, parse_fetch_allow, parse_quotas
 from gateway.stores import apps, calls, erasure, outbox, quality_rules, rule_books, rule_outcomes, usage, voiceprints
+from gateway.stores import passages as passage_tables
 from gateway.stores import quality as quality_tasks
 from gateway.stores.apps import Apps
 from gateway.stores.calls import CallRecords
@@ -68,7 +70,7 @@ log = structlog.get_logger(__name__)
 SCHEMAS: tuple[Schema, ...] = (
     apps.SCHEMA, calls.SCHEMA, outbox.SCHEMA, rule_books.SCHEMA, voiceprints.SCHEMA, quality_tasks.SCHEMA,
     erasure.SCHEMA,
-    quality_rules.SCHEMA, rule_outcomes.SCHEMA, usage.SCHEMA,
+    quality_rules.SCHEMA, rule_outcomes.SCHEMA, usage.SCHEMA, passage_tables.SCHEMA,
 )  # fmt: skip
 MOST_GOODBYE_S = 2.0
 """How long a shutdown waits for clients to close their sockets, and again for their HTTP requests."""
@@ -216,7 +218,7 @@ class EarshotServer:
         )
         rules = stores.rules
         ground = self._ground(stores.usage)
-        voiceprint_routes, voices = await voiceprint(ground, lambda request: door.caller(request))
+        voiceprint_routes, voices, own_voices = await voiceprint(ground, lambda request: door.caller(request))
         qc = quality(ground, stores, voices, callbacks)
         self._worker = qc.worker
         rulesets = RuleSets(rules, cluster.books)
@@ -241,6 +243,10 @@ class EarshotServer:
         self._run("load", follow_load(self.engines, self.calls, self.metrics))
         door = HttpDoor(self.calls, records, recordings.path, self._credentials, self.metrics, self._not_ready)
         routes = [*door.routes(), *voiceprint_routes, *qc.routes, *qc.rule_routes(ground, records, door.caller)]
+        passage_routes, self.passages = await passages(
+            ground, own_voices, records, recordings, door.caller, lambda: bool(self.calls.sessions)
+        )
+        routes += passage_routes
         routes += UsageRoutes(usage_meter(ground), parse_quotas(settings.quotas), self._clock, door.caller).routes()
         if callbacks is not None:
             routes += QualityCallbacks(callbacks, dispatcher.deliver_callback).routes()
@@ -252,7 +258,11 @@ class EarshotServer:
 
     def _eraser(self, records: CallRecords, recordings: Recordings, dispatcher: Dispatcher, qc: Quality) -> Eraser:
         box, forget_task = self._outbox, qc.service.forget
-        shelves = Shelves(self._database, records, recordings, self._journal, box, dispatcher, qc.tasks, forget_task)
+        shelves = Shelves(
+            *(self._database, records, recordings, self._journal, box, dispatcher, qc.tasks),
+            forget_passages=self.passages.forget,
+            forget_task=forget_task,
+        )
         return Eraser(shelves, self._clock, lambda what, count: self.metrics.erased.labels(what).inc(count))
 
     def _callbacks(self) -> CallbackAddresses | None:

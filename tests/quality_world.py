@@ -23,6 +23,7 @@ from gateway.ports import (
     NO_HEADERS,
     DecodedAudio,
     Decoder,
+    Embedding,
     FetchedFile,
     Fetcher,
     Rejected,
@@ -34,6 +35,7 @@ from gateway.ports import (
 )
 from gateway.quality.api import QualityEndpoints
 from gateway.quality.audio import AudioFolder, RecordingReader
+from gateway.quality.diarizer import Diarizer
 from gateway.quality.push import ResultPusher
 from gateway.quality.rulebook import Rulebook
 from gateway.quality.service import QualityService
@@ -130,6 +132,23 @@ class PitchRecognizer:
         return Transcription("".join(texts).strip(), "zh", words)
 
 
+class PitchEmbedder:
+    """Follows the WindowEmbedder port: every pitch of the lines is a voice of its own."""
+
+    dimensions = 192
+
+    def __init__(self) -> None:
+        self.windows = 0
+
+    async def embed_window(self, pcm: bytes, rate_hz: int) -> Embedding:
+        self.windows += 1
+        pitch_hz = _pitch_hz(np.frombuffer(pcm, dtype="<i2").astype(np.float64), rate_hz)
+        voice = min(LINES, key=lambda known: abs(known - pitch_hz))
+        print_ = np.random.default_rng(voice).normal(size=self.dimensions)
+        print_ += 0.5 * np.random.default_rng(self.windows).normal(size=self.dimensions)
+        return np.asarray(print_ / np.linalg.norm(print_), np.float32)
+
+
 def _pitch_hz(samples: np.ndarray, rate_hz: int) -> float:
     spectrum = np.abs(np.fft.rfft(samples))
     return float(np.fft.rfftfreq(len(samples), 1 / rate_hz)[int(spectrum.argmax())])
@@ -216,7 +235,7 @@ class QualityWorld:
             self.rulebook,
             self.folder,
             RecordingReader(decoder or WavDecoder(), max_audio_s=max_audio_s),
-            Transcriber(self.recognizer, confirmer, self.clock),
+            Transcriber(self.recognizer, confirmer, self.clock, diarizer=Diarizer(PitchEmbedder())),
             pause=self._pause,
             finished=lambda: self.pusher.wake(),
             heartbeat_s=heartbeat_s,

@@ -103,14 +103,24 @@ def quality_worker(
     finished: Callable[[], None] = lambda: None,
     watcher: Watcher | None = None,
     names: SpeakerNames | None = None,
+    simplified: bool = False,
 ) -> QualityWorker:
     """A worker over a queue, with the engines of this process."""
+    transcriber = Transcriber(
+        engines.recognizer,
+        engines.confirmer,
+        clock,
+        # There are as many recogniser processes; a long recording that is alone has them all.
+        pieces_at_once=max(1, tasks_at_once),
+        diarizer=Diarizer(engines.windows),
+        simplified=simplified,
+    )
     return QualityWorker(
         tasks,
         rules,
         folder,
         RecordingReader(engines.decoder, max_audio_s=MAX_RECORDING_S),
-        Transcriber(engines.recognizer, engines.confirmer, clock, diarizer=Diarizer(engines.windows)),
+        transcriber,
         name=name,
         tasks_at_once=tasks_at_once,
         finished=finished,

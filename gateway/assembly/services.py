@@ -74,8 +74,13 @@ def usage_meter(ground: Ground) -> UsageMeter:
     return ground.usage
 
 
-async def voiceprint(ground: Ground, caller: Callable[[web.Request], str]) -> tuple[list[web.RouteDef], VoiceprintApi]:
-    """The routes of our voiceprint service, and whom calls ask; `caller` tells the app of a request to `/v1`."""
+async def voiceprint(
+    ground: Ground, caller: Callable[[web.Request], str]
+) -> tuple[list[web.RouteDef], VoiceprintApi, VoiceprintService]:
+    """The routes of our voiceprint service, whom calls ask, and the service itself.
+
+    `caller` tells the app of a request to `/v1`.
+    """
     settings = ground.settings
     store = await voice_store(settings, ground.database, ground.key, ground.begun, ground.run)
     voices = VoiceprintService(
@@ -100,11 +105,10 @@ async def voiceprint(ground: Ground, caller: Callable[[web.Request], str]) -> tu
     ground.begun.push_async_callback(endpoints.close)
     routes = [*endpoints.routes(), *AuditRoutes(store, caller).routes()]
     if not settings.voiceprint_url:
-        return routes, LocalVoiceprintApi(voices)
+        return routes, LocalVoiceprintApi(voices), voices
     app_id, _, secret = settings.voiceprint_app.partition(":")
-    return routes, VoiceprintHttp(
-        settings.voiceprint_url, ground.http, credentials=lambda _: (app_id, secret), now=time
-    )
+    vendor = VoiceprintHttp(settings.voiceprint_url, ground.http, credentials=lambda _: (app_id, secret), now=time)
+    return routes, vendor, voices
 
 
 @dataclass(frozen=True, slots=True)
@@ -149,6 +153,7 @@ def quality(
         tasks_at_once=settings.quality_workers,
         finished=lambda: pusher.wake(),
         names=speaker_names(settings, voices),
+        simplified=settings.quality_simplified,
     )
     service = QualityService(
         tasks,

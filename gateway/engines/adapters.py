@@ -17,6 +17,8 @@ from gateway.ports import Embedding, SpeechProbabilities, TranscribeRequest, Tra
 
 FIRST_RANK = 0
 LATER_RANK = 1
+BACKGROUND_RANK = 2
+"""Of what nobody waits for: recordings that are listened to for passages."""
 
 EMBEDDING_MODEL = "campplus-zh-en-192"
 EMBEDDING_DIMENSIONS = 192
@@ -57,8 +59,10 @@ class WhisperRecognizer:
 class CampplusEmbedder:
     """Long audio is embedded piece by piece, behind the short pieces of live calls; the prints' mean is the voice's."""
 
-    def __init__(self, pool: Pool) -> None:
+    def __init__(self, pool: Pool, rank: int | None = None) -> None:
+        """`rank` is that of every job, whatever its length."""
         self._pool = pool
+        self._rank = rank
 
     @property
     def model(self) -> str:
@@ -71,7 +75,9 @@ class CampplusEmbedder:
     async def embed(self, pcm: bytes, rate_hz: int) -> Embedding:
         """See the port. Raises Rejected (`too_short`) below 0.2 s."""
         parts = _pieces(pcm, rate_hz)
-        rank = FIRST_RANK if len(parts) == 1 else LATER_RANK
+        rank = self._rank
+        if rank is None:
+            rank = FIRST_RANK if len(parts) == 1 else LATER_RANK
         prints = await asyncio.gather(*(self._pool.run("embed", part, rate_hz, rank=rank) for part in parts))
         return _mean_print(prints)
 
@@ -82,12 +88,13 @@ class CampplusEmbedder:
 
 
 class SileroConfirmer:
-    def __init__(self, pool: Pool) -> None:
+    def __init__(self, pool: Pool, rank: int = FIRST_RANK) -> None:
         self._pool = pool
+        self._rank = rank
 
     async def confirm(self, pcm: bytes, rate_hz: int, state: bytes | None) -> SpeechProbabilities:
         """See the port. Raises ValueError when `pcm` is no multiple of 32 ms or the rate is not 8, 16 or 48 kHz."""
-        answer: SpeechProbabilities = await self._pool.run("confirm", pcm, rate_hz, state)
+        answer: SpeechProbabilities = await self._pool.run("confirm", pcm, rate_hz, state, rank=self._rank)
         return answer
 
 

@@ -7,7 +7,7 @@ import os
 from collections.abc import Callable
 from pathlib import Path
 
-from gateway.engines.adapters import CampplusEmbedder, SileroConfirmer, WhisperRecognizer
+from gateway.engines.adapters import BACKGROUND_RANK, CampplusEmbedder, SileroConfirmer, WhisperRecognizer
 from gateway.engines.decode import AvDecoder, decoder_pool
 from gateway.engines.load import PoolLoad
 from gateway.engines.manifest import CAMPPLUS, SILERO, WHISPER_BASE
@@ -91,6 +91,9 @@ class Engines:
         self.embedder: Embedder = prints
         self.windows: WindowEmbedder = prints
         self.confirmer: SpeechConfirmer = SileroConfirmer(confirmer)
+        self.background_embedder: Embedder = CampplusEmbedder(embedder, BACKGROUND_RANK)
+        """As `embedder`, behind all that anybody waits for; so is the next."""
+        self.background_confirmer: SpeechConfirmer = SileroConfirmer(confirmer, BACKGROUND_RANK)
         self._decoder = AvDecoder(decoding, spool_dir)
         self.decoder: Decoder = self._decoder
         self._on_ready = on_ready

@@ -1,7 +1,7 @@
 """Speech recognition with Whisper through CTranslate2 (runs inside an engine process).
 
 The published pipelines pad every window to 30 s and retry at rising temperatures. Here the encoder sees the window as
-long as it is plus a little silence, which costs a fifth, and one greedy decode is final; guards drop what it makes up.
+long as it is plus some silence, which costs a fifth to a half, and one decode is final; guards drop what it makes up.
 """
 
 from __future__ import annotations
@@ -26,8 +26,10 @@ Kind = Literal["partial", "final", "recording"]
 LEAST_S = 0.2
 """Shorter sounds hold no word; asked all the same, the model answers "Thank you."."""
 LONGEST_S = 30
-SILENCE_S: dict[Kind, float] = {"partial": 2, "final": 4, "recording": LONGEST_S}
-"""Silence appended before encoding: more hears better and costs more; `recording` fills the window up."""
+SILENCE_S: dict[Kind, float] = {"partial": 2, "final": 4, "recording": 4}
+"""Silence appended before encoding: more hears better and costs more."""
+MANDARIN_RECORDING_SILENCE_S = 12.0
+"""Mandarin is heard better with more, and best with this much; English is not (see BENCHMARKS.md)."""
 
 BEAMS: dict[Kind, int] = {"partial": 1, "final": 1, "recording": 5}
 """Hypotheses followed at once. Five take a tenth more than one over a padded window, whose encoding is most of the
@@ -87,9 +89,11 @@ class Whisper:
         spoken: str = language if self._multilingual else "en"
         if len(samples) < LEAST_S * MODEL_RATE_HZ:
             return Transcription("", spoken, (), "no_speech")
-        encoded = self._encode(samples, SILENCE_S[kind])
+        encoded = self._encode(samples, _silence_s(kind, spoken))
         if spoken == "auto":
             spoken = self._language(encoded)
+            if _silence_s(kind, spoken) > _silence_s(kind, "auto"):
+                encoded = self._encode(samples, _silence_s(kind, spoken))
         prompt = self._prompt(spoken)
         for penalty in REPETITION_PENALTIES:
             result = self._generate(encoded, prompt, spoken, penalty, BEAMS[kind])
@@ -156,6 +160,10 @@ class Whisper:
         if number is None:
             raise ValueError(f"the tokenizer has no {name}: not a Whisper model")
         return int(number)
+
+
+def _silence_s(kind: Kind, language: str) -> float:
+    return MANDARIN_RECORDING_SILENCE_S if kind == "recording" and language == "zh" else SILENCE_S[kind]
 
 
 def _rejection(text: str, tokens: int, result: Any) -> str | None:

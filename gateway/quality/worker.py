@@ -271,12 +271,16 @@ class QualityWorker:
 
         order = decoded(job.request)
         try:
-            data = await self._folder.read(job.audio_name)
+            channels = await self._reader.channels(
+                # Without a name of its own here, the file's content is gone once it is decoded.
+                await self._folder.read(job.audio_name),
+                order.kind,
+                order.sample_rate_hz,
+                split=order.split,
+            )
         except FileNotFoundError:
             await progressed(0)
             raise
-        channels = await self._reader.channels(data, order.kind, order.sample_rate_hz, split=order.split)
-        del data
         transcript = await self._transcriber.transcribe(
             channels, order.language, job.ticket, progressed, tell_apart=order.tell_apart
         )

@@ -57,6 +57,8 @@ class Shelves:
     outbox: Outbox
     dispatcher: Dispatcher
     tasks: QualityTasks
+    forget_passages: Callable[[str, str], Awaitable[bool]]
+    """(app id, call id): removes what is known of the voices in a recording; False: nothing is."""
     forget_task: Callable[[str, str], Awaitable[bool]]
     """(app id, session id): removes a task of our own voice QC with its result and recording; False: none such."""
 
@@ -141,6 +143,7 @@ class Eraser:
         if not await asyncio.to_thread(self._shelves.recordings.delete, call_id):
             return False
         await self._shelves.journal.erase(call_id)
+        await self._shelves.forget_passages(app_id, call_id)
         await self._keep_account(app_id, "recording", call_id, "retention")
         return True
 
@@ -149,6 +152,7 @@ class Eraser:
         await shelves.dispatcher.forget(app_id, call_id)
         if await asyncio.to_thread(shelves.recordings.delete, call_id):
             self._note("recording", 1)
+        await shelves.forget_passages(app_id, call_id)
         await shelves.forget_task(app_id, call_id)
         if not await shelves.journal.erase(call_id):
             _log.warning("journal_still_holds_call", call_id=call_id)

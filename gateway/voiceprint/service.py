@@ -181,6 +181,10 @@ class VoiceprintService:
         embedding = await self._embed(heard)
         return await self._index.closest(recognition.scope, embedding, TOP_HITS)
 
+    async def print_of(self, clip: Clip) -> Embedding:
+        """The print of the voice in a clip, which is refused (10107) as in `recognize` when it is too poor."""
+        return await self._embed(await self._hear(clip, denoise=False))
+
     async def delete(self, deletion: Deletion, *, actor: str = "") -> None:
         """Delete voices for good, all or none: an unknown name is refused (10107)."""
         await self._finish(self._delete(deletion, actor))

@@ -223,6 +223,21 @@ async def test_a_task_that_cannot_be_taken_says_which_field_is_at_fault(
     assert (await caller.ask("GET", RESULT_PATH, session_id="s"))["error_code"] == 336120
 
 
+@pytest.mark.parametrize("fields", [{"pid": 8953}, {"role_num": 2}])
+async def test_two_speakers_in_one_channel_are_told_apart_in_the_order_in_which_they_speak(
+    caller: Caller, world: QualityWorld, fields: dict[str, Any]
+) -> None:
+    talk = wav(recording([(130, 3000), (0, 700), (100, 3000), (0, 700), (130, 3000), (0, 700), (100, 3000)]))
+    assert await caller.create(speech_data=encoded(talk), **fields) == DONE | {"result": {"session_id": "s"}}
+    await world.worker.work_until_idle()
+    result = (await caller.ask("GET", RESULT_PATH, session_id="s"))["result"]
+    customer, agent = "我要退款，现在缺货。", "你好，这里是客服。"
+    said = [(one["speaker_id"], one["sentence"]) for one in result["asr_result"]]
+    assert said == [(0, customer), (1, agent), (0, customer), (1, agent)]
+    assert result["asr_text"] == f"{customer} {agent} {customer} {agent}"
+    assert all("speaker_name" not in one for one in result["asr_result"])
+
+
 async def test_without_the_optional_fields_the_documents_defaults_hold(caller: Caller, world: QualityWorld) -> None:
     """16,000 samples are two seconds at the default of 8 kHz; no rule is asked; no details are given."""
     await caller.ask("POST", RULE_PATH, category="退款", description="", contents=["退款"])
