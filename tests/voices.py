@@ -13,7 +13,17 @@ import soxr
 from numpy.typing import NDArray
 
 from gateway.credentials import Credentials
-from gateway.ports import NO_HEADERS, DecodedAudio, Embedding, FetchedFile, Rejected, SpeechProbabilities, Unavailable
+from gateway.ports import (
+    NO_HEADERS,
+    DecodedAudio,
+    Decoder,
+    Embedding,
+    FetchedFile,
+    Fetcher,
+    Rejected,
+    SpeechProbabilities,
+    Unavailable,
+)
 from gateway.stores.sqlite import Database
 from gateway.stores.voiceprints import SCHEMA, SqliteVoiceprints
 from gateway.voiceprint.clip import Clip, ClipReader
@@ -83,9 +93,6 @@ class SpectrumEmbedder:
         self.failure: Exception | None = None
         self.heard_ms: list[int] = []
 
-    async def embed_window(self, pcm: bytes, rate_hz: int) -> Embedding:
-        return await self.embed(pcm, rate_hz)
-
     async def embed(self, pcm: bytes, rate_hz: int) -> Embedding:
         if self.failure is not None:
             raise self.failure
@@ -99,9 +106,6 @@ class SpectrumEmbedder:
         bands -= bands.mean()
         print_: Embedding = (bands / np.linalg.norm(bands)).astype(np.float32)
         return print_
-
-    async def embed_window(self, pcm: bytes, rate_hz: int) -> Embedding:
-        return await self.embed(pcm, rate_hz)
 
 
 class PitchConfirmer:
@@ -173,7 +177,14 @@ class Apps:
 class Desk:
     """One voiceprint service with all its parts, on a database in `folder`."""
 
-    def __init__(self, folder: Path, *, fetcher: ShelfFetcher | None = None, max_bytes: int = 2**23) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        *,
+        fetcher: Fetcher | None = None,
+        decoder: Decoder | None = None,
+        max_bytes: int = 2**23,
+    ) -> None:
         self.now_s = NOW_S
         self.base_url = "http://voices.example"
         self.database = Database(folder / "voices.sqlite", [SCHEMA])
@@ -181,7 +192,7 @@ class Desk:
         self.embedder = SpectrumEmbedder()
         self.decoder = PyAvDecoder()
         self.service = VoiceprintService(store=self.store, embedder=self.embedder, speech=PitchConfirmer())
-        self.reader = ClipReader(self.decoder, fetcher, max_bytes=max_bytes)
+        self.reader = ClipReader(decoder or self.decoder, fetcher, max_bytes=max_bytes)
         self.links = SignedLinks(b"key", public_url=lambda: self.base_url, now=lambda: self.now_s, lifetime_s=60)
         self.credentials = Credentials(Apps(), skew_s=300, now=lambda: self.now_s)
 

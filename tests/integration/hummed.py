@@ -57,8 +57,8 @@ class HummingEngines:
         self.recognizer = HummingRecognizer()
         self.embedder = self.windows = SpectrumEmbedder()
         self.confirmer = LoudnessConfirmer()
-        self.windows = self.embedder
         self.background_embedder, self.background_confirmer = self.embedder, self.confirmer
+        self.denoiser = None
         self.decoder = PyAvDecoder()
         self.pools: dict[str, Any] = {}
         self.ready = True
