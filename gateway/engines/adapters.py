@@ -1,6 +1,6 @@
 """The speech ports over pools of engine processes.
 
-What the engine itself is made of (`whisper`, `campplus`, `silero`) is imported in those processes only.
+What the engine itself is made of (`whisper`, `campplus`, `ge2e`, `silero`) is imported in those processes only.
 """
 
 from __future__ import annotations
@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import itertools
 from collections.abc import Sequence
+from dataclasses import dataclass
 from math import inf
 
 import numpy as np
@@ -20,8 +21,6 @@ LATER_RANK = 1
 BACKGROUND_RANK = 2
 """Of what nobody waits for: recordings that are listened to for passages."""
 
-EMBEDDING_MODEL = "campplus-zh-en-192"
-EMBEDDING_DIMENSIONS = 192
 PARTIAL_PATIENCE_S = 1.5
 """A partial not begun this long after its deadline shows what was said too long ago; the next one is asked for then."""
 PIECE_S = 5
@@ -56,21 +55,38 @@ class WhisperRecognizer:
         return answer
 
 
-class CampplusEmbedder:
+@dataclass(frozen=True, slots=True)
+class VoiceModel:
+    """A speaker embedding: the engine that makes its prints, and the space they lie in."""
+
+    factory: str
+    space: str
+    dimensions: int
+
+
+VOICE_MODELS = {
+    "campplus": VoiceModel("gateway.engines.campplus:Campplus", "campplus-zh-en-192", 192),
+    "ge2e": VoiceModel("gateway.engines.ge2e:Ge2e", "ge2e-256", 256),
+}
+"""By the name in the models manifest."""
+
+
+class VoiceEmbedder:
     """Long audio is embedded piece by piece, behind the short pieces of live calls; the prints' mean is the voice's."""
 
-    def __init__(self, pool: Pool, rank: int | None = None) -> None:
+    def __init__(self, pool: Pool, voice_model: VoiceModel, rank: int | None = None) -> None:
         """`rank` is that of every job, whatever its length."""
         self._pool = pool
+        self._voice_model = voice_model
         self._rank = rank
 
     @property
     def model(self) -> str:
-        return EMBEDDING_MODEL
+        return self._voice_model.space
 
     @property
     def dimensions(self) -> int:
-        return EMBEDDING_DIMENSIONS
+        return self._voice_model.dimensions
 
     async def embed(self, pcm: bytes, rate_hz: int) -> Embedding:
         """See the port. Raises Rejected (`too_short`) below 0.2 s."""
@@ -96,6 +112,16 @@ class SileroConfirmer:
         """See the port. Raises ValueError when `pcm` is no multiple of 32 ms or the rate is not 8, 16 or 48 kHz."""
         answer: SpeechProbabilities = await self._pool.run("confirm", pcm, rate_hz, state, rank=self._rank)
         return answer
+
+
+class WebrtcDenoiser:
+    def __init__(self, pool: Pool) -> None:
+        self._pool = pool
+
+    async def denoise(self, pcm: bytes, rate_hz: int) -> bytes:
+        """See the port."""
+        cleaned: bytes = await self._pool.run("denoise", pcm, rate_hz)
+        return cleaned
 
 
 def _pieces(pcm: bytes, rate_hz: int) -> list[bytes]:

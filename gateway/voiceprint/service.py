@@ -11,6 +11,7 @@ import uuid
 from collections.abc import Callable, Coroutine, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any, TypeVar
 
 import numpy as np
@@ -29,10 +30,21 @@ from gateway.ports import (
     VoiceprintRow,
     VoiceprintStore,
 )
-from gateway.voiceprint.clip import Clip, flac, of_several, speech_pcm
+from gateway.voiceprint.bands import (
+    NARROW_EXCESS,
+    Asked,
+    BandedIndex,
+    asked_by,
+    asked_by_row,
+    by_model,
+    in_its_band,
+    over_a_line,
+    prints_of,
+)
+from gateway.voiceprint.clip import NARROW_HZ, Clip, flac, of_several, speech_pcm
 from gateway.voiceprint.following import Following
 from gateway.voiceprint.quality_gate import Limits, Measurement, find_flaw, measure
-from gateway.voiceprint.search import Hit, VoiceIndex
+from gateway.voiceprint.search import Hit
 from protocol.voiceprint import (
     MAX_CLIPS,
     TOP_HITS,
@@ -60,6 +72,9 @@ class _Heard:
 
     pcm: bytes
     rate_hz: int
+    """8000 or 16000: that of the clip's band."""
+    sent_rate_hz: int
+    """16000 too where the clip came over a line and was resampled since."""
     measured: Measurement
 
 
@@ -78,19 +93,25 @@ class VoiceprintService:
         speech: SpeechConfirmer | None = None,
         denoiser: Denoiser | None = None,
         limits: Limits | None = None,
+        narrow_excess: float = NARROW_EXCESS,
+        normed: bool = False,
         no_space: Callable[[], str] = lambda: "",
         changes: VoiceprintChanges | None = None,
         shared: bool = False,
     ) -> None:
         """`no_space` says why no voice should be stored now, or nothing. By `changes` the index follows what other
-        processes do to the store; `shared` by nodes, it is looked at before each search, and may be away at times."""
+        processes do to the store; `shared` by nodes, it is looked at before each search, and may be away at times.
+        For `narrow_excess` and `normed` see `BandedIndex`."""
         self._no_space = no_space
         self._store = store
         self._embedder = embedder
         self._speech = speech
         self._denoiser = denoiser
         self._limits = limits or Limits()
-        self._index = VoiceIndex(embedder.dimensions)
+        self._new_index = partial(
+            BandedIndex, embedder.model, embedder.dimensions, narrow_excess=narrow_excess, normed=normed
+        )
+        self._index = self._new_index()
         self._writing = asyncio.Lock()
         self._writes: set[asyncio.Task[Any]] = set()
         self._unsearched: dict[str, int] = {}
@@ -116,20 +137,19 @@ class VoiceprintService:
 
     async def _load(self) -> None:
         """Put an index of what the store has in the place of the present one. Raises what the store raises."""
-        spaces = (self._embedder.model,)
-        rows = await self._store.load(spaces)
-        self._unsearched = dict(await self._store.unsearchable(spaces))
-        index = VoiceIndex(self._embedder.dimensions)
+        index = self._new_index()
+        rows = await self._store.load(index.spaces)
+        self._unsearched = by_model(await self._store.unsearchable(index.spaces))
         for number, row in enumerate(rows):
-            self._search(row, index)
+            index.add(row)
             if number % _ROWS_AT_A_TIME == 0:
                 await asyncio.sleep(0)  # calls go on while a node loads anew
         await index.warm()
         former, self._index = self._index, index
         await former.close()
-        _log.info("voiceprint.loaded", spaces=spaces, voices=len(index), former=len(former))
+        _log.info("voiceprint.loaded", spaces=index.spaces, voices=len(index), former=len(former))
         if self._unsearched:
-            _log.warning("voiceprint.unsearched", spaces=spaces, other_spaces=self._unsearched)
+            _log.warning("voiceprint.unsearched", spaces=index.spaces, other_models=self._unsearched)
 
     async def close(self) -> None:
         """Wait for the writes under way."""
@@ -178,12 +198,17 @@ class VoiceprintService:
         if not self._index.holds(recognition.scope):
             await self._require_speech(heard)
             return []
-        embedding = await self._embed(heard)
-        return await self._index.closest(recognition.scope, embedding, TOP_HITS)
+        wide, narrow = await self._embed(heard, *self._index.bands_of(recognition.scope, heard.rate_hz))
+        return await self._index.closest(recognition.scope, Asked(wide, narrow, heard.sent_rate_hz), TOP_HITS)
 
-    async def print_of(self, clip: Clip) -> Embedding:
-        """The print of the voice in a clip, which is refused (10107) as in `recognize` when it is too poor."""
-        return await self._embed(await self._hear(clip, denoise=False))
+    async def prints_of(self, clip: Clip) -> dict[str, Embedding]:
+        """The prints of the voice in a clip by their spaces; one too poor is refused (10107) as in `recognize`."""
+        heard = await self._hear(clip, denoise=False)
+        return asked_by(self._embedder.model, *await self._embed(heard, heard.rate_hz > NARROW_HZ, narrow=True))
+
+    def prints_of_row(self, row: VoiceprintRow) -> dict[str, Embedding]:
+        """The prints of an enrolled voice by their spaces; empty for one that was enrolled with another model."""
+        return asked_by_row(self._embedder.model, row)
 
     async def delete(self, deletion: Deletion, *, actor: str = "") -> None:
         """Delete voices for good, all or none: an unknown name is refused (10107)."""
@@ -220,11 +245,16 @@ class VoiceprintService:
             raise VoiceprintError(Code.COMPONENT_ERROR, full)
         if len(clips) > MAX_CLIPS:
             raise _too_many_clips(len(clips))
-        embeddings, audio = [], []
+        wide: list[Embedding | None] = []
+        narrow: list[Embedding] = []
+        audio = []
         for number, clip in enumerate(clips):
             with of_several(number, len(clips)):
                 heard = await self._hear(clip, denoise=enrolment.denoise)
-                embeddings.append(await self._embed(heard))
+                of_clip, on_a_line = await self._embed(heard, heard.rate_hz > NARROW_HZ, narrow=True)
+            assert on_a_line is not None
+            wide.append(of_clip)
+            narrow.append(on_a_line)
             audio.append(await asyncio.to_thread(flac, clip))
         voice = enrolment.voice
         row = VoiceprintRow(
@@ -233,7 +263,7 @@ class VoiceprintService:
             org_id=voice.org_id,
             tag_id=voice.tag_id,
             name=voice.name,
-            prints=(Prints(self._embedder.model, np.stack(embeddings)),),
+            prints=prints_of(self._embedder.model, wide, narrow),
         )
         return row, audio
 
@@ -244,22 +274,31 @@ class VoiceprintService:
         if denoise and self._denoiser is not None:
             with _blaming(Code.ENGINE_ERROR):
                 pcm = await self._denoiser.denoise(pcm, rate_hz)
-        return _Heard(pcm, rate_hz, measured)
+        pcm, rate_of_band_hz = await asyncio.to_thread(in_its_band, pcm, rate_hz)
+        return _Heard(pcm, rate_of_band_hz, rate_hz, measured)
 
-    async def _embed(self, heard: _Heard) -> Embedding:
-        # Both run at once, in two engine processes: the check then costs the caller no time.
-        embedding = asyncio.create_task(self._embedding(heard))
+    async def _embed(self, heard: _Heard, wide: bool, narrow: bool) -> tuple[Embedding | None, Embedding | None]:
+        """The clip's prints in the wide band, which narrow audio has none in, and in the narrow one, as asked for."""
+        # All run at once, in two engine processes: the check then costs the caller no time.
+        full = asyncio.create_task(self._embedding(heard.pcm, heard.rate_hz)) if wide else None
+        on_a_line = asyncio.create_task(self._narrow_embedding(heard)) if narrow else None
+        begun = [task for task in (full, on_a_line) if task is not None]
         try:
             await self._require_speech(heard)
-            return await embedding
+            return await full if full else None, await on_a_line if on_a_line else None
         finally:
-            embedding.cancel()
-            await asyncio.gather(embedding, return_exceptions=True)
+            for task in begun:
+                task.cancel()
+            await asyncio.gather(*begun, return_exceptions=True)
 
-    async def _embedding(self, heard: _Heard) -> Embedding:
+    async def _narrow_embedding(self, heard: _Heard) -> Embedding:
+        pcm = heard.pcm if heard.rate_hz == NARROW_HZ else await asyncio.to_thread(over_a_line, heard.pcm)
+        return await self._embedding(pcm, NARROW_HZ)
+
+    async def _embedding(self, pcm: bytes, rate_hz: int) -> Embedding:
         with _blaming(Code.ENGINE_ERROR):
             try:
-                return await self._embedder.embed(heard.pcm, heard.rate_hz)
+                return await self._embedder.embed(pcm, rate_hz)
             except Rejected as error:
                 raise VoiceprintError(Code.ILLEGAL_PARAMETER, str(error)) from error
 
@@ -325,16 +364,17 @@ class VoiceprintService:
     async def _joined(
         self, former: VoiceprintRow, row: VoiceprintRow, audio: Sequence[bytes]
     ) -> tuple[VoiceprintRow, list[bytes]]:
-        """The voice as it is kept, and behind its clips those of `row`: of the spaces that `row` has prints in."""
-        prints = []
-        for new in row.prints:
-            old = former.in_space(new.space)
-            if old is None or former.kind != row.kind:
-                cause = f"spk_name {row.name!r} was enrolled with another model or as another kind of sound"
-                raise VoiceprintError(
-                    Code.ILLEGAL_PARAMETER, f"{cause}: update it with all its recordings", person=row.name
-                )
-            prints.append(Prints(new.space, np.concatenate([old.vectors, new.vectors])))
+        """The voice as it is kept, and behind its clips those of `row`, whose first space has prints of all clips."""
+        if former.kind != row.kind or former.in_space(row.prints[0].space) is None:
+            cause = f"spk_name {row.name!r} was enrolled with another model or as another kind of sound"
+            raise VoiceprintError(
+                Code.ILLEGAL_PARAMETER, f"{cause}: update it with all its recordings", person=row.name
+            )
+        spaces = dict.fromkeys(one.space for one in (*row.prints, *former.prints))
+        prints = [
+            Prints(space, np.concatenate([one.vectors for of in (former, row) if (one := of.in_space(space))]))
+            for space in spaces
+        ]
         count = len(prints[0].vectors)
         if count > MAX_CLIPS:
             raise _too_many_clips(count)
@@ -355,14 +395,13 @@ class VoiceprintService:
 
     def _search_own(self, row: VoiceprintRow) -> None:
         """Have a voice found that this service has just stored."""
-        self._search(row)
+        self._index.add(row)
         if self._following is not None:
             self._following.note_own(row.print_id)
 
-    def _search(self, row: VoiceprintRow, index: VoiceIndex | None = None) -> None:
-        """Have the voice found from now on, in the present index or another."""
-        if prints := row.in_space(self._embedder.model):
-            (self._index if index is None else index).add(row, prints.combined)
+    def _search(self, row: VoiceprintRow) -> None:
+        """Have a voice found that another process has stored."""
+        self._index.add(row)
 
     def _drop(self, change: VoiceprintChange) -> None:
         """Have voices that are gone found no more."""
