@@ -7,7 +7,7 @@ CORPUS ?= ../shared/corpus
 LABELLED = $(if $(wildcard $(CORPUS)/calls),$(CORPUS)/calls $(patsubst %,--enrol $(CORPUS)/%,en zh) --apart magic)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test faults check unit bench bench-voiceprint lock docs clean
+.PHONY: help setup demo test faults check unit bench bench-quality bench-voiceprint lock docs clean
 
 help: ## list the commands
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 18
@@ -41,6 +41,9 @@ faults: setup ## kill, starve, cut off and flood real servers, and print what it
 
 bench: setup ## latency, accuracy and CPU of live calls played in real time (BENCH="--play stereo --limit 1" for a quick look)
 	$(BIN)/earshot eval $(LABELLED) $(or $(BENCH),--play stereo --play mono)
+
+bench-quality: setup ## what voice QC's transcripts are worth and cost (BENCH="--name en-1 --play mono" for a quick look)
+	$(BIN)/python -m loadtest.bench_quality $(if $(wildcard $(CORPUS)/calls),--calls $(CORPUS)/calls --apart magic) $(BENCH)
 
 bench-voiceprint: setup ## how well voices are told apart and how fast they are found (VOICES="--only pairs" for a quick look)
 	$(BIN)/python -m loadtest.bench_voices $(VOICES)

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import Callable, Coroutine, Iterable
-from contextlib import AsyncExitStack
+from collections.abc import Callable, Coroutine, Iterable, Iterator
+from contextlib import AsyncExitStack, contextmanager
 from dataclasses import dataclass
 from time import time
 from typing import Any
@@ -19,6 +19,7 @@ from gateway.assembly.clock import SystemClock
 from gateway.assembly.cluster import join_cluster
 from gateway.assembly.folder import LEAVING_GRACE_S, StartFailed, refuse_to_share, sweep_spool, take_over
 from gateway.assembly.listening import listen_http, listening
+from gateway.assembly.passages import passages
 from gateway.assembly.quality_work import quality_stores
 from gateway.assembly.services import Ground, Quality, quality, usage_meter, voiceprint
 from gateway.assembly.upkeep import follow_load, keep_gauges, keep_retention, refresh_apps
@@ -30,12 +31,14 @@ from gateway.doors.http import HttpDoor
 from gateway.doors.limits import MIB, door_limits
 from gateway.doors.native import NativeDoor
 from gateway.doors.quality_callback import CallbackAddresses, QualityCallbacks
+from gateway.doors.recording_links import RecordingLinks
+from gateway.doors.report import ReportRoutes
 from gateway.doors.tls import Tls
 from gateway.doors.usage import UsageRoutes
 from gateway.engines.engines import Engines
 from gateway.engines.webrtc import WebrtcGate
 from gateway.keys import cluster_key, local_app, server_key, subkey
-from gateway.ports import VoiceprintApi
+from gateway.ports import UsageMeter, VoiceprintApi
 from gateway.session.admission import Limits
 from gateway.session.calls import Calls
 from gateway.session.engines import Engines as CallEngines
@@ -47,6 +50,7 @@ from gateway.session.session import Keeping, Patience
 from gateway.session.settings import call_settings
 from gateway.settings import Settings, in_url, is_loopback, parse_address, parse_apps, parse_fetch_allow, parse_quotas
 from gateway.stores import apps, calls, erasure, outbox, quality_rules, rule_books, rule_outcomes, usage, voiceprints
+from gateway.stores import passages as passage_tables
 from gateway.stores import quality as quality_tasks
 from gateway.stores.apps import Apps
 from gateway.stores.calls import CallRecords
@@ -68,7 +72,7 @@ log = structlog.get_logger(__name__)
 SCHEMAS: tuple[Schema, ...] = (
     apps.SCHEMA, calls.SCHEMA, outbox.SCHEMA, rule_books.SCHEMA, voiceprints.SCHEMA, quality_tasks.SCHEMA,
     erasure.SCHEMA,
-    quality_rules.SCHEMA, rule_outcomes.SCHEMA, usage.SCHEMA,
+    quality_rules.SCHEMA, rule_outcomes.SCHEMA, usage.SCHEMA, passage_tables.SCHEMA,
 )  # fmt: skip
 MOST_GOODBYE_S = 2.0
 """How long a shutdown waits for clients to close their sockets, and again for their HTTP requests."""
@@ -84,11 +88,12 @@ class Addresses:
     """URL of the native socket."""
 
 
-def create_app(settings: Settings, app_id: str | None) -> tuple[str, str]:
-    """A new app and its secret, in the data folder. Raises ValueError for an id that is taken or malformed."""
+@contextmanager
+def stored_apps(settings: Settings) -> Iterator[Apps]:
+    """The apps of the data folder and of the settings, for a command beside the server."""
     database = Database(settings.data_path / "earshot.db", SCHEMAS)
     try:
-        return Apps(database, parse_apps(settings.apps)).create(app_id)
+        yield Apps(database, parse_apps(settings.apps))
     finally:
         database.close()
 
@@ -216,8 +221,8 @@ class EarshotServer:
             settings, self._database, self._clock, self._begun, rules_changed=lambda: rule_changes.changed()
         )
         rules = stores.rules
-        ground = self._ground()
-        voiceprint_routes, voices = await voiceprint(ground, lambda request: door.caller(request))
+        ground = self._ground(stores.usage)
+        voiceprint_routes, voices, own_voices = await voiceprint(ground, lambda request: door.caller(request))
         qc = quality(ground, stores, voices, callbacks)
         self._worker = qc.worker
         rulesets = RuleSets(rules, cluster.books)
@@ -240,11 +245,17 @@ class EarshotServer:
         self._run("apps-refresh", refresh_apps(self.apps))
         self._run("outbox-gauges", keep_gauges(box, self._clock, self.metrics))
         self._run("load", follow_load(self.engines, self.calls, self.metrics))
-        door = HttpDoor(self.calls, records, recordings.path, self._credentials, self.metrics, self._not_ready)
+        links = RecordingLinks(subkey(self._key, "recordings"), now=time)
+        door = HttpDoor(self.calls, records, recordings.path, self._credentials, self.metrics, self._not_ready, links)
         routes = [*door.routes(), *voiceprint_routes, *qc.routes, *qc.rule_routes(ground, records, door.caller)]
+        passage_routes, self.passages = await passages(
+            ground, own_voices, records, recordings, door.caller, lambda: bool(self.calls.sessions)
+        )
+        routes += passage_routes
         routes += UsageRoutes(usage_meter(ground), parse_quotas(settings.quotas), self._clock, door.caller).routes()
         if callbacks is not None:
             routes += QualityCallbacks(callbacks, dispatcher.deliver_callback).routes()
+        routes += ReportRoutes(door.told, qc.task_result, recordings.path, links, door.caller).routes()
         self.eraser = eraser = self._eraser(records, recordings, dispatcher, qc)
         routes += DeletionRoutes(self.calls, records, eraser.erase_call, eraser.erase_task, door.caller).routes()
         kept = Kept(settings.retain_recordings_days, settings.retain_results_days)
@@ -253,7 +264,11 @@ class EarshotServer:
 
     def _eraser(self, records: CallRecords, recordings: Recordings, dispatcher: Dispatcher, qc: Quality) -> Eraser:
         box, forget_task = self._outbox, qc.service.forget
-        shelves = Shelves(self._database, records, recordings, self._journal, box, dispatcher, qc.tasks, forget_task)
+        shelves = Shelves(
+            *(self._database, records, recordings, self._journal, box, dispatcher, qc.tasks),
+            forget_passages=self.passages.forget,
+            forget_task=forget_task,
+        )
         return Eraser(shelves, self._clock, lambda what, count: self.metrics.erased.labels(what).inc(count))
 
     def _callbacks(self) -> CallbackAddresses | None:
@@ -268,7 +283,7 @@ class EarshotServer:
         self._begun.push_async_callback(_cancelled, task)
         return task
 
-    def _ground(self) -> Ground:
+    def _ground(self, meter: UsageMeter) -> Ground:
         return Ground(
             settings=self.settings,
             database=self._database,
@@ -280,6 +295,7 @@ class EarshotServer:
             credentials=self._credentials,
             apps=self.apps,
             public_url=self._public_url,
+            usage=meter,
             no_space=lambda: self.disk_space.refusal,
             begun=self._begun,
             run=self._run,

@@ -154,6 +154,11 @@ class Settings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """... and on 8 kHz lines from this; 0: as measured, 55 for campplus."""
     speaker_margin: Score = _SPEAKER.margin
     """A known voice beats the second by this."""
+    sounds: bool = True
+    """Our own voiceprint service also enrols and finds sounds that are no speech (instruments, animals, surroundings),
+    with the recogniser whisper-base; off, or with another recogniser, it refuses them. Calls never score them."""
+    index_calls: bool = True
+    """Listen to calls that have ended, so that a voice can be found in them (docs/passages.md)."""
     voiceprint_url: str = ""
     """Base URL of a voiceprint service; empty: our own."""
     voiceprint_app: str = ""
@@ -175,6 +180,8 @@ class Settings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     quality_folder: str = ""
     """Folder in which our own voice QC keeps recordings until they are judged; default `quality` in the data folder.
     With `redis_url`, servers and workers that reach the same folder share their tasks."""
+    quality_simplified: bool = False
+    """Show voice QC's Chinese text in simplified characters; else as the recogniser wrote it. Rules match either."""
     quality_workers: Count = 1
     """Tasks of our own voice QC that the server works on at a time; 0: none, `earshot worker` does them."""
     qc_poll_s: Seconds = 1.0

@@ -3,7 +3,8 @@
 Prints lie as those of real speakers do (`simulated_voices`): each voice enrolled from two clips, queries from clips
 that were not enrolled, half of them of nobody enrolled. The service's own index (`VoiceIndex`) is measured beside a
 plain scan with numpy and faiss's flat index, query by query in turn, so that the ratios hold on a busy machine too.
-Recall is against the plain scan. `--passages` measures the index of recorded passages in the same way.
+Recall is against the plain scan. `--passages` measures the index of recorded passages in the same way, and what a start
+takes that reads them from the database.
 """
 
 from __future__ import annotations
@@ -14,19 +15,25 @@ import time
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import click
 import faiss
 import numpy as np
 
 from gateway.ports import VoiceprintRow
+from gateway.ports.passages import Passages, PassageSource
+from gateway.stores import calls, passages
+from gateway.stores.passages import SqlitePassages
+from gateway.stores.sqlite import Database
 from gateway.voiceprint import nearest
-from gateway.voiceprint.nearest import NearestVectors, closest
+from gateway.voiceprint.passage_index import PassageIndex, Wanted
 from gateway.voiceprint.search import VoiceIndex
 from loadtest.simulated_voices import DIMENSIONS, SimulatedVoices, Vectors
 from protocol.voiceprint import Scope
 
 BATCH = 50_000
+SEGMENTS_OF_A_CALL = 100
 SEGMENTS_OF_A_VOICE = 200
 """Of passages: so many segments of each speaker."""
 TOP, TOP_PASSAGES = 10, 50
@@ -74,9 +81,9 @@ def material(rows: int, queries: int, segments: int) -> tuple[Vectors, Vectors]:
     return prints, np.concatenate([*known, voices.clips(voices.speakers(queries - queries // 2))])
 
 
-async def measure(rows: int, queries: int, passages: bool) -> None:
-    top = TOP_PASSAGES if passages else TOP
-    prints, asked = material(rows, queries, SEGMENTS_OF_A_VOICE if passages else 1)
+async def measure(rows: int, queries: int, *, recorded: bool) -> None:
+    top = TOP_PASSAGES if recorded else TOP
+    prints, asked = material(rows, queries, SEGMENTS_OF_A_VOICE if recorded else 1)
     flat = faiss.IndexFlatIP(DIMENSIONS)
     flat.add(prints)
 
@@ -90,7 +97,7 @@ async def measure(rows: int, queries: int, passages: bool) -> None:
         rows: list[int] = flat.search(query[np.newaxis], top)[1][0].tolist()
         return rows
 
-    ours, close = await (_passages(prints, top) if passages else _voices(prints, top))
+    ours, close = await (_passages(prints, top) if recorded else _voices(prints, top))
     times = {name: Times() for name in ("ours", "numpy", "faiss flat")}
     kept = first = 0
     await ours(asked[0])
@@ -129,22 +136,37 @@ async def _voices(prints: Vectors, top: int) -> tuple[Search, Callable[[], Await
 
 
 async def _passages(prints: Vectors, top: int) -> tuple[Search, Callable[[], Awaitable[None]]]:
-    before_mb, begin_s = resident_mb(), time.process_time()
-    index = NearestVectors(DIMENSIONS, np.float16)
-    for vector in prints:
-        index.add(vector)
-    added_s = time.process_time() - begin_s
-    await index.make_codes()
+    with TemporaryDirectory() as folder:
+        database = Database(Path(folder) / "earshot.db", [calls.SCHEMA, passages.SCHEMA])
+        store, index = SqlitePassages(database), PassageIndex(DIMENSIONS)
+        for begin in range(0, len(prints), SEGMENTS_OF_A_CALL):
+            part = prints[begin : begin + SEGMENTS_OF_A_CALL].astype(np.float16)
+            source = PassageSource(f"{begin:012d}", "app", "file", "", 0, 0, "indexed", len(part))
+            spans = np.stack([np.zeros(len(part)), np.arange(len(part)), np.arange(len(part)) + 1], axis=1)
+            await store.add_file(source)
+            await store.settle(source, Passages("bench", spans.astype(np.int32), part))
+        before_mb, begin_s, after = resident_mb(), time.process_time(), ""
+        while batch := await store.load("bench", after=after):
+            for source, found in batch:
+                index.add(source, found)
+            after = batch[-1][0].source_id
+        added_s = time.process_time() - begin_s
+        database.close()
+    await index.warmed()
     coded_s = time.process_time() - begin_s - added_s
-    _tell_build(f"{len(prints):,} passages", added_s, coded_s, index.memory_bytes, resident_mb() - before_mb)
+    _tell_build(
+        f"{len(prints):,} passages, read from the database",
+        added_s,
+        coded_s,
+        index.memory_bytes,
+        resident_mb() - before_mb,
+    )
 
     async def search(query: Vectors) -> list[int]:
-        return [one.row for one in await closest([index], query, top)]
+        found = await index.closest("app", query, Wanted(top))
+        return [int(one.source_id) + one.begin_ms for one in found]
 
-    async def close() -> None:
-        pass
-
-    return search, close
+    return search, index.close
 
 
 def _tell_build(what: str, added_s: float, coded_s: float, memory_bytes: int, grown_mb: float) -> None:
@@ -157,15 +179,15 @@ def _tell_build(what: str, added_s: float, coded_s: float, memory_bytes: int, gr
 @click.command()
 @click.option("--rows", "sizes", multiple=True, type=click.IntRange(1000), default=(20_000,), show_default=True)
 @click.option("--queries", default=400, show_default=True, type=click.IntRange(10))
-@click.option("--passages", is_flag=True, help="Recorded passages, 200 of each voice, the best 50 of them.")
+@click.option("--passages", "recorded", is_flag=True, help="Recorded passages, 200 of each voice, the best 50 of them.")
 @click.option("--candidates", type=click.IntRange(10), help="Scored exactly; default as in the service.")
-def main(sizes: tuple[int, ...], queries: int, passages: bool, candidates: int | None) -> None:
+def main(sizes: tuple[int, ...], queries: int, recorded: bool, candidates: int | None) -> None:
     """Print time, recall and memory of searches for each number of voices."""
     faiss.omp_set_num_threads(1)
     if candidates is not None:
         nearest.CANDIDATES = candidates
     for rows in sizes:
-        asyncio.run(measure(rows, queries, passages))
+        asyncio.run(measure(rows, queries, recorded=recorded))
 
 
 if __name__ == "__main__":

@@ -65,15 +65,15 @@ ERROR_MESSAGES: Mapping[ErrorCode, str] = {
     ErrorCode.TOKEN_INVALID: f"Access token invalid or no longer valid; fetch one at {TOKEN_PATH}",
     ErrorCode.TOKEN_EXPIRED: f"Access token expired; fetch a new one at {TOKEN_PATH}",
     ErrorCode.BODY_UNREADABLE: "the request body cannot be read; send one JSON object in UTF-8",
-    ErrorCode.PARAMETER_MISSING: "a required parameter is missing",
-    ErrorCode.PARAMETER_INVALID: "a parameter has a value that is not allowed",
-    ErrorCode.NOT_OFFERED: "this service does not offer what a parameter asks for",
+    ErrorCode.PARAMETER_MISSING: "a required parameter is missing; add it to the JSON body or the query string",
+    ErrorCode.PARAMETER_INVALID: "a parameter has a value that is not allowed; change it as told",
+    ErrorCode.NOT_OFFERED: "this service does not offer what a parameter asks for; leave it out",
     ErrorCode.AUDIO_UNUSABLE: "the audio cannot be used; send base64 of an audio file or of headerless s16le PCM",
     ErrorCode.AUDIO_TOO_LARGE: "the audio is larger than this service takes; send it in parts",
     ErrorCode.TASK_UNKNOWN: "there is no task with this session_id; create it first",
     ErrorCode.CATEGORY_EXISTS: "a rule with this category exists; modify it with PUT",
     ErrorCode.CATEGORY_UNKNOWN: "there is no rule with this category; add it with POST",
-    ErrorCode.RULE_UNREADABLE: "a rule is empty or not well formed",
+    ErrorCode.RULE_UNREADABLE: "a rule is empty or not well formed; mend it where told",
 }
 
 
@@ -166,7 +166,7 @@ def parse_task(fields: Mapping[str, Any]) -> TaskRequest:
         if url and not url.lower().startswith(("http://", "https://")):
             raise QualityFault(ErrorCode.PARAMETER_INVALID, f"{name} must begin with http:// or https://")
     if not (task.speech_data or task.speech_url):
-        raise QualityFault(ErrorCode.PARAMETER_MISSING, "speech_data or speech_url")
+        raise QualityFault(ErrorCode.PARAMETER_MISSING, "speech_data or speech_url, one of them")
     return task
 
 

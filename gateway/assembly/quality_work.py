@@ -11,13 +11,13 @@ from pathlib import Path
 from gateway.assembly.folder import StartFailed
 from gateway.engines.engines import Engines
 from gateway.keys import server_key, subkey
-from gateway.ports import Clock, QualityPushes, QualityRules, QualityTasks, RuleSource, VoiceprintApi
+from gateway.ports import Clock, QualityPushes, QualityRules, QualityTasks, RuleSource, UsageMeter, VoiceprintApi
 from gateway.quality.audio import AudioFolder, RecordingReader
 from gateway.quality.diarizer import Diarizer
 from gateway.quality.speaker_names import KnownVoice, SpeakerNames
 from gateway.quality.transcribe import Transcriber
 from gateway.quality.worker import QualityWorker, Watcher
-from gateway.settings import Settings
+from gateway.settings import Settings, parse_quotas
 from gateway.stores.quality import SqliteQualityTasks
 from gateway.stores.quality_pushes import SqliteQualityPushes
 from gateway.stores.quality_rules import SqliteQualityRules
@@ -25,7 +25,9 @@ from gateway.stores.redis_connection import RedisConnection
 from gateway.stores.redis_quality import RedisQualityTasks
 from gateway.stores.redis_quality_pushes import RedisQualityPushes
 from gateway.stores.redis_quality_rules import RedisQualityRules
+from gateway.stores.redis_usage import RedisUsage
 from gateway.stores.sqlite import Database
+from gateway.stores.usage import SqliteUsage
 
 MAX_RECORDING_S = 6 * 3600
 
@@ -40,13 +42,15 @@ class QualityStores:
     enter_rules: Callable[[str], Awaitable[None]]
     """Sees that workers find the rules of an app, before they find its tasks."""
     folder: AudioFolder
+    usage: UsageMeter
+    """Where the speech that is judged is counted, with what else apps use."""
 
 
 def quality_stores(
     settings: Settings, database: Database, clock: Clock, begun: AsyncExitStack, *, rules_changed: Callable[[], None]
 ) -> QualityStores:
     """In Redis if there is one, else in `database`; `begun` closes the connection. Raises StartFailed. Blocking."""
-    folder = audio_folder(settings)
+    folder, quotas = audio_folder(settings), parse_quotas(settings.quotas)
     if not settings.redis_url:
         return QualityStores(
             SqliteQualityTasks(database, clock),
@@ -54,6 +58,7 @@ def quality_stores(
             SqliteQualityRules(database, changed=rules_changed),
             _nothing_to_enter,
             folder,
+            SqliteUsage(database, clock, quotas),
         )
     connection = quality_connection(settings, begun)
     rules = RedisQualityRules(connection, own=SqliteQualityRules(database), changed=rules_changed)
@@ -63,6 +68,7 @@ def quality_stores(
         rules,
         rules.enter,
         folder,
+        RedisUsage(connection, clock, quotas),
     )
 
 
@@ -97,14 +103,24 @@ def quality_worker(
     finished: Callable[[], None] = lambda: None,
     watcher: Watcher | None = None,
     names: SpeakerNames | None = None,
+    simplified: bool = False,
 ) -> QualityWorker:
     """A worker over a queue, with the engines of this process."""
+    transcriber = Transcriber(
+        engines.recognizer,
+        engines.confirmer,
+        clock,
+        # There are as many recogniser processes; a long recording that is alone has them all.
+        pieces_at_once=max(1, tasks_at_once),
+        diarizer=Diarizer(engines.windows),
+        simplified=simplified,
+    )
     return QualityWorker(
         tasks,
         rules,
         folder,
         RecordingReader(engines.decoder, max_audio_s=MAX_RECORDING_S),
-        Transcriber(engines.recognizer, engines.confirmer, clock, diarizer=Diarizer(engines.windows)),
+        transcriber,
         name=name,
         tasks_at_once=tasks_at_once,
         finished=finished,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Mapping
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from time import time
@@ -33,11 +33,10 @@ from gateway.quality.trial import Trials
 from gateway.quality.trial_routes import TrialRoutes
 from gateway.quality.vendor_rules import VendorRulebook
 from gateway.quality.vendor_sync import VendorSync
-from gateway.settings import Settings, parse_quotas
+from gateway.settings import Settings
 from gateway.stores.apps import Apps
 from gateway.stores.rule_outcomes import SqliteRuleOutcomes
 from gateway.stores.sqlite import Database
-from gateway.stores.usage import SqliteUsage
 from gateway.voiceprint.admission import RequestLimits
 from gateway.voiceprint.api import VoiceprintRoutes
 from gateway.voiceprint.audit_routes import AuditRoutes
@@ -63,6 +62,7 @@ class Ground:
     credentials: Credentials
     apps: Apps
     public_url: Callable[[], str]
+    usage: UsageMeter
     no_space: Callable[[], str]
     """Why nothing large may be kept, or nothing."""
     begun: AsyncExitStack
@@ -72,11 +72,16 @@ class Ground:
 
 def usage_meter(ground: Ground) -> UsageMeter:
     """What counts an app's use of both services, and knows its quotas."""
-    return SqliteUsage(ground.database, ground.clock, parse_quotas(ground.settings.quotas))
+    return ground.usage
 
 
-async def voiceprint(ground: Ground, caller: Callable[[web.Request], str]) -> tuple[list[web.RouteDef], VoiceprintApi]:
-    """The routes of our voiceprint service, and whom calls ask; `caller` tells the app of a request to `/v1`."""
+async def voiceprint(
+    ground: Ground, caller: Callable[[web.Request], str]
+) -> tuple[list[web.RouteDef], VoiceprintApi, VoiceprintService]:
+    """The routes of our voiceprint service, whom calls ask, and the service itself.
+
+    `caller` tells the app of a request to `/v1`.
+    """
     settings = ground.settings
     store = await voice_store(settings, ground.database, ground.key, ground.begun, ground.run)
     voices = VoiceprintService(
@@ -85,6 +90,7 @@ async def voiceprint(ground: Ground, caller: Callable[[web.Request], str]) -> tu
         shared=bool(settings.redis_url),
         embedder=ground.engines.embedder,
         speech=ground.engines.confirmer,
+        sounds=ground.engines.sounds if settings.sounds else None,
         denoiser=ground.engines.denoiser,
         normed=settings.voiceprint_norm == "as",
         narrow_excess=(settings.known_score_8k - settings.known_score) / SCORE_PER_COSINE,
@@ -100,15 +106,15 @@ async def voiceprint(ground: Ground, caller: Callable[[web.Request], str]) -> tu
         links,
         limits=RequestLimits(settings.max_requests_per_app, settings.voiceprint_requests_per_s),
         sync_wait_s=settings.sync_wait_s,
+        usage=usage_meter(ground),
     )
     ground.begun.push_async_callback(endpoints.close)
     routes = [*endpoints.routes(), *AuditRoutes(store, caller).routes()]
     if not settings.voiceprint_url:
-        return routes, LocalVoiceprintApi(voices)
+        return routes, LocalVoiceprintApi(voices), voices
     app_id, _, secret = settings.voiceprint_app.partition(":")
-    return routes, VoiceprintHttp(
-        settings.voiceprint_url, ground.http, credentials=lambda _: (app_id, secret), now=time
-    )
+    vendor = VoiceprintHttp(settings.voiceprint_url, ground.http, credentials=lambda _: (app_id, secret), now=time)
+    return routes, vendor, voices
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,6 +129,10 @@ class Quality:
     """Our own work, unless that is left to workers elsewhere."""
     tasks: QualityTasks
     service: QualityService
+
+    async def task_result(self, app_id: str, session_id: str) -> Mapping[str, Any]:
+        """The `result` object of a task of our own service. Raises Rejected."""
+        return (await self.service.result(app_id, session_id)).result
 
     def rule_routes(
         self, ground: Ground, records: CallStore, caller: Callable[[web.Request], str]
@@ -153,6 +163,7 @@ def quality(
         tasks_at_once=settings.quality_workers,
         finished=lambda: pusher.wake(),
         names=speaker_names(settings, voices),
+        simplified=settings.quality_simplified,
     )
     service = QualityService(
         tasks,
@@ -163,7 +174,7 @@ def quality(
         before_queueing=stores.enter_rules,
         usage=usage_meter(ground),
     )
-    pusher = ResultPusher(stores.pushes, service, ground.fetcher, ground.clock)
+    pusher = ResultPusher(stores.pushes, service, ground.fetcher, ground.clock, ground.apps.secrets)
     vendor = _vendor(ground, callbacks)
     rulebook = Rulebook(rules, VendorRulebook(vendor) if vendor else None)
     tokens = AccessTokens(subkey(ground.key, "tokens"), ground.credentials, ground.apps, time)

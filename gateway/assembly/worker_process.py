@@ -74,6 +74,7 @@ class WorkerProcess:
                 tasks_at_once=self._tasks_at_once,
                 watcher=self._watcher,
                 names=names,
+                simplified=self._settings.quality_simplified,
             )
             self._on_progress(f"worker {self.name} is ready")
             await worker.run()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import io
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 
 import aiohttp
@@ -11,7 +11,7 @@ from aiohttp.abc import AbstractResolver
 
 from gateway.clients.fetch_targets import AddressRefused, FetchTargets
 from gateway.clients.retry_after import RETRYABLE_STATUSES, retry_after_s
-from gateway.ports import FetchedFile, Rejected, Unavailable
+from gateway.ports import NO_HEADERS, FetchedFile, Rejected, Unavailable
 
 MAX_HELD_BYTES = 640 * 1024 * 1024
 """What all files being fetched may hold in memory at a time: one of the largest, and some of usual size."""
@@ -52,18 +52,23 @@ class GuardedFetcher:
             data = await self._read(response, max_bytes)
             return FetchedFile(data, response.url.name, response.content_type)
 
-    async def post_json(self, url: str, body: bytes) -> None:
+    async def post_json(self, url: str, body: bytes, headers: Mapping[str, str] = NO_HEADERS) -> None:
         """Hand `body` to the address, as the port says; what it answers beyond its status is not read."""
-        async with self._answer("POST", url, self._post_timeout_s, body):
+        async with self._answer("POST", url, self._post_timeout_s, body, headers):
             pass
 
     @asynccontextmanager
     async def _answer(
-        self, method: str, text: str, timeout_s: float, body: bytes | None = None
+        self,
+        method: str,
+        text: str,
+        timeout_s: float,
+        body: bytes | None = None,
+        more_headers: Mapping[str, str] = NO_HEADERS,
     ) -> AsyncIterator[aiohttp.ClientResponse]:
         """A 2xx answer's head; anything else raises Rejected or Unavailable."""
         url = self._targets.checked_url(text)
-        headers = {"Accept-Encoding": "identity"}
+        headers = {**more_headers, "Accept-Encoding": "identity"}
         # A stream, so that a large body is not written in one go on the event loop.
         data = None if body is None else io.BytesIO(body)
         if body is not None:

@@ -7,12 +7,21 @@ import os
 from collections.abc import Callable
 from pathlib import Path
 
-from gateway.engines.adapters import VOICE_MODELS, SileroConfirmer, VoiceEmbedder, WebrtcDenoiser, WhisperRecognizer
+from gateway.engines.adapters import (
+    BACKGROUND_RANK,
+    VOICE_MODELS,
+    SileroConfirmer,
+    VoiceEmbedder,
+    WebrtcDenoiser,
+    WhisperRecognizer,
+    WhisperSounds,
+)
 from gateway.engines.decode import AvDecoder, decoder_pool
 from gateway.engines.load import PoolLoad
 from gateway.engines.manifest import CAMPPLUS, MANIFEST, SILERO, WHISPER_BASE
 from gateway.engines.models import model_folder
 from gateway.engines.pool import Pool
+from gateway.engines.sound_space import SOUND_SPACES
 from gateway.engines.worker import EngineSpec
 from gateway.ports import Decoder, Denoiser, Embedder, Recognizer, SpeechConfirmer, WindowEmbedder
 
@@ -101,7 +110,13 @@ class Engines:
         prints = VoiceEmbedder(embedder, voice_model)
         self.embedder: Embedder = prints
         self.windows: WindowEmbedder = prints
+        has_sounds = recognizer_model in SOUND_SPACES
+        self.sounds: Embedder | None = WhisperSounds(recordings, recognizer_model) if has_sounds else None
+        """Prints of sounds that are no speech; None when the recogniser's model cannot make them."""
         self.confirmer: SpeechConfirmer = SileroConfirmer(confirmer)
+        self.background_embedder: Embedder = VoiceEmbedder(embedder, voice_model, BACKGROUND_RANK)
+        """As `embedder`, behind all that anybody waits for; so is the next."""
+        self.background_confirmer: SpeechConfirmer = SileroConfirmer(confirmer, BACKGROUND_RANK)
         self.denoiser: Denoiser = WebrtcDenoiser(denoiser)
         self._decoder = AvDecoder(decoding, spool_dir)
         self.decoder: Decoder = self._decoder

@@ -20,7 +20,7 @@ from gateway.ports.cluster import (
     TakeOver,
 )
 from gateway.ports.errors import PortError, Rejected, Unavailable
-from gateway.ports.outside import Clock, FetchedFile, Fetcher
+from gateway.ports.outside import NO_HEADERS, Clock, FetchedFile, Fetcher
 from gateway.ports.quality import (
     PushState,
     QualityAnswer,
@@ -67,6 +67,7 @@ from gateway.ports.voiceprint_changes import (
 from protocol.messages import Language
 
 __all__ = [
+    "NO_HEADERS",
     "AuditedVoice",
     "CallLeases",
     "CallRecord",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -14,6 +15,9 @@ class FetchedFile:
     content_type: str
 
 
+NO_HEADERS: Mapping[str, str] = {}
+
+
 class Fetcher(Protocol):
     async def fetch(self, url: str, *, max_bytes: int) -> FetchedFile:
         """What an http(s) address holds, if it is one that this server may call.
@@ -21,8 +25,8 @@ class Fetcher(Protocol):
         Raises Rejected (the address is not allowed, answers an error, or holds too much) or Unavailable.
         """
 
-    async def post_json(self, url: str, body: bytes) -> None:
-        """Hand a JSON document to such an address; returns once it has answered with success.
+    async def post_json(self, url: str, body: bytes, headers: Mapping[str, str] = NO_HEADERS) -> None:
+        """Hand a JSON document to such an address, with more `headers`; returns once it has answered with success.
 
         Raises Rejected (the address is not allowed, or refuses for good) or Unavailable.
         """

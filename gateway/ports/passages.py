@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Literal, Protocol
 
 import numpy as np
@@ -66,8 +67,8 @@ class PassageStore(Protocol):
     async def add_file(self, source: PassageSource) -> None:
         """Keep a file's source, and have it listened to. Durable."""
 
-    async def next_task(self) -> PassageTask | None:
-        """The recording that has waited longest, those that failed behind; None when none waits."""
+    async def next_task(self, kinds: Collection[SourceKind]) -> PassageTask | None:
+        """Of these kinds the recording that has waited longest, those that failed behind; None when none waits."""
 
     async def put_off(self, source_id: str) -> None:
         """Note that an attempt failed."""
@@ -84,11 +85,30 @@ class PassageStore(Protocol):
     async def sources(self, app_id: str, source_ids: Collection[str]) -> Mapping[str, PassageSource]:
         """Those of these recordings that are there."""
 
+    async def left_behind(self, source_ids: Collection[str]) -> Mapping[str, PassageSource]:
+        """As `sources`, of whatever app: for what a process takes up and a signed link names, never for a caller."""
+
     async def files(self, app_id: str, *, limit: int, before: str | None = None) -> Sequence[PassageSource]:
         """The app's files, newest first; `before` (a file's id) pages on."""
 
     async def load(self, space: str, *, after: str = "", limit: int = 500) -> Sequence[tuple[PassageSource, Passages]]:
         """Recordings with passages in this space, by id from `after` on."""
 
-    async def other_spaces(self, space: str) -> int:
-        """How many recordings have passages in other spaces only."""
+    async def other_spaces(self, spaces: Collection[str]) -> int:
+        """How many recordings have their passages in other spaces than these."""
+
+
+class PassageAudio(Protocol):
+    """The recordings that passages are cut from, as WAV files of 16-bit PCM."""
+
+    def path(self, kind: SourceKind, source_id: str) -> Path:
+        """Where the recording is, if it is there. Raises ValueError for an id that is no safe file name."""
+
+    async def keep(self, file_id: str, pcm: bytes, rate_hz: int, channels: int) -> None:
+        """Keep a file's audio, durably. Raises OSError, which leaves nothing behind."""
+
+    async def delete(self, file_id: str) -> None:
+        """Delete a file's audio for good; again does nothing. Raises OSError."""
+
+    async def file_ids(self) -> Collection[str]:
+        """The files that audio is kept of."""

@@ -30,7 +30,7 @@ _NAME = re.compile("[0-9a-f]{32}")
 SWEPT_AFTER_S = 3600.0
 """A recording is in the folder before its task is on record, here or on another machine: only older ones are swept."""
 
-MIXED_AT_ONCE = 1 << 20
+MIXED_AT_ONCE = 1 << 16
 
 
 class AudioFolder:
@@ -141,6 +141,7 @@ class RecordingReader:
                 audio = await self._decoder.decode(data, max_s=self._max_audio_s + 1)
             except Rejected as fault:
                 raise UnusableRecording(str(fault)) from fault
+        del data  # of hours of audio one copy is enough
         if audio.duration_ms == 0:
             raise UnusableRecording("the recording holds no audio")
         if audio.duration_ms > self._max_audio_s * 1000:
@@ -153,7 +154,7 @@ class RecordingReader:
 def _apart(audio: DecodedAudio, split: bool) -> Channels:
     interleaved = np.frombuffer(audio.pcm, dtype="<i2").reshape(-1, audio.channels)
     if split:
-        parties = [np.ascontiguousarray(interleaved[:, channel]) for channel in range(2)]
+        parties = [interleaved[:, channel] for channel in range(2)]
     elif audio.channels == 1:
         parties = [interleaved[:, 0]]
     else:
@@ -173,5 +174,5 @@ def _mixed(interleaved: NDArray[np.int16]) -> Samples:
 
 
 def _resampled(samples: Samples, rate_hz: int) -> Samples:
-    converted: Samples = soxr.resample(samples, rate_hz, KEPT_RATES_HZ[-1])
+    converted: Samples = soxr.resample(np.ascontiguousarray(samples), rate_hz, KEPT_RATES_HZ[-1])
     return converted

@@ -42,7 +42,7 @@ UNSURE = 0.6
 CLOSE_WINDOW_MS, CLOSE_HOP_MS = 1000, 500
 """Shorter windows find changes better and know voices worse: for a second look, once the voices are known."""
 STEP_MS = 100
-CHANGE_COST = 0.15
+CHANGE_COST = 0.25
 """What a change must gain amid speech, in seconds times the distance of the two voices ..."""
 CHANGE_COST_AT_SILENCE = 0.05
 """... and between two stretches of speech."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from functools import partial
 
@@ -12,10 +13,12 @@ import structlog
 from gateway.ports import Clock, Fetcher, QualityPush, QualityPushes, Rejected, Unavailable
 from gateway.quality.service import QualityService
 from protocol.quality import ERROR_MESSAGES, ErrorCode, QualityFault
+from protocol.quality_callback import signed_headers
 from protocol.quality_result import TaskState
 
 PUSHES_AT_ONCE = 4
-IDLE_S = 30.0
+IDLE_S = 2.0
+"""How often results are looked for that another process has finished."""
 STORE_PAUSE_S = 1.0
 
 _log = structlog.get_logger(__name__)
@@ -27,7 +30,16 @@ class ResultPusher:
     What is pushed is what a query would answer. Owned by whoever awaits `run`.
     """
 
-    def __init__(self, pushes: QualityPushes, service: QualityService, fetcher: Fetcher, clock: Clock) -> None:
+    def __init__(
+        self,
+        pushes: QualityPushes,
+        service: QualityService,
+        fetcher: Fetcher,
+        clock: Clock,
+        secrets: Callable[[str], Sequence[str]],
+    ) -> None:
+        """`secrets` tells the live secrets of an app, which its results are signed with."""
+        self._secrets = secrets
         self._pushes = pushes
         self._service = service
         self._fetcher = fetcher
@@ -96,7 +108,8 @@ class ResultPusher:
         """Try once, and note what came of it."""
         log = _log.bind(app_id=push.app_id, session_id=push.session_id, failures=push.failures)
         try:
-            await self._fetcher.post_json(push.url, await self._body(push))
+            body = await self._body(push)
+            await self._fetcher.post_json(push.url, body, self._signed(push, body))
         except Unavailable as fault:
             again = await self._pushes.failed(
                 push.ticket, str(fault), retryable=True, retry_after_s=fault.retry_after_s
@@ -108,6 +121,13 @@ class ResultPusher:
         else:
             await self._pushes.delivered(push.ticket)
             log.info("quality_result_pushed")
+
+    def _signed(self, push: QualityPush, body: bytes) -> dict[str, str]:
+        """The headers by which the receiver knows whose it is, and that it has not had it before."""
+        secrets = self._secrets(push.app_id)
+        if not secrets:
+            raise Rejected(f"there is no app {push.app_id} any more")
+        return signed_headers(secrets, push.ticket, int(self._clock.wall()), body)
 
     async def _body(self, push: QualityPush) -> bytes:
         try:

@@ -11,6 +11,8 @@ from protocol.quality import ErrorCode, QualityFault, Rule, RuleQuery
 from protocol.rules import RuleSet, RuleSetError
 from protocol.rules.book import expression_of
 
+MOST_SHOWN_CHARS = 120
+
 
 class Rulebook:
     """Every change raises the version of the app's rules. Fills the role `RuleSource`.
@@ -126,10 +128,15 @@ async def _refusals_told() -> AsyncIterator[None]:
         raise QualityFault(ErrorCode.PARAMETER_INVALID, f"the voice QC vendor refuses the change: {fault}") from fault
 
 
+def _shown(content: str) -> str:
+    """Enough of a rule to know it again: a rule may be a megabyte, and an answer must not be."""
+    return content if len(content) <= MOST_SHOWN_CHARS else f"{content[:MOST_SHOWN_CHARS]}…"
+
+
 def _checked(rule: Rule) -> StoredCategory:
     try:
         RuleSet.from_categories({rule.category: rule.contents}, version=0)
     except RuleSetError as fault:
-        wrong = f"contents[{fault.index}] {rule.contents[fault.index]!r}, {fault.fault}"
+        wrong = f"contents[{fault.index}] {_shown(rule.contents[fault.index])!r}, {fault.fault}"
         raise QualityFault(ErrorCode.RULE_UNREADABLE, wrong) from fault
     return StoredCategory(rule.category, rule.description, rule.contents)

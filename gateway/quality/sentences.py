@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+
+import opencc
 
 from gateway.ports import Word
 from gateway.quality.attribution import ends_sentence, said_by
@@ -12,6 +14,8 @@ from gateway.quality.speech import Span
 
 PAUSE_MS = 600
 """A longer silence between two words ends a sentence."""
+
+_to_simplified = opencc.OpenCC("t2s")
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,6 +52,11 @@ def utterances(
             for sentence in _split(said)
         ]
     return tuple(one for one in found if any(character.isalnum() for character in one.text))
+
+
+def in_simplified(utterance: Utterance) -> Utterance:
+    """The same in simplified Chinese characters; text in other scripts stays."""
+    return replace(utterance, text=_to_simplified.convert(utterance.text))
 
 
 def in_order(found: Iterable[Utterance]) -> tuple[Utterance, ...]:

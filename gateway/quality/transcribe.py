@@ -18,7 +18,7 @@ from gateway.ports import (
 )
 from gateway.quality.diarization import Turn, changes_in_silence_ms
 from gateway.quality.diarizer import Diarizer
-from gateway.quality.sentences import Utterance, in_order, utterances
+from gateway.quality.sentences import Utterance, in_order, in_simplified, utterances
 from gateway.quality.speech import Samples, Span, confirmed, gate, halves, part, pieces
 from gateway.quality.together import all_of
 
@@ -73,16 +73,19 @@ class Transcriber:
         *,
         pieces_at_once: int = 1,
         diarizer: Diarizer | None = None,
+        simplified: bool = False,
     ) -> None:
         """`pieces_at_once` bounds what one recording holds in the engine; 1 leaves the most room to live calls.
 
-        Without `diarizer` nobody is told apart: a channel is a speaker.
+        Without `diarizer` nobody is told apart: a channel is a speaker. Chinese text is as the recogniser wrote it, or
+        `simplified`.
         """
         self._recognizer = recognizer
         self._confirmer = confirmer
         self._clock = clock
         self._pieces_at_once = pieces_at_once
         self._diarizer = diarizer
+        self._simplified = simplified
 
     async def transcribe(
         self, channels: Channels, language: Language, key: str, progressed: Progressed, *, tell_apart: bool = False
@@ -115,7 +118,8 @@ class Transcriber:
                 await progressed(99 * done_ms // total_ms)
 
         await all_of(recognise() for _ in range(self._pieces_at_once))
-        return Transcript(in_order(found), tuple(speech), turns or ())
+        said = map(in_simplified, found) if self._simplified else found
+        return Transcript(in_order(said), tuple(speech), turns or ())
 
     async def _speech(self, samples: Samples, rate_hz: int) -> tuple[Span, ...]:
         gated = await asyncio.to_thread(gate, samples, rate_hz)

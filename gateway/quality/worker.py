@@ -112,10 +112,15 @@ class QualityWorker:
         A failing store is logged and tried again.
         """
         await self._begin()
-        async with asyncio.TaskGroup() as group:
-            group.create_task(self._keep_tidy())
-            for _ in range(self._tasks_at_once):
-                group.create_task(self._work())
+        try:
+            async with asyncio.TaskGroup() as group:
+                group.create_task(self._keep_tidy())
+                for _ in range(self._tasks_at_once):
+                    group.create_task(self._work())
+        finally:
+            # A claim that was cut short may have been made all the same.
+            with suppress(Unavailable):
+                await self._tasks.put_back(self._name)
 
     async def recover(self) -> None:
         """Put back what an earlier process of this name left, and delete old audio that no job needs."""
@@ -266,12 +271,16 @@ class QualityWorker:
 
         order = decoded(job.request)
         try:
-            data = await self._folder.read(job.audio_name)
+            channels = await self._reader.channels(
+                # Without a name of its own here, the file's content is gone once it is decoded.
+                await self._folder.read(job.audio_name),
+                order.kind,
+                order.sample_rate_hz,
+                split=order.split,
+            )
         except FileNotFoundError:
             await progressed(0)
             raise
-        channels = await self._reader.channels(data, order.kind, order.sample_rate_hz, split=order.split)
-        del data
         transcript = await self._transcriber.transcribe(
             channels, order.language, job.ticket, progressed, tell_apart=order.tell_apart
         )

@@ -57,6 +57,8 @@ class Shelves:
     outbox: Outbox
     dispatcher: Dispatcher
     tasks: QualityTasks
+    forget_passages: Callable[[str, str], Awaitable[bool]]
+    """(app id, call id): removes what is known of the voices in a recording; False: nothing is."""
     forget_task: Callable[[str, str], Awaitable[bool]]
     """(app id, session id): removes a task of our own voice QC with its result and recording; False: none such."""
 
@@ -128,12 +130,13 @@ class Eraser:
     async def _sweep_recordings(self, ended_before_s: float) -> int:
         """Those of calls that ended before then; of calls that nobody has a record of, what was last written then."""
         shelves, erased, last = self._shelves, 0, ""
-        while old := await shelves.calls.judged_before(round(ended_before_s * 1000), after=last):
+        files = await asyncio.to_thread(shelves.recordings.last_written)
+        while files and (old := await shelves.calls.judged_before(round(ended_before_s * 1000), after=last)):
             for one in old:
-                erased += await self._erase_recording(one.app_id, one.call_id)
+                if one.call_id in files:
+                    erased += await self._erase_recording(one.app_id, one.call_id)
             last = old[-1].call_id
-        files = await asyncio.to_thread(shelves.recordings.older_than, ended_before_s)
-        for call_id in await shelves.calls.unknown(files):
+        for call_id in await shelves.calls.unknown([one for one, at_s in files.items() if at_s < ended_before_s]):
             erased += await self._erase_recording("", call_id)
         return erased
 
@@ -141,6 +144,7 @@ class Eraser:
         if not await asyncio.to_thread(self._shelves.recordings.delete, call_id):
             return False
         await self._shelves.journal.erase(call_id)
+        await self._shelves.forget_passages(app_id, call_id)
         await self._keep_account(app_id, "recording", call_id, "retention")
         return True
 
@@ -149,6 +153,7 @@ class Eraser:
         await shelves.dispatcher.forget(app_id, call_id)
         if await asyncio.to_thread(shelves.recordings.delete, call_id):
             self._note("recording", 1)
+        await shelves.forget_passages(app_id, call_id)
         await shelves.forget_task(app_id, call_id)
         if not await shelves.journal.erase(call_id):
             _log.warning("journal_still_holds_call", call_id=call_id)

@@ -11,10 +11,11 @@ import sqlite3
 from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any, TypeVar
 
+import msgspec
 import numpy as np
 
 from gateway.ports import Unavailable
-from gateway.ports.passages import Passages, PassageSource, PassageTask
+from gateway.ports.passages import Passages, PassageSource, PassageTask, SourceKind
 from gateway.stores.sqlite import Database
 
 T = TypeVar("T")
@@ -51,12 +52,15 @@ CREATE INDEX IF NOT EXISTS passage_tasks_due ON passage_tasks (attempts, seq);
 _FOLLOW_CALLS = """
 CREATE TRIGGER IF NOT EXISTS passages_of_new_call AFTER INSERT ON calls WHEN new.state <> 'live'
 BEGIN
-    INSERT OR IGNORE INTO passage_tasks (source_id, kind) VALUES (new.call_id, 'call');
+    INSERT INTO passage_tasks (source_id, kind) SELECT new.call_id, 'call'
+        WHERE NOT EXISTS (SELECT 1 FROM passage_tasks WHERE source_id = new.call_id);
 END;
 CREATE TRIGGER IF NOT EXISTS passages_of_ended_call AFTER UPDATE OF state ON calls
-    WHEN old.state = 'live' AND new.state <> 'live'
+    WHEN new.state <> 'live' AND NOT EXISTS
+        (SELECT 1 FROM passage_sources WHERE source_id = new.call_id AND state = 'indexed')
 BEGIN
-    INSERT OR IGNORE INTO passage_tasks (source_id, kind) VALUES (new.call_id, 'call');
+    INSERT INTO passage_tasks (source_id, kind) SELECT new.call_id, 'call'
+        WHERE NOT EXISTS (SELECT 1 FROM passage_tasks WHERE source_id = new.call_id);
 END;
 CREATE TRIGGER IF NOT EXISTS passages_of_deleted_call AFTER DELETE ON calls
 BEGIN
@@ -64,7 +68,9 @@ BEGIN
     DELETE FROM passage_tasks WHERE source_id = old.call_id;
 END;
 """
-"""In the call's own transaction: no call is forgotten by a process that dies, and none is looked for in vain."""
+"""In the call's own transaction: no call is forgotten by a process that dies, and none is looked for in vain. One whose
+recording was not there gets another chance whenever its record is saved again. (`OR IGNORE` would not do in a trigger:
+SQLite puts the outer statement's way with conflicts in its place.)"""
 
 _CALLS_SO_FAR = """
 INSERT OR IGNORE INTO passage_tasks (source_id, kind)
@@ -97,10 +103,12 @@ class SqlitePassages:
 
         await self._run(work)
 
-    async def next_task(self) -> PassageTask | None:
+    async def next_task(self, kinds: Collection[SourceKind]) -> PassageTask | None:
         def work(connection: sqlite3.Connection) -> PassageTask | None:
             row = connection.execute(
-                "SELECT source_id, kind, attempts FROM passage_tasks ORDER BY attempts, seq LIMIT 1"
+                """SELECT source_id, kind, attempts FROM passage_tasks WHERE kind IN (?, ?)
+                   ORDER BY attempts, seq LIMIT 1""",
+                ("file" if "file" in kinds else "", "call" if "call" in kinds else ""),
             ).fetchone()
             return None if row is None else PassageTask(**row)
 
@@ -150,16 +158,14 @@ class SqlitePassages:
         return gone
 
     async def sources(self, app_id: str, source_ids: Collection[str]) -> Mapping[str, PassageSource]:
+        found = await self.left_behind(source_ids)
+        return {source_id: source for source_id, source in found.items() if source.app_id == app_id}
+
+    async def left_behind(self, source_ids: Collection[str]) -> Mapping[str, PassageSource]:
         def work(connection: sqlite3.Connection) -> dict[str, PassageSource]:
-            found = {}
-            for source_id in source_ids:
-                row = connection.execute(
-                    f"SELECT {_COLUMNS} FROM passage_sources WHERE source_id = ? AND app_id = ?",  # noqa: S608
-                    (source_id, app_id),
-                ).fetchone()
-                if row is not None:
-                    found[source_id] = PassageSource(**row)
-            return found
+            asked = f"SELECT {_COLUMNS} FROM passage_sources WHERE source_id = ?"  # noqa: S608 - constants
+            rows = [connection.execute(asked, (source_id,)).fetchone() for source_id in source_ids]
+            return {row["source_id"]: PassageSource(**row) for row in rows if row is not None}
 
         return await self._run(work)
 
@@ -187,10 +193,10 @@ class SqlitePassages:
 
         return await self._run(work)
 
-    async def other_spaces(self, space: str) -> int:
-        count: int = await self._run(
-            lambda one: one.execute("SELECT count(*) FROM passage_prints WHERE space <> ?", (space,)).fetchone()[0]
-        )
+    async def other_spaces(self, spaces: Collection[str]) -> int:
+        known = msgspec.json.encode(sorted(spaces)).decode()
+        others = "SELECT count(*) FROM passage_prints WHERE space NOT IN (SELECT value FROM json_each(?))"
+        count: int = await self._run(lambda one: one.execute(others, (known,)).fetchone()[0])
         return count
 
     async def _run(self, work: Callable[[sqlite3.Connection], T]) -> T:

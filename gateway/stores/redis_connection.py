@@ -113,6 +113,8 @@ class RedisConnection:
     @asynccontextmanager
     async def _faults(self) -> AsyncIterator[None]:
         """Bound the wait, and say of any fault that it is Redis's."""
+        task = asyncio.current_task()
+        cancelled_before = task.cancelling() if task else 0
         try:
             # The client's own timeouts are per read and write: a server that trickles must not hold us for ever.
             async with asyncio.timeout(2 * self._timeout_s):
@@ -126,6 +128,11 @@ class RedisConnection:
             raise Unavailable(f"Redis at {self.shown_url} did not answer within {self._timeout_s:g} s") from fault
         except (RedisError, OSError) as fault:
             raise Unavailable(f"Redis at {self.shown_url} refuses: {fault}") from fault
+        finally:
+            # The library drops a cancellation that comes while it looks whether a pooled connection still lives: a task
+            # that was told to end would go on for ever.
+            if task and task.cancelling() > cancelled_before:
+                raise asyncio.CancelledError
 
 
 OLDEST_REDIS = 7

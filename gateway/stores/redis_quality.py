@@ -4,9 +4,8 @@
                                         whose recording is in that folder. Delivered entries are the claims, their
                                         idle time is how old a lease is
     earshot:qc:task:<ticket>            hash: app, session, audio, request, queue, entry, state, reason, progress,
-                                        attempts, claim, worker, result, finished_at (s, wall
-                                        clock); of a push (redis_quality_pushes): url, push, failures,
-                                        failing_since, push_error
+                                        attempts, claim, worker, result, finished_at (s, wall clock); of a push
+                                        (redis_quality_pushes): url, push, failures, failing_since, push_error
     earshot:qc:session:<app>:<session>  the ticket of the latest submission (an app id holds no colon)
     earshot:qc:audio                    set: the recordings of unfinished tasks
     earshot:qc:pushes                   sorted set: tickets whose results are to be pushed, by when
@@ -28,8 +27,6 @@ from gateway.stores.redis_connection import RedisConnection, RedisScript
 
 AUDIO = "earshot:qc:audio"
 PUSHES = "earshot:qc:pushes"
-KEPT_S = 30 * 24 * 3600.0
-"""How long a finished task is remembered; asking for it does not lengthen that."""
 
 
 def queue_key(shelf: str) -> str:
@@ -156,8 +153,8 @@ return 1
 _FINISH = RedisScript(
     _HELD
     + """
-local task, queue, audio, pushes, session, usage = unpack(KEYS)
-local _, ticket, state, reason, has_result, result, billed, kept, now = unpack(ARGV)
+local task, queue, audio, pushes, usage = unpack(KEYS)
+local _, ticket, state, reason, has_result, result, billed, now = unpack(ARGV)
 redis.call('HSET', task, 'state', state, 'reason', reason, 'progress', 100, 'finished_at', now)
 if has_result == '1' then redis.call('HSET', task, 'result', result) end
 redis.call('XACK', queue, 'workers', known[3])
@@ -169,8 +166,6 @@ if redis.call('HGET', task, 'push') == 'held' then
   redis.call('ZADD', pushes, 0, ticket)
 end
 if billed ~= '0' then redis.call('HINCRBY', usage, 'quality_ms', billed) end
-redis.call('PEXPIRE', task, kept)
-redis.call('PEXPIRE', session, kept)
 return 1
 """
 )
@@ -248,24 +243,15 @@ _FORGOTTEN_AFTER_MS = 24 * 3600 * 1000
 class RedisQualityTasks:
     """`QualityTasks` for the workers and servers of a cluster. Times are Redis's own; `clock` says which day it is."""
 
-    def __init__(
-        self,
-        connection: RedisConnection,
-        clock: Clock,
-        *,
-        shelf: str = "",
-        lease_s: float = LEASE_S,
-        kept_s: float = KEPT_S,
-    ) -> None:
+    def __init__(self, connection: RedisConnection, clock: Clock, *, shelf: str = "", lease_s: float = LEASE_S) -> None:
         """`shelf` names the folder in which our recordings lie: those who reach it too claim from the same queue.
 
-        `lease_s` is what we grant others; a finished task and its result are forgotten after `kept_s`.
+        `lease_s` is what we grant others.
         """
         self._redis = connection
         self._queue = queue_key(shelf)
         self._clock = clock
         self._lease_ms = round(lease_s * 1000)
-        self._kept_ms = round(kept_s * 1000)
 
     async def submit(self, job: QualityJob) -> str | None:
         keys = (session_key(job.app_id, job.session_id), self._queue, AUDIO, PUSHES, task_key(job.ticket))
@@ -302,12 +288,10 @@ class RedisQualityTasks:
         self, job: QualityJob, state: int, reason: str, result: bytes | None, *, billed_ms: int = 0
     ) -> bool:
         now_s = self._clock.wall()
-        session, usage = session_key(job.app_id, job.session_id), usage_key(job.app_id, day_of(now_s))
-        keys = (*self._claimed(job), AUDIO, PUSHES, session, usage)
-        outcome = (state, reason, int(result is not None), result or b"", billed_ms)
-        return bool(
-            await self._redis.run(_FINISH, keys, (job.claim, job.ticket, *outcome, self._kept_ms, f"{now_s:.3f}"))
-        )
+        keys = (*self._claimed(job), AUDIO, PUSHES, usage_key(job.app_id, day_of(now_s)))
+        # The library writes a number of an enumeration out as the name that Python has for it.
+        outcome = (int(state), reason, int(result is not None), result or b"", billed_ms, f"{now_s:.3f}")
+        return bool(await self._redis.run(_FINISH, keys, (job.claim, job.ticket, *outcome)))
 
     async def put_back(self, worker: str) -> int:
         back: int = await self._redis.run(_PUT_BACK, [self._queue], (worker, _FORGOTTEN_AFTER_MS))

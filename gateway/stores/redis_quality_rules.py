@@ -8,6 +8,7 @@ the app: at the first start of a cluster, and after a flush.
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable, Collection, Mapping, Sequence
 
 import msgspec
@@ -17,6 +18,8 @@ from gateway.ports import RulesMoved, StoredCategory, Unavailable
 from gateway.stores.quality_rules import SqliteQualityRules
 from gateway.stores.redis_connection import RedisConnection, RedisScript
 
+AWAY_S = 5.0
+"""For so long after Redis did not answer, calls that begin do not wait for it again."""
 _ATTEMPTS = 20
 _BOOK = msgspec.json.Decoder(tuple[StoredCategory, ...])
 
@@ -63,6 +66,7 @@ class RedisQualityRules:
         self._redis = connection
         self._own = own
         self._changed = changed
+        self._away_until_s = 0.0
         self._copied: dict[str, tuple[int, bytes]] = {}
 
     async def enter(self, app_id: str) -> None:
@@ -77,12 +81,16 @@ class RedisQualityRules:
         return {app_id: int(version) for app_id, version in zip(ordered, found, strict=True) if version is not None}
 
     async def rules(self, app_id: str) -> tuple[int, Sequence[StoredCategory]]:
+        now_s = asyncio.get_running_loop().time()
+        if self._own is not None and now_s < self._away_until_s:
+            return await self._own.rules(app_id)
         try:
             return await self._book(app_id)
         except Unavailable as fault:
             if self._own is None:
                 raise
             _log.warning("rules_of_this_node_used", app_id=app_id, reason=str(fault))
+            self._away_until_s = now_s + AWAY_S
             return await self._own.rules(app_id)
 
     async def add(self, app_id: str, category: StoredCategory) -> bool:

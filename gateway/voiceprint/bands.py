@@ -53,16 +53,17 @@ def in_its_band(pcm: bytes, rate_hz: int) -> tuple[bytes, int]:
     """Mono audio at 8 or 16 kHz, brought to 8 kHz when it came over a telephone line and was only resampled since."""
     if rate_hz != WIDE_HZ or not _is_empty_above(pcm):
         return pcm, rate_hz
-    return _narrowed(pcm), NARROW_HZ
+    return narrowed(pcm), NARROW_HZ
 
 
 def over_a_line(pcm: bytes) -> bytes:
     """Mono audio at 16 kHz as a telephone line with G.711 would have carried it: at 8 kHz."""
     law = AudioFormat("pcmu", NARROW_HZ, 1)
-    return law.to_pcm(compress("pcmu", _narrowed(pcm)))
+    return law.to_pcm(compress("pcmu", narrowed(pcm)))
 
 
-def _narrowed(pcm: bytes) -> bytes:
+def narrowed(pcm: bytes) -> bytes:
+    """Mono audio at 16 kHz at 8 kHz."""
     samples = soxr.resample(np.frombuffer(pcm, "<i2").astype(np.float32), WIDE_HZ, NARROW_HZ)
     return bytes(np.clip(np.rint(samples), -32768, 32767).astype("<i2").tobytes())
 
@@ -92,6 +93,20 @@ def prints_of(model: str, wide: Sequence[Embedding | None], narrow: Sequence[Emb
     full = [one for one in wide if one is not None]
     of_lines = Prints(narrow_space(model), np.stack(narrow))
     return (of_lines, Prints(model, np.stack(full))) if full else (of_lines,)
+
+
+def asked_by(model: str, wide: Embedding | None, narrow: Embedding | None) -> dict[str, Embedding]:
+    """What a voice is looked for by in each of a model's spaces that it has a print in."""
+    by_space = {model: wide, narrow_space(model): narrow}
+    return {space: vector for space, vector in by_space.items() if vector is not None}
+
+
+def asked_by_row(model: str, row: VoiceprintRow) -> dict[str, Embedding]:
+    """As `asked_by`, of an enrolled voice; empty for one that was enrolled with another model."""
+    wide, narrow = row.in_space(model), row.in_space(narrow_space(model))
+    if wide is not None:
+        return asked_by(model, wide.combined, mixed(wide, narrow))
+    return asked_by(model, None, narrow.combined if narrow is not None else None)
 
 
 @dataclass(frozen=True, slots=True)

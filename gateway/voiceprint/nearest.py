@@ -1,9 +1,8 @@
 """Which of many vectors are closest to one: exact while they are few, by compressed codes and exact re-scoring above.
 
-Vectors lie in blocks. A block of some size has codes beside it (product quantisation, four bits for each pair of
-dimensions, as in André, Kermarrec and Le Scouarnec, "Quicker ADC", 2019), which one pass over all of them turns into
-candidates; the candidates are scored exactly, so that only what is found depends on codes, never a score.
-Every vector is looked at: no clusters to miss, nothing to train for minutes, and a row can be changed in place.
+Vectors lie in blocks. A block of some size has codes beside it, which one pass over all of them turns into candidates;
+the candidates are scored exactly, so that only what is found depends on codes, never a score. Every vector is looked
+at: no clusters to miss, no graph to build for minutes, and a row can be changed in place.
 """
 
 from __future__ import annotations
@@ -13,11 +12,12 @@ from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
-from typing import cast
 
 import faiss
 import numpy as np
 from numpy.typing import NDArray
+
+from gateway.voiceprint.codes import Codes, Cosines, Rows, Vectors
 
 BLOCK_ROWS = 131_072
 """So many vectors have codes of their own, trained on them: making these anew takes a second, whatever lies beside."""
@@ -25,64 +25,15 @@ CODED_FROM_ROWS = 8_192
 """A block with fewer is scanned exactly, in under a millisecond."""
 TAIL_ROWS = 2_048
 """So many vectors may have come since the codes were made; they are scanned exactly."""
-TRAINING_ROWS = 16_384
 RETRAIN_AT_GROWTH = 4
 """Codes trained on a quarter of what the block holds now are trained anew: the first to come may have been alike."""
-CODE_DIMENSIONS = 2
-CODE_BITS = 4
 CANDIDATES = 400
 """Scored exactly for a top ten; see BENCHMARKS.md for what fewer would miss."""
-CANDIDATES_PER_HIT = 8
+CANDIDATES_PER_HIT = 12
 """For longer answers: so many candidates for each."""
 INLINE_ROWS = 10_000
 INLINE_CODED_ROWS = 200_000
 """Up to so many, a search takes a millisecond and runs on the event loop; above, in a thread."""
-
-Vectors = NDArray[np.float32] | NDArray[np.float16]
-Rows = NDArray[np.int64]
-Cosines = NDArray[np.float32]
-
-
-class _Codes:
-    """The codes of a block's first `rows` vectors. Made and extended off the loop; single rows change in place."""
-
-    def __init__(self, index: faiss.IndexPQFastScan, trained_rows: int) -> None:
-        self.index = index
-        self.rows: int = index.ntotal
-        self.trained_rows = trained_rows
-        self._packer = index.get_CodePacker()  # type: ignore[attr-defined] # the library's stubs lack it
-
-    @classmethod
-    def trained(cls, vectors: Vectors) -> _Codes:
-        """New codes for all of `vectors`. Takes a second for a whole block."""
-        faiss.omp_set_num_threads(1)
-        dimensions = vectors.shape[1]
-        index = faiss.IndexPQFastScan(dimensions, dimensions // CODE_DIMENSIONS, CODE_BITS, faiss.METRIC_INNER_PRODUCT)
-        step = max(1, len(vectors) // TRAINING_ROWS)
-        index.train(vectors[::step].astype(np.float32))
-        for begin in range(0, len(vectors), TRAINING_ROWS):
-            index.add(vectors[begin : begin + TRAINING_ROWS].astype(np.float32))
-        return cls(index, len(vectors))
-
-    def extended(self, vectors: Vectors) -> _Codes:
-        """A copy with the codes of the next vectors behind; searches may go on over this one."""
-        faiss.omp_set_num_threads(1)
-        copy = cast(faiss.IndexPQFastScan, faiss.clone_index(self.index))
-        copy.add(vectors.astype(np.float32))
-        return _Codes(copy, self.trained_rows)
-
-    def put(self, row: int, vector: NDArray[np.float32]) -> None:
-        """Overwrite the code of one row. A search at the same time may take the row for either."""
-        packer = self._packer
-        packed = faiss.rev_swig_ptr(self.index.codes.get(), self.index.codes.size()).reshape(-1, packer.block_size)
-        group, offset = divmod(row, packer.nvec)
-        packer.pack_1(self.index.pq.compute_codes(vector[np.newaxis])[0], offset, packed[group : group + 1])
-
-    def candidates(self, query: NDArray[np.float32], count: int) -> tuple[Rows, Cosines]:
-        """The likeliest rows with their approximate cosines."""
-        near, rows = self.index.search(query[np.newaxis], min(count, self.rows))
-        found = rows[0] >= 0
-        return rows[0][found], near[0][found]
 
 
 class _Block:
@@ -90,7 +41,7 @@ class _Block:
         self.vectors = np.zeros((4, dimensions), dtype=dtype)
         self.live = np.zeros(4, dtype=np.bool_)
         self.size = 0
-        self.codes: _Codes | None = None
+        self.codes: Codes | None = None
         self.changed: set[int] | None = None
         """Rows changed while codes are being made from how they were."""
 
@@ -133,7 +84,7 @@ class _View:
     vectors: Vectors
     live: NDArray[np.bool_]
     size: int
-    codes: _Codes | None
+    codes: Codes | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -175,7 +126,7 @@ class NearestVectors:
     @property
     def memory_bytes(self) -> int:
         """What vectors and codes take."""
-        codes = sum(int(block.codes.index.codes.size()) for block in self._blocks if block.codes)
+        codes = sum(block.codes.memory_bytes for block in self._blocks if block.codes)
         return codes + sum(block.vectors.nbytes + block.live.nbytes for block in self._blocks)
 
     def add(self, vector: NDArray[np.float32]) -> int:
@@ -264,7 +215,7 @@ class NearestVectors:
             block.changed = set()
             try:
                 if codes is None or len(vectors) >= RETRAIN_AT_GROWTH * codes.trained_rows:
-                    fresh = await asyncio.to_thread(_Codes.trained, vectors)
+                    fresh = await asyncio.to_thread(Codes.trained, vectors)
                 else:
                     fresh = await asyncio.to_thread(codes.extended, vectors[codes.rows :])
                 for row in block.changed:

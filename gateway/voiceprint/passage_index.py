@@ -12,11 +12,11 @@ from numpy.typing import NDArray
 
 from gateway.ports import Embedding
 from gateway.ports.passages import BEGIN_MS, CHANNEL, END_MS, Passages, PassageSource
-from gateway.voiceprint.nearest import NearestVectors, Rows, closest
+from gateway.voiceprint.codes import Rows
+from gateway.voiceprint.nearest import NearestVectors, closest
 
 SCANNED_ROWS = 20_000
 """When a time leaves no more passages than this, they are scanned exactly instead of picked out of the best of all."""
-MOST_ASKED = 20_000
 _GROWTH = 1024
 _log = structlog.get_logger()
 
@@ -56,6 +56,7 @@ class _Recordings:
 
     def add(self, source: PassageSource, passages: Passages) -> None:
         self.forget(source.source_id)
+        heard_at_ms = source.recorded_at_ms + passages.spans[:, BEGIN_MS].astype(np.int64)
         if len(passages.spans) < _GROWTH:
             # One by one they take the places of those that are gone.
             added = (self.vectors.add(one) for one in passages.vectors.astype(np.float32))
@@ -64,16 +65,18 @@ class _Recordings:
             rows = self.vectors.extend(passages.vectors)
         self._reserve(self.vectors.rows)
         self._spans[rows] = passages.spans
-        self._heard_at_ms[rows] = source.recorded_at_ms + passages.spans[:, BEGIN_MS]
+        self._heard_at_ms[rows] = heard_at_ms
         self._numbers[rows] = len(self._source_ids)
         self._source_ids.append(source.source_id)
         self._rows[source.source_id] = rows
 
     def forget(self, source_id: str) -> bool:
         rows = self._rows.pop(source_id, None)
-        if rows is not None:
-            self.vectors.remove(rows.tolist())
-        return rows is not None
+        if rows is None:
+            return False
+        self._source_ids[self._numbers[rows[0]]] = ""
+        self.vectors.remove(rows.tolist())
+        return True
 
     def _reserve(self, rows: int) -> None:
         if rows > len(self._numbers):
@@ -86,16 +89,18 @@ class _Recordings:
         if wanted.from_ms is None and wanted.to_ms is None:
             return self._found(await self._closest(query, wanted.most), wanted)
         in_time = self._in_time(wanted)
-        if len(in_time) <= SCANNED_ROWS:
-            with self.vectors.read(0):
-                cosines = await asyncio.to_thread(self.vectors.cosines, in_time, query)
-                best = np.argsort(-cosines, kind="stable")[: wanted.most]
-                pairs = zip(in_time[best].tolist(), cosines[best].tolist(), strict=True)
-                return self._found([(row, cosine) for row, cosine in pairs if self.vectors.holds(row)], wanted)
-        # Passages of the voice are taken to be spread over time as all are, with room for when they are not.
-        asked = min(MOST_ASKED, 2 * wanted.most * self.vectors.rows // len(in_time))
-        found = await self._closest(query, asked)
-        return self._found([(row, cosine) for row, cosine in found if self._is_in_time(row, wanted)], wanted)
+        if len(in_time) > SCANNED_ROWS:
+            # Passages of the voice are taken to be spread over time as all are, with room for when they are not.
+            asked = 2 * wanted.most * self.vectors.rows // len(in_time)
+            found = await self._closest(query, asked)
+            chosen = [(row, cosine) for row, cosine in found if self._is_in_time(row, wanted)]
+            if len(chosen) >= wanted.most or len(found) < asked or found[-1][1] < wanted.least_cosine:
+                return self._found(chosen, wanted)
+        with self.vectors.read(0):
+            cosines = await asyncio.to_thread(self.vectors.cosines, in_time, query)
+            best = np.argsort(-cosines, kind="stable")[: wanted.most]
+            pairs = zip(in_time[best].tolist(), cosines[best].tolist(), strict=True)
+            return self._found([(row, cosine) for row, cosine in pairs if self.vectors.holds(row)], wanted)
 
     async def _closest(self, query: Embedding, top: int) -> list[tuple[int, float]]:
         return [(one.row, one.cosine) for one in await closest([self.vectors], query, top)]
@@ -176,6 +181,11 @@ class PassageIndex:
         """Begin, in the background, to make searches as fast as they get; until then they scan."""
         for app_id, app in self._apps.items():
             self._keep_fast(app_id, app)
+
+    async def warmed(self) -> None:
+        """Return once every search is as fast as it gets."""
+        self.warm()
+        await asyncio.gather(*self._coding.values())
 
     async def close(self) -> None:
         """End the work in the background."""

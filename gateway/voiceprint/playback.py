@@ -38,29 +38,31 @@ class Playback:
             return answer(error.code, error.msg, status=503)
         if audio is None:
             return answer(Code.ILLEGAL_PARAMETER, "the audio was deleted or replaced", status=404)
-        return _served(audio, f'"{print_id}-{int(clip)}"', request.headers)
+        return served(audio, f'"{print_id}-{int(clip)}"', request.headers)
 
 
-def _served(audio: bytes, etag: str, asked: Mapping[str, str]) -> web.Response:
+def served(
+    audio: bytes, etag: str, asked: Mapping[str, str], content_type: str = "audio/flac", filename: str = "voice.flac"
+) -> web.Response:
     """The audio, or the one range of it that is asked for; several ranges at once get the whole, as the RFC allows."""
     headers = {
         "Accept-Ranges": "bytes",
         "Cache-Control": "private, no-store",
-        "Content-Disposition": 'inline; filename="voice.flac"',
+        "Content-Disposition": f'inline; filename="{filename}"',
         "ETag": etag,
         "X-Content-Type-Options": "nosniff",
     }
     found = _RANGE.fullmatch(asked.get("Range", "").strip())
     if found is None or not (found[1] or found[2]) or asked.get("If-Range", etag) != etag:
-        return web.Response(body=audio, content_type="audio/flac", headers=headers)
+        return web.Response(body=audio, content_type=content_type, headers=headers)
     size = len(audio)
     if found[1]:
         first, last = int(found[1]), min(int(found[2] or size - 1), size - 1)
         if found[2] and int(found[2]) < first:  # no range at all: as if none had been asked for
-            return web.Response(body=audio, content_type="audio/flac", headers=headers)
+            return web.Response(body=audio, content_type=content_type, headers=headers)
     else:
         first, last = max(0, size - int(found[2])), size - 1
     if first > last:
         return web.Response(status=416, headers={**headers, "Content-Range": f"bytes */{size}"})
     headers["Content-Range"] = f"bytes {first}-{last}/{size}"
-    return web.Response(status=206, body=audio[first : last + 1], content_type="audio/flac", headers=headers)
+    return web.Response(status=206, body=audio[first : last + 1], content_type=content_type, headers=headers)

@@ -421,6 +421,22 @@ async def test_a_command_cancelled_half_way_never_gives_its_reply_to_another(
     )
 
 
+@pytest.mark.row(32)
+async def test_whoever_is_cancelled_in_a_command_ends(connection: RedisConnection) -> None:
+    async def echo_for_ever() -> None:
+        while True:
+            await connection.command("ECHO", 1)
+
+    for number in range(200):
+        task = asyncio.ensure_future(echo_for_ever())
+        for _ in range(number % 20):
+            await asyncio.sleep(0)
+        task.cancel()
+        done, _ = await asyncio.wait([task], timeout=10)
+        assert done, f"it goes on, cancelled at step {number % 20}"
+        assert task.cancelled()
+
+
 async def test_a_script_cancelled_half_way_never_gives_its_reply_to_another(
     server: RedisServer, connection: RedisConnection
 ) -> None:

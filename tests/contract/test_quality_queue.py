@@ -18,6 +18,7 @@ from gateway.stores.redis_connection import RedisConnection, RedisScript
 from gateway.stores.redis_quality import RedisQualityTasks, queue_key, usage_key
 from gateway.stores.redis_quality_pushes import RedisQualityPushes
 from gateway.stores.sqlite import Database
+from protocol.quality_result import TaskState
 from tests.quality_world import FixedClock
 from tests.redis_server import RedisServer
 
@@ -79,7 +80,8 @@ async def queue(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator
 
         yield Queue(
             lambda lease_s: SqliteQualityTasks(databases[next(turn) % 2], clock, lease_s=lease_s),
-            *(SqliteQualityPushes(database, clock, uniform=highest) for database in databases),
+            SqliteQualityPushes(databases[0], clock, uniform=highest),
+            SqliteQualityPushes(databases[1], clock, uniform=highest),
             counted,
             clock,
             later,
@@ -98,7 +100,8 @@ async def queue(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator
 
         yield Queue(
             lambda lease_s: RedisQualityTasks(connection, clock, lease_s=lease_s),
-            *(RedisQualityPushes(connection, clock, uniform=highest) for _ in range(2)),
+            RedisQualityPushes(connection, clock, uniform=highest),
+            RedisQualityPushes(connection, clock, uniform=highest),
             added,
             clock,
             unheard_of,
@@ -136,7 +139,7 @@ async def test_a_job_comes_back_as_it_was_submitted_and_its_result_is_found_ever
     running = await queue.here.find(APP, "会话 1")
     assert running is not None
     assert (running.state, running.progress_percent) == (1, 40)
-    assert await queue.there.finish(mine, 2, "", b'{"state":2}')
+    assert await queue.there.finish(mine, TaskState.SUCCEEDED, "", b'{"state":2}')
     done = await queue.here.find(APP, "会话 1")
     assert done is not None
     assert (done.state, done.reason, done.progress_percent, done.result) == (2, "", 100, b'{"state":2}')
@@ -428,5 +431,5 @@ async def test_the_sweep_takes_what_was_finished_long_ago_and_owed_to_nobody(que
     await queue.here.submit(job("waits"))
     assert await queue.there.sweep_before(queue.clock.wall() - 500, but=["owed"]) == 1
     assert [await state_of(queue, one) for one in ("old", "owed", "to be pushed", "new", "waits")] == [None, 2, 2, 2, 0]
-    assert await queue.there.sweep_before(queue.clock.wall() - 500) == 1
+    assert await queue.there.sweep_before(queue.clock.wall() - 500, but=()) == 1
     assert await state_of(queue, "owed") is None

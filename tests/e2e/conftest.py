@@ -10,7 +10,7 @@ from tests.e2e.script import Recital, recital
 from tests.earshot_process import EarshotProcess
 from tests.models_here import models_folder
 
-APPS = {"en": "secret-en", "line": "secret-line", "wide": "secret-wide", "zh": "secret-zh"}
+APPS = {name: f"secret-{name}" for name in ("en", "found", "line", "pair", "wide", "zh")}
 """An app for each test, so that none hears another's rules and voices."""
 
 

@@ -55,9 +55,10 @@ class HummingEngines:
 
     def __init__(self, models_dir: Path, spool_dir: Path, **_: Any) -> None:
         self.recognizer = HummingRecognizer()
-        self.embedder = SpectrumEmbedder()
+        self.embedder = self.windows = SpectrumEmbedder()
         self.confirmer = LoudnessConfirmer()
-        self.denoiser = None
+        self.background_embedder, self.background_confirmer = self.embedder, self.confirmer
+        self.denoiser = self.sounds = None
         self.decoder = PyAvDecoder()
         self.pools: dict[str, Any] = {}
         self.ready = True
@@ -80,7 +81,7 @@ DIALOGUE = humming((0, 400), (100, 3500), (0, 2500), (130, 1500), (0, 1000))
 """Eight kHz, one channel: an offer of help, and a demand for money back."""
 
 
-async def eventually(holds: Callable[[], Awaitable[T]], patience_s: float = 30) -> T:
+async def eventually(holds: Callable[[], Awaitable[T]], patience_s: float = 60) -> T:
     """What `holds` answers, as soon as that is true: for what nobody announces."""
     deadline_s = time.monotonic() + patience_s
     while not (answer := await holds()):

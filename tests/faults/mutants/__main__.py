@@ -7,9 +7,8 @@ if __name__ == "__main__":
     # First of all: a mutant may break what others copy when they are imported.
     importlib.import_module(f"tests.faults.mutants.{sys.argv.pop(1)}").break_it()
 
-    import gateway.app
     from gateway.cli import main
-    from tests.integration.hummed import HummingEngines
+    from tests.integration.hummed_server import put_in_place
 
-    gateway.app.Engines = HummingEngines  # type: ignore[assignment, attr-defined]
+    put_in_place()
     main()

@@ -206,7 +206,8 @@ async def test_an_allowed_network_is_open_at_its_port_only(canary: tuple[Canary,
 
 async def test_a_message_is_handed_over_as_json(canary: tuple[Canary, int]) -> None:
     seen, port = canary
-    await fetcher("127.0.0.0/8:*").post_json(f"http://127.0.0.1:{port}/done", b'{"error_code":0}')
+    await fetcher("127.0.0.0/8:*").post_json(f"http://127.0.0.1:{port}/done", b'{"error_code":0}', {"X-Delivery": "7"})
+    assert seen.requests[0].headers["X-Delivery"] == "7"
     assert (seen.requests[0].method, seen.requests[0].content_type) == ("POST", "application/json")
     assert seen.bodies == [b'{"error_code":0}']
 

@@ -98,3 +98,10 @@ async def test_confirming_hands_the_state_through() -> None:
     confirmer = Recorded(answer)
     assert await SileroConfirmer(pool(confirmer)).confirm(bytes(1024), 16000, b"state") is answer
     assert confirmer.asked[0][0] == ("confirm", bytes(1024), 16000, b"state")
+
+
+async def test_windows_of_a_recording_wait_behind_live_voices() -> None:
+    embedder = Recorded(np.array([1, 0], np.float32))
+    window = bytes(2 * 8000)
+    assert (await VoiceEmbedder(pool(embedder), VOICE_MODELS["campplus"]).embed_window(window, 8000)).tolist() == [1, 0]
+    assert embedder.asked == [(("embed", window, 8000), {"rank": 1})]

@@ -12,12 +12,14 @@ import pytest
 from numpy.typing import NDArray
 
 from gateway.call.speaker import SpeakerSettings
+from gateway.demo.material import demo_call
 from gateway.engines.campplus import Campplus
 from gateway.engines.campplus_graph import DIMENSIONS, MEL_BINS
 from gateway.engines.models import model_folder
 from gateway.engines.onnx_session import open_session
 from gateway.engines.whisper import Kind, Whisper
 from gateway.ports import Language, Prints, Rejected
+from gateway.terminal.softphone import read_audio
 from gateway.voiceprint.bands import mixed, over_a_line
 from tests.unit.engines import made_up
 from tests.unit.engines.spoken import speech
@@ -197,3 +199,11 @@ def _samples(path: Path) -> NDArray[np.float64]:
     with av.open(str(path)) as container:
         blocks = [frame.to_ndarray().ravel() for frame in container.decode(audio=0)]
     return np.concatenate(blocks).astype(np.float64)
+
+
+def test_a_mandarin_recording_is_heard_the_same_whether_its_language_is_told_or_found(whisper: Whisper) -> None:
+    pcm, _ = read_audio(demo_call("zh").audio, 16000, 1)
+    part = pcm[2 * 16000 : 2 * 16000 * 9]
+    told, found = (whisper.transcribe(part, 16000, language, "recording") for language in ("zh", "auto"))
+    assert found == told
+    assert len(found.words) > 10

@@ -1,4 +1,4 @@
-from gateway.evaluation.diarization import SpeechErrors, speech_errors
+from gateway.evaluation.diarization import SpeechErrors, speech_errors, voice_errors
 from gateway.evaluation.material import Turn
 from gateway.evaluation.player import Arrived
 from protocol.messages import Segment, ServerMessage, Speaker
@@ -59,3 +59,32 @@ def test_a_voice_that_nobody_enrolled_is_right_when_it_is_unknown() -> None:
 def test_channels_of_their_own_are_held_against_their_own_turns() -> None:
     found = errors(segment("s1", 6000, 10_000, channel=0), label("s1", "known", "Emma"), roles=("agent", "customer"))
     assert (found.false_ms, found.missed_ms) == (4000, 7000)
+
+
+def by_number(*heard: tuple[int, int, int], overlaps: bool = False) -> SpeechErrors:
+    return voice_errors(TURNS, heard, 12_000, overlaps=overlaps)
+
+
+def test_whatever_numbers_the_voices_have_the_best_pairing_counts() -> None:
+    for first, second in ((0, 1), (1, 0), (7, 3)):
+        assert by_number((1000, 5000, first), (6000, 10_000, second)) == SpeechErrors(spoken_ms=7000)
+
+
+def test_two_voices_taken_for_one_are_half_confused() -> None:
+    assert by_number((1000, 5000, 0), (6000, 10_000, 0)).confused_ms == 3500
+
+
+def test_a_voice_taken_for_two_is_confused_in_its_smaller_part() -> None:
+    assert by_number((1000, 4000, 0), (4000, 5000, 2), (6000, 10_000, 1)).confused_ms == 750
+
+
+def test_nothing_heard_and_nothing_said_are_counted_too() -> None:
+    assert by_number() == SpeechErrors(spoken_ms=7000, missed_ms=7000)
+    assert voice_errors([], [(0, 1000, 0)], 12_000, overlaps=False).false_ms == 1000
+
+
+def test_where_two_speak_at_once_nothing_or_both_are_counted() -> None:
+    turns = [Turn("agent", "Emma", 1.0, 5.0, ""), Turn("customer", "Noah", 3.0, 7.0, "")]
+    heard = [(1000, 5000, 0), (5000, 7000, 1)]
+    assert voice_errors(turns, heard, 8000, overlaps=False) == SpeechErrors(spoken_ms=3000)
+    assert voice_errors(turns, heard, 8000, overlaps=True) == SpeechErrors(spoken_ms=6000, missed_ms=1500)

@@ -4,14 +4,14 @@ import asyncio
 import base64
 import io
 import json
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from pathlib import Path
 from typing import Any
 
 import aiohttp
 import pytest
 
-from gateway.ports import FetchedFile, Rejected
+from gateway.ports import NO_HEADERS, FetchedFile, Rejected
 from protocol.quality import CREATE_PATH, RESULT_PATH, RULE_PATH, TOKEN_PATH
 from tests.quality_world import (
     APP,
@@ -198,8 +198,8 @@ async def test_a_grant_may_be_asked_in_a_form_a_json_body_or_the_query(
 @pytest.mark.parametrize(
     ("fields", "code", "named"),
     [
-        ({"pid": 8953}, 336103, "pid 8953"),
-        ({"role_num": 2}, 336103, "role_num 2"),
+        ({"role_num": 3}, 336102, "role_num"),
+        ({"sample_rate": 44100}, 336102, "sample_rate"),
         ({"speech_data": "", "speech_url": "https://example.com/a.wav"}, 336103, "speech_url"),
         ({"pid": 8953, "role_num": 2}, 336102, "role_num"),
         ({"pid": 8953, "is_split_channel": True}, 336102, "is_split_channel"),
@@ -221,6 +221,75 @@ async def test_a_task_that_cannot_be_taken_says_which_field_is_at_fault(
     assert answer["error_code"] == code
     assert named in answer["error_message"]
     assert (await caller.ask("GET", RESULT_PATH, session_id="s"))["error_code"] == 336120
+
+
+@pytest.mark.parametrize("fields", [{"pid": 8953}, {"role_num": 2}])
+async def test_two_speakers_in_one_channel_are_told_apart_in_the_order_in_which_they_speak(
+    caller: Caller, world: QualityWorld, fields: dict[str, Any]
+) -> None:
+    talk = wav(recording([(130, 3000), (0, 700), (100, 3000), (0, 700), (130, 3000), (0, 700), (100, 3000)]))
+    assert await caller.create(speech_data=encoded(talk), **fields) == DONE | {"result": {"session_id": "s"}}
+    await world.worker.work_until_idle()
+    result = (await caller.ask("GET", RESULT_PATH, session_id="s"))["result"]
+    customer, agent = "我要退款，现在缺货。", "你好，这里是客服。"
+    said = [(one["speaker_id"], one["sentence"]) for one in result["asr_result"]]
+    assert said == [(0, customer), (1, agent), (0, customer), (1, agent)]
+    assert result["asr_text"] == f"{customer} {agent} {customer} {agent}"
+    assert all("speaker_name" not in one for one in result["asr_result"])
+
+
+async def test_without_the_optional_fields_the_documents_defaults_hold(caller: Caller, world: QualityWorld) -> None:
+    """16,000 samples are two seconds at the default of 8 kHz; no rule is asked; no details are given."""
+    await caller.ask("POST", RULE_PATH, category="退款", description="", contents=["退款"])
+    pcm = encoded(hummed(130, 2000).tobytes())
+    await caller.create(speech_data=pcm)
+    await caller.create(session_id="wide", speech_data=pcm, sample_rate=16000)
+    await caller.create(session_id="asked", speech_data=pcm, enable_detection=True)
+    await world.worker.work_until_idle()
+    plain, wide, asked = [
+        (await caller.ask("GET", RESULT_PATH, session_id=one))["result"] for one in ("s", "wide", "asked")
+    ]
+    assert (plain["call_duration"], wide["call_duration"]) == (2, 1)
+    for one in (plain, wide):
+        assert (one["pass_detection"], one["detection_result"], one["detection_detail"]) == ("success", [], {})
+    assert (asked["pass_detection"], asked["detection_detail"]) == ("failed", {})
+    assert asked["detection_result"] == [{"category": "退款", "keyword": ["退款"]}], "all categories, and no details"
+    assert {one["speaker_id"] for one in plain["asr_result"]} == {0}
+
+
+async def test_categories_choose_the_rules_and_unknown_ones_are_named(caller: Caller, world: QualityWorld) -> None:
+    await caller.ask("POST", RULE_PATH, category="退款", description="", contents=["退款"])
+    await caller.ask("POST", RULE_PATH, category="逾期", description="", contents=["!逾期"])
+    await caller.create(categories=["逾期", "没有"], enable_detection=True)
+    await world.worker.work_until_idle()
+    result = (await caller.ask("GET", RESULT_PATH, session_id="s"))["result"]
+    assert result["detection_result"] == [{"category": "逾期", "keyword": []}], "negatives alone hit with no keyword"
+    assert (result["pass_detection"], result["unknown_categories"]) == ("failed", ["没有"])
+
+
+@pytest.mark.parametrize("where", ["query", "body", "bearer"])
+async def test_every_operation_takes_its_token_anywhere(caller: Caller, where: str) -> None:
+    async def ask(method: str, path: str, **fields: Any) -> int:
+        token = {"access_token": caller.token}
+        options: dict[str, Any] = {"json": fields | (token if where == "body" else {})}
+        if where == "query":
+            options["params"] = token
+        elif where == "bearer":
+            options["headers"] = {"Authorization": f"bearer {caller.token}"}
+        return int((await caller.raw(method, path, **options))["error_code"])
+
+    pcm = encoded(hummed(130, 400).tobytes())
+    assert await ask("POST", CREATE_PATH, session_id="s", pid=80006, speech_data=pcm) == 0
+    assert await ask("GET", RESULT_PATH, session_id="s") == 0
+    for method in ("POST", "PUT", "GET", "DELETE"):
+        assert await ask(method, RULE_PATH, **RULE) == 0
+
+
+async def test_fields_in_the_body_win_over_those_in_the_query(caller: Caller) -> None:
+    await caller.create(session_id="of the body")
+    query = {"access_token": caller.token, "session_id": "of the query"}
+    answer = await caller.raw("GET", RESULT_PATH, params=query, json={"session_id": "of the body"})
+    assert answer["result"]["session_id"] == "of the body"
 
 
 async def test_speech_data_wins_over_a_url(caller: Caller) -> None:
@@ -375,7 +444,7 @@ class _Shelf:
             raise Rejected("there is nothing at this address", code="404")
         return FetchedFile(wav(recording([(200, 2000)])), "call.wav", "audio/wav")
 
-    async def post_json(self, url: str, body: bytes) -> None:
+    async def post_json(self, url: str, body: bytes, headers: Mapping[str, str] = NO_HEADERS) -> None:
         raise Rejected("nobody is called from here")
 
 

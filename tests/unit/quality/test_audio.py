@@ -2,6 +2,7 @@
 
 import os
 import time
+import tracemalloc
 from pathlib import Path
 
 import numpy as np
@@ -11,7 +12,8 @@ from hypothesis import strategies as st
 
 from gateway.quality.audio import SWEPT_AFTER_S, AudioFolder, RecordingReader, UnusableRecording
 from gateway.quality.sniff import NotAudio, kind_of
-from tests.quality_world import WavDecoder, hummed, recording, wav
+from gateway.quality.transcribe import Transcriber
+from tests.quality_world import FixedClock, PitchRecognizer, WavDecoder, hummed, recording, wav
 
 # MPEG 1 layer III, 128 kbit/s, 44.1 kHz: 417 bytes a frame.
 _MP3_FRAME = b"\xff\xfb\x90\x64" + bytes(413)
@@ -169,3 +171,21 @@ async def test_a_recording_that_cannot_be_written_leaves_nothing_behind(
         await folder.keep(b"sound")
     monkeypatch.undo()
     assert os.listdir(tmp_path) == []  # noqa: PTH208
+
+
+@pytest.mark.parametrize("split", [True, False])
+async def test_of_a_long_recording_no_more_than_one_copy_is_made(split: bool) -> None:
+    async def progressed(percent: int) -> None:
+        """Nobody watches."""
+
+    size_bytes = 2 * 2 * 8000 * 300
+    file = wav(*[np.zeros(8000 * 300, np.int16)] * 2)
+    tracemalloc.start()
+    try:
+        channels = await RecordingReader(WavDecoder(), max_audio_s=3600).channels(file, "file", 8000, split=split)
+        await Transcriber(PitchRecognizer(), None, FixedClock()).transcribe(channels, "zh", "key", progressed)
+        _, peak_bytes = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    # Mixing makes a channel of two, beside them.
+    assert peak_bytes < size_bytes * (1.2 if split else 1.9)

@@ -1,16 +1,17 @@
 """Results that our voice QC pushes to the addresses its callers gave."""
 
 import asyncio
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 import msgspec
 import pytest
 
-from gateway.ports import FetchedFile, PortError, Rejected, Unavailable
+from gateway.ports import NO_HEADERS, FetchedFile, PortError, Rejected, Unavailable
 from protocol.quality import TaskRequest, parse_task
-from tests.quality_world import APP, TWO_PARTIES, QualityWorld, encoded
+from protocol.quality_callback import DELIVERY_HEADER, SIGNATURE_HEADER, verified_delivery
+from tests.quality_world import APP, OTHER_SECRET, SECRET, TWO_PARTIES, QualityWorld, encoded
 
 URL = "https://desk.example/done?call=7"
 DAY_S = 24 * 3600
@@ -22,6 +23,8 @@ class Desk:
     def __init__(self) -> None:
         self.faults: list[PortError] = []
         self.taken: list[tuple[str, dict[str, Any]]] = []
+        self.signed: list[tuple[dict[str, str], bytes]] = []
+        self.attempts: list[dict[str, str]] = []
         self.asked = 0
         self.hang = False
         self.rang = asyncio.Event()
@@ -29,13 +32,15 @@ class Desk:
     async def fetch(self, url: str, *, max_bytes: int) -> FetchedFile:
         raise Rejected("nothing is fetched here")
 
-    async def post_json(self, url: str, body: bytes) -> None:
+    async def post_json(self, url: str, body: bytes, headers: Mapping[str, str] = NO_HEADERS) -> None:
+        self.attempts.append(dict(headers))
         self.asked += 1
         self.rang.set()
         if self.hang:
             await asyncio.Event().wait()
         if self.faults:
             raise self.faults.pop(0)
+        self.signed.append((dict(headers), body))
         self.taken.append((url, msgspec.json.decode(body)))
 
 
@@ -79,6 +84,37 @@ async def test_a_result_is_pushed_once_as_a_query_would_answer_it(world: Quality
     assert (body["error_code"], body["result"]["session_id"], body["result"]["state"]) == (0, "s", 2)
     assert body["result"]["asr_text"]
     assert await push_status(world) == "推送成功"
+
+
+async def test_a_result_is_signed_with_each_secret_of_its_app_under_a_name_that_attempts_share(
+    world: QualityWorld, desk: Desk
+) -> None:
+    world.apps.known[APP] = (SECRET, "the next secret")
+    desk.faults = [Unavailable("HTTP 503")]
+    await judged(world)
+    await world.pusher.push_due()
+    world.clock.seconds += 300
+    await world.pusher.push_due()
+    ((headers, body),) = desk.signed
+    now_s = world.clock.seconds
+    delivery_id = verified_delivery(SECRET, headers, body, now_s=now_s)
+    assert delivery_id
+    assert verified_delivery("the next secret", headers, body, now_s=now_s) == delivery_id
+    assert verified_delivery(OTHER_SECRET, headers, body, now_s=now_s) is None
+    assert [attempt[DELIVERY_HEADER] for attempt in desk.attempts] == [delivery_id] * 2
+    assert desk.attempts[0][SIGNATURE_HEADER] != desk.attempts[1][SIGNATURE_HEADER], "each says its own time"
+    await judged(world)
+    await world.pusher.push_due()
+    assert desk.attempts[-1][DELIVERY_HEADER] != delivery_id, "another submission is another delivery"
+
+
+async def test_nothing_is_pushed_for_an_app_that_is_gone(world: QualityWorld, desk: Desk) -> None:
+    await world.service.submit(APP, request())
+    await world.worker.work_until_idle()
+    del world.apps.known[APP]
+    await world.pusher.push_due()
+    assert desk.asked == 0
+    assert await push_status(world) == "推送失败"
 
 
 async def test_without_a_callback_url_nobody_is_called(world: QualityWorld, desk: Desk) -> None:

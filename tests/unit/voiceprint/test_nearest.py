@@ -6,7 +6,6 @@ import asyncio
 import threading
 from collections.abc import Iterator
 
-import faiss
 import numpy as np
 import pytest
 from hypothesis import settings
@@ -15,6 +14,7 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, 
 from numpy.typing import NDArray
 
 from gateway.voiceprint import nearest
+from gateway.voiceprint.codes import Codes
 from gateway.voiceprint.nearest import NearestVectors, closest
 
 D = 16
@@ -129,16 +129,14 @@ async def test_of_many_vectors_nearly_all_of_the_closest_are_found_and_their_cos
 def code(index: NearestVectors, row: int) -> list[int]:
     codes = index._blocks[0].codes
     assert codes is not None
-    packer, table = codes._packer, codes.index.codes
-    packed = faiss.rev_swig_ptr(table.get(), table.size()).reshape(-1, packer.block_size)
-    unpacked: list[int] = packer.unpack_1(packed[row // packer.nvec :][:1], row % packer.nvec).tolist()
+    unpacked: list[int] = codes.code(row).tolist()
     return unpacked
 
 
 def nobodys_code(index: NearestVectors) -> list[int]:
     codes = index._blocks[0].codes
     assert codes is not None
-    computed: list[int] = codes.index.pq.compute_codes(np.zeros((1, D), np.float32))[0].tolist()
+    computed: list[int] = codes.code_of(np.zeros(D, np.float32)).tolist()
     return computed
 
 
@@ -160,15 +158,15 @@ async def test_what_is_removed_while_codes_are_made_is_not_in_them(
     index = NearestVectors(D)
     for vector in units(80):
         index.add(vector)
-    made, go_on, plain = threading.Event(), threading.Event(), nearest._Codes.trained
+    made, go_on, plain = threading.Event(), threading.Event(), Codes.trained
 
-    def held(vectors: NDArray[np.float32]) -> nearest._Codes:
+    def held(vectors: NDArray[np.float32]) -> Codes:
         codes = plain(vectors)
         made.set()
         go_on.wait(10)
         return codes
 
-    monkeypatch.setattr(nearest._Codes, "trained", held)
+    monkeypatch.setattr(Codes, "trained", held)
     coding = asyncio.create_task(index.make_codes())
     await asyncio.to_thread(made.wait, 10)
     index.remove([40])

@@ -22,7 +22,7 @@ NO_TIME_S = 0.0001
 async def gate(desk: Desk) -> asyncio.Event:
     """What the embedder waits for."""
     gate = asyncio.Event()
-    desk.embedder.embed = held_back(desk, gate)  # type: ignore[method-assign]
+    desk.embedder.embed = held_back(desk, gate)  # type: ignore[assignment, method-assign]
     return gate
 
 
