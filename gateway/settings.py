@@ -154,6 +154,9 @@ class Settings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """... and on 8 kHz lines from this; 0: as measured, 55 for campplus."""
     speaker_margin: Score = _SPEAKER.margin
     """A known voice beats the second by this."""
+    sounds: bool = True
+    """Our own voiceprint service also enrols and finds sounds that are no speech (instruments, animals, surroundings),
+    with the recogniser whisper-base; off, or with another recogniser, it refuses them. Calls never score them."""
     index_calls: bool = True
     """Listen to calls that have ended, so that a voice can be found in them (docs/passages.md)."""
     voiceprint_url: str = ""

@@ -55,6 +55,15 @@ def hiss(seconds: float = 1.0) -> bytes:
     return (np.random.default_rng(9).standard_normal(int(seconds * RATE_HZ)) * 4000).astype("<i2").tobytes()
 
 
+def rustle(source: int, *, take: int = 0, seconds: float = 2.0) -> bytes:
+    """Mono s16le noise at 16 kHz in a band that belongs to `source` (0-4), too high for anybody to speak there."""
+    samples = int(seconds * RATE_HZ)
+    hz = np.fft.rfftfreq(samples, 1 / RATE_HZ)
+    band = np.exp(-(((hz - 2300 - 250 * source) / 150) ** 2)) + 3 * (hz > 7000)
+    made = np.fft.irfft(np.fft.rfft(np.random.default_rng(take).standard_normal(samples)) * band, samples)
+    return bytes((made / np.abs(made).max() * 12000).astype("<i2").tobytes())
+
+
 def clip(pcm: bytes, rate_hz: int = RATE_HZ) -> Clip:
     return Clip(pcm, rate_hz, 1)
 
@@ -109,6 +118,12 @@ class SpectrumEmbedder:
         bands -= bands.mean()
         print_: Embedding = (bands / np.linalg.norm(bands)).astype(np.float32)
         return print_
+
+
+class SoundEmbedder(SpectrumEmbedder):
+    """The same for sounds that nobody speaks."""
+
+    model = "sounds-64"
 
 
 class PitchConfirmer:
@@ -187,6 +202,7 @@ class Desk:
         fetcher: Fetcher | None = None,
         decoder: Decoder | None = None,
         max_bytes: int = 2**23,
+        sounds: SoundEmbedder | None = None,
     ) -> None:
         self.now_s = NOW_S
         self.base_url = "http://voices.example"
@@ -194,7 +210,9 @@ class Desk:
         self.store = SqliteVoiceprints(self.database)
         self.embedder = SpectrumEmbedder()
         self.decoder = PyAvDecoder()
-        self.service = VoiceprintService(store=self.store, embedder=self.embedder, speech=PitchConfirmer())
+        self.service = VoiceprintService(
+            store=self.store, embedder=self.embedder, speech=PitchConfirmer(), sounds=sounds
+        )
         self.reader = ClipReader(decoder or self.decoder, fetcher, max_bytes=max_bytes)
         self.links = SignedLinks(b"key", public_url=lambda: self.base_url, now=lambda: self.now_s, lifetime_s=60)
         self.credentials = Credentials(Apps(), skew_s=300, now=lambda: self.now_s)

@@ -90,6 +90,7 @@ async def voiceprint(
         shared=bool(settings.redis_url),
         embedder=ground.engines.embedder,
         speech=ground.engines.confirmer,
+        sounds=ground.engines.sounds if settings.sounds else None,
         denoiser=ground.engines.denoiser,
         normed=settings.voiceprint_norm == "as",
         narrow_excess=(settings.known_score_8k - settings.known_score) / SCORE_PER_COSINE,

@@ -75,6 +75,8 @@ class _Voice(msgspec.Struct):
 
 class _Scored(_Voice, kw_only=True):
     score: float
+    kind: str = "voice"
+    """A field of ours; whatever a vendor finds is a voice."""
 
 
 class VoiceprintHttp:
@@ -99,7 +101,7 @@ class VoiceprintHttp:
 
         `score_scale`: `auto` believes a header of ours; without one it takes scores for cosines until it has seen one
         above 1. Name the scale for a server that is known. `send_rate_hz`: what clips are converted to, by the API
-        document 16 kHz; None sends them as they are, which our own service prefers.
+        document 16 kHz; None sends them as they are, as does the first answer of our own service.
         """
         self._base_url = base_url.rstrip("/")
         self._session = session
@@ -108,12 +110,19 @@ class VoiceprintHttp:
         self._timeout = aiohttp.ClientTimeout(total=timeout_s, connect=min(3.0, timeout_s))
         self._percent: bool | None = None if score_scale == "auto" else score_scale == "percent"
         self._send_rate_hz = send_rate_hz
+        self._ours = False
+        """Whether it is our own service that answered."""
 
     async def recognize(
         self, app_id: str, org_id: str, tag_id: str | None, pcm: bytes, rate_hz: int
     ) -> Sequence[Candidate]:
-        """The closest enrolled voices, best first, each name once. `pcm` is mono s16le."""
-        wav = await asyncio.to_thread(_wav, pcm, rate_hz, self._send_rate_hz or rate_hz)
+        """The closest enrolled voices, best first, each name once. `pcm` is mono s16le.
+
+        Calls ask for voices: what is found of other sounds is left out, and a clip that is one is refused (10107).
+        """
+        # Our own service compares a telephone line with prints of lines, and tells it by its rate.
+        to_hz = rate_hz if self._ours else self._send_rate_hz or rate_hz
+        wav = await asyncio.to_thread(_wav, pcm, rate_hz, to_hz)
         return await self.recognize_file(app_id, org_id, tag_id, Recording("clip.wav", wav))
 
     async def recognize_file(
@@ -124,8 +133,10 @@ class VoiceprintHttp:
         data, headers = await self._post(Path.RECOGNIZE, app_id, fields | _denoise(denoise), [recording])
         hits = _rows(data, list[_Scored])
         factor = self._factor([hit.score for hit in hits], headers)
+        if hits and all(hit.kind != "voice" for hit in hits):
+            raise Rejected("no speech was found: the clip is another sound", code=Code.ILLEGAL_PARAMETER)
         best: dict[str, Candidate] = {}
-        for hit in sorted(hits, key=lambda hit: -hit.score):
+        for hit in sorted((one for one in hits if one.kind == "voice"), key=lambda hit: -hit.score):
             best.setdefault(hit.spk_name, Candidate(hit.spk_name, factor * hit.score))
         return list(best.values())
 
@@ -207,6 +218,7 @@ class VoiceprintHttp:
             raise Unavailable(f"the voiceprint API cannot be reached for {path}: {error}") from error
 
     def _factor(self, scores: Sequence[float], headers: Mapping[str, str]) -> float:
+        self._ours = self._ours or SCORE_SCALE_HEADER in headers
         if self._percent is None and (
             headers.get(SCORE_SCALE_HEADER) == "percent" or any(score > _ABOVE_ANY_COSINE for score in scores)
         ):

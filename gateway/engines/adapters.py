@@ -14,8 +14,10 @@ from math import inf
 import numpy as np
 
 from gateway.engines.pool import Pool
-from gateway.ports import Embedding, SpeechProbabilities, TranscribeRequest, Transcription
+from gateway.engines.sound_space import SOUND_DIMENSIONS, SOUND_SPACES
+from gateway.ports import Embedding, Rejected, SpeechProbabilities, TranscribeRequest, Transcription
 
+WAITED_FOR_RANK = -1
 FIRST_RANK = 0
 LATER_RANK = 1
 BACKGROUND_RANK = 2
@@ -23,6 +25,8 @@ BACKGROUND_RANK = 2
 
 PARTIAL_PATIENCE_S = 1.5
 """A partial not begun this long after its deadline shows what was said too long ago; the next one is asked for then."""
+SOUND_PIECE_S = 10
+"""Longer sounds are embedded in equal pieces of at most this, which take a third of a second each."""
 PIECE_S = 5
 """Longer audio is embedded in equal pieces of at most this, so that an enrolment never holds up a live call."""
 
@@ -103,6 +107,34 @@ class VoiceEmbedder:
         return window
 
 
+class WhisperSounds:
+    """Prints of any sounds, by the model that writes down recordings: never by the one that live calls wait for.
+
+    Somebody waits for a print, and nobody for a recording's text: prints go first. `pool` runs `recognizer_model`.
+    """
+
+    def __init__(self, pool: Pool, recognizer_model: str) -> None:
+        """Raises KeyError for a model that sounds have no prints with: see `SOUND_SPACES`."""
+        self._pool = pool
+        self._model = SOUND_SPACES[recognizer_model]
+
+    @property
+    def model(self) -> str:
+        return self._model
+
+    @property
+    def dimensions(self) -> int:
+        return SOUND_DIMENSIONS
+
+    async def embed(self, pcm: bytes, rate_hz: int) -> Embedding:
+        """See the port: of any sound. Raises Rejected (`too_short` below 0.2 s, `silence`)."""
+        parts = [part for part in _pieces(pcm, rate_hz, SOUND_PIECE_S) if part.strip(b"\0")]
+        if not parts:
+            raise Rejected("a sound was expected, this is digital silence", code="silence")
+        jobs = (self._pool.run("embed_sound", part, rate_hz, rank=WAITED_FOR_RANK) for part in parts)
+        return _mean_print(await asyncio.gather(*jobs))
+
+
 class SileroConfirmer:
     def __init__(self, pool: Pool, rank: int = FIRST_RANK) -> None:
         self._pool = pool
@@ -124,15 +156,15 @@ class WebrtcDenoiser:
         return cleaned
 
 
-def _pieces(pcm: bytes, rate_hz: int) -> list[bytes]:
-    """`pcm` in equal pieces of at most 5 s."""
+def _pieces(pcm: bytes, rate_hz: int, longest_s: int = PIECE_S) -> list[bytes]:
+    """`pcm` in equal pieces of at most `longest_s`."""
     samples = len(pcm) // 2
-    count = max(1, -(-samples // (PIECE_S * rate_hz)))
+    count = max(1, -(-samples // (longest_s * rate_hz)))
     bounds = [samples * i // count for i in range(count + 1)]
     return [pcm[2 * begin : 2 * end] for begin, end in itertools.pairwise(bounds)]
 
 
 def _mean_print(prints: Sequence[Embedding]) -> Embedding:
-    """One unit-length print for equally long pieces of one voice."""
+    """One unit-length print for equally long pieces of one voice or sound."""
     mean = np.mean(prints, axis=0, dtype=np.float32)
     return np.asarray(mean / max(float(np.linalg.norm(mean)), 1e-12), np.float32)

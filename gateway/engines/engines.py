@@ -14,12 +14,14 @@ from gateway.engines.adapters import (
     VoiceEmbedder,
     WebrtcDenoiser,
     WhisperRecognizer,
+    WhisperSounds,
 )
 from gateway.engines.decode import AvDecoder, decoder_pool
 from gateway.engines.load import PoolLoad
 from gateway.engines.manifest import CAMPPLUS, MANIFEST, SILERO, WHISPER_BASE
 from gateway.engines.models import model_folder
 from gateway.engines.pool import Pool
+from gateway.engines.sound_space import SOUND_SPACES
 from gateway.engines.worker import EngineSpec
 from gateway.ports import Decoder, Denoiser, Embedder, Recognizer, SpeechConfirmer, WindowEmbedder
 
@@ -108,6 +110,9 @@ class Engines:
         prints = VoiceEmbedder(embedder, voice_model)
         self.embedder: Embedder = prints
         self.windows: WindowEmbedder = prints
+        has_sounds = recognizer_model in SOUND_SPACES
+        self.sounds: Embedder | None = WhisperSounds(recordings, recognizer_model) if has_sounds else None
+        """Prints of sounds that are no speech; None when the recogniser's model cannot make them."""
         self.confirmer: SpeechConfirmer = SileroConfirmer(confirmer)
         self.background_embedder: Embedder = VoiceEmbedder(embedder, voice_model, BACKGROUND_RANK)
         """As `embedder`, behind all that anybody waits for; so is the next."""

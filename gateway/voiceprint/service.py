@@ -1,4 +1,4 @@
-"""The voiceprint service: enrol voices, say whose voice is in a clip, and forget voices again.
+"""The voiceprint service: enrol voices and other sounds, say whose a clip is, and forget them again.
 
 Tenancy is app, then organisation, then tag: every operation names all of them, so what belongs to another app is
 simply not there. Every method raises VoiceprintError, whose code says what went wrong.
@@ -21,6 +21,7 @@ from gateway.ports import (
     Denoiser,
     Embedder,
     Embedding,
+    Kind,
     PortError,
     Prints,
     Rejected,
@@ -37,14 +38,16 @@ from gateway.voiceprint.bands import (
     asked_by,
     asked_by_row,
     by_model,
+    combined,
     in_its_band,
     over_a_line,
     prints_of,
 )
 from gateway.voiceprint.clip import NARROW_HZ, Clip, flac, of_several, speech_pcm
 from gateway.voiceprint.following import Following
-from gateway.voiceprint.quality_gate import Limits, Measurement, find_flaw, measure
+from gateway.voiceprint.quality_gate import Flaw, Limits, Measurement, find_flaw, measure
 from gateway.voiceprint.search import Hit
+from gateway.voiceprint.sounds import Enrolled, SpeechRules, listen, voices_only
 from protocol.voiceprint import (
     MAX_CLIPS,
     TOP_HITS,
@@ -61,28 +64,28 @@ from protocol.voiceprint import (
 T = TypeVar("T")
 _log = structlog.get_logger()
 _ROWS_AT_A_TIME = 1000
-_SPEECH_WINDOW_MS = 32
-_SPEECH_STRETCH_MS = 320 * _SPEECH_WINDOW_MS
-_SPEECH_PROBABILITY = 0.5
 
 
 @dataclass(frozen=True, slots=True)
 class _Heard:
     """A clip that passed the measurements, as models take it."""
 
-    pcm: bytes
+    versions: tuple[bytes, ...]
+    """The clip, and beside it the same without its noise where that was asked for: its print is the mean of both."""
     rate_hz: int
     """8000 or 16000: that of the clip's band."""
     sent_rate_hz: int
     """16000 too where the clip came over a line and was resampled since."""
     measured: Measurement
+    original: bytes
+    """As it was sent, for other sounds than voices: at `sent_rate_hz`, before denoising."""
 
 
 class VoiceprintService:
     """Owns the index in memory; the store is the truth. Call `start` before and `close` after use.
 
-    Without a `speech` confirmer nobody checks that there is speech in the audio; without a `denoiser` a request for
-    denoising has no effect.
+    Without a `speech` confirmer nobody checks that there is speech in the audio, and every sound is a voice; without
+    an embedder for `sounds` what is not speech is refused; without a `denoiser` a request for denoising has no effect.
     """
 
     def __init__(
@@ -91,6 +94,7 @@ class VoiceprintService:
         store: VoiceprintStore,
         embedder: Embedder,
         speech: SpeechConfirmer | None = None,
+        sounds: Embedder | None = None,
         denoiser: Denoiser | None = None,
         limits: Limits | None = None,
         narrow_excess: float = NARROW_EXCESS,
@@ -108,10 +112,12 @@ class VoiceprintService:
         self._speech = speech
         self._denoiser = denoiser
         self._limits = limits or Limits()
-        self._new_index = partial(
+        self._sounds = sounds
+        self._speech_rules = SpeechRules() if sounds else voices_only(self._limits.min_speech_ms)
+        self._new_voices = partial(
             BandedIndex, embedder.model, embedder.dimensions, narrow_excess=narrow_excess, normed=normed
         )
-        self._index = self._new_index()
+        self._index = Enrolled(self._new_voices(), sounds)
         self._writing = asyncio.Lock()
         self._writes: set[asyncio.Task[Any]] = set()
         self._unsearched: dict[str, int] = {}
@@ -137,7 +143,7 @@ class VoiceprintService:
 
     async def _load(self) -> None:
         """Put an index of what the store has in the place of the present one. Raises what the store raises."""
-        index = self._new_index()
+        index = Enrolled(self._new_voices(), self._sounds)
         rows = await self._store.load(index.spaces)
         self._unsearched = by_model(await self._store.unsearchable(index.spaces))
         for number, row in enumerate(rows):
@@ -186,8 +192,11 @@ class VoiceprintService:
         row, audio = await self._enrol(enrolment, clips)
         await self._finish(self._replace(row, audio, voice, actor, adds=enrolment.adds))
 
-    async def recognize(self, recognition: Recognition, clip: Clip) -> list[Hit]:
-        """The ten closest voices of the scope, best first; none when nobody is enrolled there."""
+    async def recognize(self, recognition: Recognition, clip: Clip, *, only_voices: bool = False) -> list[Hit]:
+        """The ten closest voices of the scope or, if the clip is another sound, the ten closest sounds; best first.
+
+        None when nobody is enrolled there; `only_voices` refuses other sounds (10107).
+        """
         asked = self._following.ask() if self._following and self._shared else None
         heard = await self._hear(clip, denoise=recognition.denoise)
         if self._following is not None:
@@ -195,16 +204,24 @@ class VoiceprintService:
             if not self._following.loaded:
                 cause = f"the enrolled voices could not be read yet: {self._following.fault}"
                 raise VoiceprintError(Code.COMPONENT_ERROR, cause)
-        if not self._index.holds(recognition.scope):
-            await self._require_speech(heard)
+        scope, voices = recognition.scope, self._index.voices
+        bands = voices.bands_of(scope, heard.rate_hz) if voices.holds(scope) else (False, False)
+        kind, wide, narrow = await self._embed(heard, *bands, only_voices=only_voices)
+        # Each time the index of the moment: another may have taken its place meanwhile.
+        if kind == "voice":
+            asked_for = Asked(wide, narrow, heard.sent_rate_hz)
+            return await self._index.voices.closest(scope, asked_for, TOP_HITS) if any(bands) else []
+        if not self._index.holds_sounds(scope):
             return []
-        wide, narrow = await self._embed(heard, *self._index.bands_of(recognition.scope, heard.rate_hz))
-        return await self._index.closest(recognition.scope, Asked(wide, narrow, heard.sent_rate_hz), TOP_HITS)
+        embedding = await self._sound(heard)
+        return await self._index.closest_sounds(scope, embedding, TOP_HITS)
 
     async def prints_of(self, clip: Clip) -> dict[str, Embedding]:
-        """The prints of the voice in a clip by their spaces; one too poor is refused (10107) as in `recognize`."""
+        """The prints of the voice in a clip by their spaces; one too poor, or of another sound, is refused (10107)."""
         heard = await self._hear(clip, denoise=False)
-        return asked_by(self._embedder.model, *await self._embed(heard, heard.rate_hz > NARROW_HZ, narrow=True))
+        in_full = heard.rate_hz > NARROW_HZ
+        _, wide, narrow = await self._embed(heard, wide=in_full, narrow=True, only_voices=True)
+        return asked_by(self._embedder.model, wide, narrow)
 
     def prints_of_row(self, row: VoiceprintRow) -> dict[str, Embedding]:
         """The prints of an enrolled voice by their spaces; empty for one that was enrolled with another model."""
@@ -245,17 +262,25 @@ class VoiceprintService:
             raise VoiceprintError(Code.COMPONENT_ERROR, full)
         if len(clips) > MAX_CLIPS:
             raise _too_many_clips(len(clips))
+        kinds: set[Kind] = set()
         wide: list[Embedding | None] = []
         narrow: list[Embedding] = []
+        sounds: list[Embedding] = []
         audio = []
         for number, clip in enumerate(clips):
             with of_several(number, len(clips)):
                 heard = await self._hear(clip, denoise=enrolment.denoise)
-                of_clip, on_a_line = await self._embed(heard, heard.rate_hz > NARROW_HZ, narrow=True)
-            assert on_a_line is not None
-            wide.append(of_clip)
-            narrow.append(on_a_line)
+                kind, of_clip, on_a_line = await self._embed(heard, heard.rate_hz > NARROW_HZ, narrow=True)
+                if on_a_line is None:
+                    sounds.append(await self._sound(heard))
+                else:
+                    wide.append(of_clip)
+                    narrow.append(on_a_line)
+            kinds.add(kind)
             audio.append(await asyncio.to_thread(flac, clip))
+        if len(kinds) > 1:
+            cause = "some of the recordings are of a voice and some of another sound: each needs a name of its own"
+            raise VoiceprintError(Code.ILLEGAL_PARAMETER, cause)
         voice = enrolment.voice
         row = VoiceprintRow(
             print_id=uuid.uuid4().hex,
@@ -263,67 +288,76 @@ class VoiceprintService:
             org_id=voice.org_id,
             tag_id=voice.tag_id,
             name=voice.name,
-            prints=prints_of(self._embedder.model, wide, narrow),
+            prints=(
+                (Prints(self._sounds.model, np.stack(sounds)),)
+                if self._sounds and sounds
+                else prints_of(self._embedder.model, wide, narrow)
+            ),
+            kind=kinds.pop(),
         )
         return row, audio
 
     async def _hear(self, clip: Clip, *, denoise: bool) -> _Heard:
         measured = await asyncio.to_thread(measure, clip.samples, clip.rate_hz)
         self._refuse_flaw(measured)
-        pcm, rate_hz = await asyncio.to_thread(speech_pcm, clip)
+        original, rate_hz = await asyncio.to_thread(speech_pcm, clip)
+        pcm, rate_of_band_hz = await asyncio.to_thread(in_its_band, original, rate_hz)
+        versions = [pcm]
         if denoise and self._denoiser is not None:
             with _blaming(Code.ENGINE_ERROR):
-                pcm = await self._denoiser.denoise(pcm, rate_hz)
-        pcm, rate_of_band_hz = await asyncio.to_thread(in_its_band, pcm, rate_hz)
-        return _Heard(pcm, rate_of_band_hz, rate_hz, measured)
+                versions.append(await self._denoiser.denoise(pcm, rate_of_band_hz))
+        return _Heard(tuple(versions), rate_of_band_hz, rate_hz, measured, original)
 
-    async def _embed(self, heard: _Heard, wide: bool, narrow: bool) -> tuple[Embedding | None, Embedding | None]:
-        """The clip's prints in the wide band, which narrow audio has none in, and in the narrow one, as asked for."""
+    async def _embed(
+        self, heard: _Heard, wide: bool, narrow: bool, *, only_voices: bool = False
+    ) -> tuple[Kind, Embedding | None, Embedding | None]:
+        """What the clip is and, of a voice, its prints in the wide band and in the narrow one, as asked for.
+
+        Narrow audio has none in the wide band.
+        """
         # All run at once, in two engine processes: the check then costs the caller no time.
-        full = asyncio.create_task(self._embedding(heard.pcm, heard.rate_hz)) if wide else None
+        full = asyncio.create_task(self._embedding(heard.versions, heard.rate_hz)) if wide else None
         on_a_line = asyncio.create_task(self._narrow_embedding(heard)) if narrow else None
         begun = [task for task in (full, on_a_line) if task is not None]
         try:
-            await self._require_speech(heard)
-            return await full if full else None, await on_a_line if on_a_line else None
+            kind = await self._kind(heard, only_voices=only_voices)
+            if kind != "voice":
+                return kind, None, None
+            return kind, await full if full else None, await on_a_line if on_a_line else None
         finally:
             for task in begun:
                 task.cancel()
             await asyncio.gather(*begun, return_exceptions=True)
 
     async def _narrow_embedding(self, heard: _Heard) -> Embedding:
-        pcm = heard.pcm if heard.rate_hz == NARROW_HZ else await asyncio.to_thread(over_a_line, heard.pcm)
-        return await self._embedding(pcm, NARROW_HZ)
+        versions = heard.versions
+        if heard.rate_hz != NARROW_HZ:
+            versions = tuple([await asyncio.to_thread(over_a_line, pcm) for pcm in versions])
+        return await self._embedding(versions, NARROW_HZ)
 
-    async def _embedding(self, pcm: bytes, rate_hz: int) -> Embedding:
-        with _blaming(Code.ENGINE_ERROR):
-            try:
-                return await self._embedder.embed(pcm, rate_hz)
-            except Rejected as error:
-                raise VoiceprintError(Code.ILLEGAL_PARAMETER, str(error)) from error
+    async def _embedding(self, versions: tuple[bytes, ...], rate_hz: int) -> Embedding:
+        with _blaming(Code.ENGINE_ERROR), _blaming_audio():
+            return combined([await self._embedder.embed(pcm, rate_hz) for pcm in versions])
 
-    async def _require_speech(self, heard: _Heard) -> None:
-        """Listen until there is enough speech, ten seconds at a time; raises (10107) if there is not."""
+    async def _sound(self, heard: _Heard) -> Embedding:
+        assert self._sounds is not None, "without prints of sounds, every clip that passes is a voice"
+        with _blaming(Code.ENGINE_ERROR), _blaming_audio():
+            return await self._sounds.embed(heard.original, heard.sent_rate_hz)
+
+    async def _kind(self, heard: _Heard, *, only_voices: bool) -> Kind:
+        """Listen until it is clear what the clip is; raises (10107) when it is nothing that is wanted here."""
         if self._speech is None:
-            return
-        window_bytes = 2 * heard.rate_hz * _SPEECH_WINDOW_MS // 1000
-        stretch_bytes = window_bytes * _SPEECH_STRETCH_MS // _SPEECH_WINDOW_MS
-        speech_ms, state = 0, None
-        for begin in range(0, len(heard.pcm), stretch_bytes):
-            stretch = heard.pcm[begin : begin + stretch_bytes]
-            stretch += bytes(-len(stretch) % window_bytes)
-            with _blaming(Code.ENGINE_ERROR):
-                listened = await self._speech.confirm(stretch, heard.rate_hz, state)
-            speech_ms += _SPEECH_WINDOW_MS * sum(p >= _SPEECH_PROBABILITY for p in listened.probabilities)
-            state = listened.state
-            if speech_ms >= self._limits.min_speech_ms:
-                return
-        self._refuse_flaw(replace(heard.measured, speech_ms=speech_ms))
+            return "voice"
+        with _blaming(Code.ENGINE_ERROR):
+            listening = await listen(self._speech, heard.versions[-1], heard.rate_hz, self._speech_rules)
+        kind = listening.kind
+        if kind is None or (only_voices and kind != "voice"):
+            raise _refusal(listening.flaw, replace(heard.measured, speech_ms=listening.speech_ms))
+        return kind
 
     def _refuse_flaw(self, measured: Measurement) -> None:
         if flaw := find_flaw(measured, self._limits):
-            data = {"reason": flaw.reason.value, "measured": measured.as_data()}
-            raise VoiceprintError(Code.ILLEGAL_PARAMETER, flaw.text, data)
+            raise _refusal(flaw, measured)
 
     # --- writing: the store first, then the index, one change at a time ---
 
@@ -419,6 +453,20 @@ def _blaming(code: Code) -> Iterator[None]:
         yield
     except PortError as error:
         raise VoiceprintError(code, str(error)) from error
+
+
+@contextmanager
+def _blaming_audio() -> Iterator[None]:
+    """What a model refuses is the caller's audio."""
+    try:
+        yield
+    except Rejected as error:
+        raise VoiceprintError(Code.ILLEGAL_PARAMETER, str(error)) from error
+
+
+def _refusal(flaw: Flaw, measured: Measurement) -> VoiceprintError:
+    data = {"reason": flaw.reason.value, "measured": measured.as_data()}
+    return VoiceprintError(Code.ILLEGAL_PARAMETER, flaw.text, data)
 
 
 def _name_taken(voice: NamedVoice) -> VoiceprintError:

@@ -84,8 +84,8 @@ async def test_of_a_deleted_voice_no_file_of_a_running_server_holds_anything(
         elif how == "delete-all":
             done = await caller.ask("GET", "/voiceid/delete-all")
         else:
-            field = "spk_name" if how == "del-spk-name" else "speaker"
-            done = await caller.ask("GET", f"/voiceid/{how}", **{field: NAME})
+            named = {"spk_name" if how == "del-spk-name" else "speaker": NAME}
+            done = await caller.ask("GET", f"/voiceid/{how}", None, **named)
         assert done == {"code": "0", "msg": "success"}
         assert files_with(tmp_path / "data", traces) == set()
         assert (await caller.play(link))[0] == 404
