@@ -38,7 +38,7 @@ from gateway.doors.usage import UsageRoutes
 from gateway.engines.engines import Engines
 from gateway.engines.webrtc import WebrtcGate
 from gateway.keys import cluster_key, local_app, server_key, subkey
-from gateway.ports import UsageMeter, VoiceprintApi
+from gateway.ports import VoiceprintApi
 from gateway.session.admission import Limits
 from gateway.session.calls import Calls
 from gateway.session.engines import Engines as CallEngines
@@ -221,7 +221,8 @@ class EarshotServer:
             settings, self._database, self._clock, self._begun, rules_changed=lambda: rule_changes.changed()
         )
         rules = stores.rules
-        ground = self._ground(stores.usage)
+        self._usage = stores.usage
+        ground = self._ground()
         voiceprint_routes, voices, own_voices = await voiceprint(ground, lambda request: door.caller(request))
         qc = quality(ground, stores, voices, callbacks)
         self._worker = qc.worker
@@ -283,7 +284,7 @@ class EarshotServer:
         self._begun.push_async_callback(_cancelled, task)
         return task
 
-    def _ground(self, meter: UsageMeter) -> Ground:
+    def _ground(self) -> Ground:
         return Ground(
             settings=self.settings,
             database=self._database,
@@ -295,7 +296,7 @@ class EarshotServer:
             credentials=self._credentials,
             apps=self.apps,
             public_url=self._public_url,
-            usage=meter,
+            usage=self._usage,
             no_space=lambda: self.disk_space.refusal,
             begun=self._begun,
             run=self._run,

@@ -101,7 +101,7 @@ class VoiceprintHttp:
 
         `score_scale`: `auto` believes a header of ours; without one it takes scores for cosines until it has seen one
         above 1. Name the scale for a server that is known. `send_rate_hz`: what clips are converted to, by the API
-        document 16 kHz; None sends them as they are, which our own service prefers.
+        document 16 kHz; None sends them as they are, as does the first answer of our own service.
         """
         self._base_url = base_url.rstrip("/")
         self._session = session
@@ -110,6 +110,8 @@ class VoiceprintHttp:
         self._timeout = aiohttp.ClientTimeout(total=timeout_s, connect=min(3.0, timeout_s))
         self._percent: bool | None = None if score_scale == "auto" else score_scale == "percent"
         self._send_rate_hz = send_rate_hz
+        self._ours = False
+        """Whether it is our own service that answered."""
 
     async def recognize(
         self, app_id: str, org_id: str, tag_id: str | None, pcm: bytes, rate_hz: int
@@ -118,7 +120,9 @@ class VoiceprintHttp:
 
         Calls ask for voices: what is found of other sounds is left out, and a clip that is one is refused (10107).
         """
-        wav = await asyncio.to_thread(_wav, pcm, rate_hz, self._send_rate_hz or rate_hz)
+        # Our own service compares a telephone line with prints of lines, and tells it by its rate.
+        to_hz = rate_hz if self._ours else self._send_rate_hz or rate_hz
+        wav = await asyncio.to_thread(_wav, pcm, rate_hz, to_hz)
         return await self.recognize_file(app_id, org_id, tag_id, Recording("clip.wav", wav))
 
     async def recognize_file(
@@ -214,6 +218,7 @@ class VoiceprintHttp:
             raise Unavailable(f"the voiceprint API cannot be reached for {path}: {error}") from error
 
     def _factor(self, scores: Sequence[float], headers: Mapping[str, str]) -> float:
+        self._ours = self._ours or SCORE_SCALE_HEADER in headers
         if self._percent is None and (
             headers.get(SCORE_SCALE_HEADER) == "percent" or any(score > _ABOVE_ANY_COSINE for score in scores)
         ):

@@ -1,7 +1,7 @@
 """Noise suppression of WebRTC (runs inside an engine process).
 
-The mildest level, 6 dB: it takes steady noise down and keeps voices like themselves. Stronger suppression sounds better
-and tells voices apart worse, as did RNNoise, DTLN and spectral gating (BENCHMARKS.md, denoising).
+The mildest level, 6 dB: it takes steady noise down and keeps voices like themselves. The stronger a denoiser, the worse
+a print of what it leaves (BENCHMARKS.md, denoising).
 """
 
 from __future__ import annotations

@@ -117,6 +117,11 @@ class _Cohorts:
     narrow: Cohorts = field(default_factory=Cohorts)
 
 
+def combined(prints: Sequence[Embedding]) -> Embedding:
+    """One print, of unit length, for several of one voice."""
+    return Prints("", np.stack(prints)).combined
+
+
 class BandedIndex:
     """All enrolled voices of one embedding model, in both of its spaces.
 

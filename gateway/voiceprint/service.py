@@ -38,6 +38,7 @@ from gateway.voiceprint.bands import (
     asked_by,
     asked_by_row,
     by_model,
+    combined,
     in_its_band,
     over_a_line,
     prints_of,
@@ -69,7 +70,8 @@ _ROWS_AT_A_TIME = 1000
 class _Heard:
     """A clip that passed the measurements, as models take it."""
 
-    pcm: bytes
+    versions: tuple[bytes, ...]
+    """The clip, and beside it the same without its noise where that was asked for: its print is the mean of both."""
     rate_hz: int
     """8000 or 16000: that of the clip's band."""
     sent_rate_hz: int
@@ -299,12 +301,12 @@ class VoiceprintService:
         measured = await asyncio.to_thread(measure, clip.samples, clip.rate_hz)
         self._refuse_flaw(measured)
         original, rate_hz = await asyncio.to_thread(speech_pcm, clip)
-        pcm = original
+        pcm, rate_of_band_hz = await asyncio.to_thread(in_its_band, original, rate_hz)
+        versions = [pcm]
         if denoise and self._denoiser is not None:
             with _blaming(Code.ENGINE_ERROR):
-                pcm = await self._denoiser.denoise(pcm, rate_hz)
-        pcm, rate_of_band_hz = await asyncio.to_thread(in_its_band, pcm, rate_hz)
-        return _Heard(pcm, rate_of_band_hz, rate_hz, measured, original)
+                versions.append(await self._denoiser.denoise(pcm, rate_of_band_hz))
+        return _Heard(tuple(versions), rate_of_band_hz, rate_hz, measured, original)
 
     async def _embed(
         self, heard: _Heard, wide: bool, narrow: bool, *, only_voices: bool = False
@@ -314,7 +316,7 @@ class VoiceprintService:
         Narrow audio has none in the wide band.
         """
         # All run at once, in two engine processes: the check then costs the caller no time.
-        full = asyncio.create_task(self._embedding(heard.pcm, heard.rate_hz)) if wide else None
+        full = asyncio.create_task(self._embedding(heard.versions, heard.rate_hz)) if wide else None
         on_a_line = asyncio.create_task(self._narrow_embedding(heard)) if narrow else None
         begun = [task for task in (full, on_a_line) if task is not None]
         try:
@@ -328,12 +330,14 @@ class VoiceprintService:
             await asyncio.gather(*begun, return_exceptions=True)
 
     async def _narrow_embedding(self, heard: _Heard) -> Embedding:
-        pcm = heard.pcm if heard.rate_hz == NARROW_HZ else await asyncio.to_thread(over_a_line, heard.pcm)
-        return await self._embedding(pcm, NARROW_HZ)
+        versions = heard.versions
+        if heard.rate_hz != NARROW_HZ:
+            versions = tuple([await asyncio.to_thread(over_a_line, pcm) for pcm in versions])
+        return await self._embedding(versions, NARROW_HZ)
 
-    async def _embedding(self, pcm: bytes, rate_hz: int) -> Embedding:
+    async def _embedding(self, versions: tuple[bytes, ...], rate_hz: int) -> Embedding:
         with _blaming(Code.ENGINE_ERROR), _blaming_audio():
-            return await self._embedder.embed(pcm, rate_hz)
+            return combined([await self._embedder.embed(pcm, rate_hz) for pcm in versions])
 
     async def _sound(self, heard: _Heard) -> Embedding:
         assert self._sounds is not None, "without prints of sounds, every clip that passes is a voice"
@@ -345,7 +349,7 @@ class VoiceprintService:
         if self._speech is None:
             return "voice"
         with _blaming(Code.ENGINE_ERROR):
-            listening = await listen(self._speech, heard.pcm, heard.rate_hz, self._speech_rules)
+            listening = await listen(self._speech, heard.versions[-1], heard.rate_hz, self._speech_rules)
         kind = listening.kind
         if kind is None or (only_voices and kind != "voice"):
             raise _refusal(listening.flaw, replace(heard.measured, speech_ms=listening.speech_ms))

@@ -55,7 +55,7 @@ async def test_the_right_voice_comes_first_at_every_rate(desk: Desk, api: Voicep
         await enrol(desk, f"张{speaker}", speaker)
     candidates = await api.recognize("acme", "org", "tag", voice(5, take=1, rate_hz=rate_hz), rate_hz)
     assert (candidates[0].name, len(candidates)) == ("张5", 10)
-    assert 90 < candidates[0].score <= 100.001
+    assert 90 < candidates[0].score <= 100.001  # from 8 kHz, sent at 16 kHz, five points less: see BandedIndex
     scores = [candidate.score for candidate in candidates]
     assert scores == sorted(scores, reverse=True)
 
