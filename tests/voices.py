@@ -102,6 +102,9 @@ class SpectrumEmbedder:
         self.failure: Exception | None = None
         self.heard_ms: list[int] = []
 
+    async def embed_window(self, pcm: bytes, rate_hz: int) -> Embedding:
+        return await self.embed(pcm, rate_hz)
+
     async def embed(self, pcm: bytes, rate_hz: int) -> Embedding:
         if self.failure is not None:
             raise self.failure
@@ -115,6 +118,10 @@ class SpectrumEmbedder:
         bands -= bands.mean()
         print_: Embedding = (bands / np.linalg.norm(bands)).astype(np.float32)
         return print_
+
+    async def embed_window(self, pcm: bytes, rate_hz: int) -> Embedding:
+        """As the port WindowEmbedder."""
+        return await self.embed(pcm, rate_hz)
 
 
 class SoundEmbedder(SpectrumEmbedder):

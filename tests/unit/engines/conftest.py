@@ -21,4 +21,4 @@ def corpus() -> Path:
         for folder in (parent / "corpus", parent / "shared" / "corpus"):
             if (folder / "en" / "transcripts.tsv").is_file():
                 return folder
-    pytest.skip("no labelled speech at ../shared/corpus")
+    pytest.skip("no labelled speech beside the repository")
