@@ -7,10 +7,10 @@ CORPUS ?= ../shared/corpus
 LABELLED = $(if $(wildcard $(CORPUS)/calls),$(CORPUS)/calls $(patsubst %,--enrol $(CORPUS)/%,en zh) --apart magic)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test faults check unit bench bench-quality lock docs clean
+.PHONY: help setup demo test faults check unit bench bench-quality bench-voiceprint lock docs clean
 
 help: ## list the commands
-	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 18
 
 # The stamp is newer than the locks only when what they name is installed.
 $(VENV)/.installed: requirements-dev.lock pyproject.toml
@@ -44,6 +44,10 @@ bench: setup ## latency, accuracy and CPU of live calls played in real time (BEN
 
 bench-quality: setup ## what voice QC's transcripts are worth and cost (BENCH="--name en-1 --play mono" for a quick look)
 	$(BIN)/python -m loadtest.bench_quality $(if $(wildcard $(CORPUS)/calls),--calls $(CORPUS)/calls --apart magic) $(BENCH)
+
+bench-voiceprint: setup ## how well voices are told apart and how fast they are found (VOICES="--only pairs" for a quick look)
+	$(BIN)/python -m loadtest.bench_voices $(VOICES)
+	$(BIN)/python -m loadtest.bench_search
 
 unit: $(VENV)/.installed ## the pure core and the adapters, in seconds
 	$(BIN)/pytest tests/unit tests/contract

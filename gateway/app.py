@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import Callable, Coroutine, Iterable
-from contextlib import AsyncExitStack
+from collections.abc import Callable, Coroutine, Iterable, Iterator
+from contextlib import AsyncExitStack, contextmanager
 from dataclasses import dataclass
 from time import time
 from typing import Any
@@ -31,12 +31,14 @@ from gateway.doors.http import HttpDoor
 from gateway.doors.limits import MIB, door_limits
 from gateway.doors.native import NativeDoor
 from gateway.doors.quality_callback import CallbackAddresses, QualityCallbacks
+from gateway.doors.recording_links import RecordingLinks
+from gateway.doors.report import ReportRoutes
 from gateway.doors.tls import Tls
 from gateway.doors.usage import UsageRoutes
 from gateway.engines.engines import Engines
 from gateway.engines.webrtc import WebrtcGate
 from gateway.keys import cluster_key, local_app, server_key, subkey
-from gateway.ports import UsageMeter, VoiceprintApi
+from gateway.ports import VoiceprintApi
 from gateway.session.admission import Limits
 from gateway.session.calls import Calls
 from gateway.session.engines import Engines as CallEngines
@@ -86,11 +88,12 @@ class Addresses:
     """URL of the native socket."""
 
 
-def create_app(settings: Settings, app_id: str | None) -> tuple[str, str]:
-    """A new app and its secret, in the data folder. Raises ValueError for an id that is taken or malformed."""
+@contextmanager
+def stored_apps(settings: Settings) -> Iterator[Apps]:
+    """The apps of the data folder and of the settings, for a command beside the server."""
     database = Database(settings.data_path / "earshot.db", SCHEMAS)
     try:
-        return Apps(database, parse_apps(settings.apps)).create(app_id)
+        yield Apps(database, parse_apps(settings.apps))
     finally:
         database.close()
 
@@ -117,6 +120,7 @@ class EarshotServer:
             settings.models_path,
             data / "spool" / str(os.getpid()),
             recognizer_model=settings.recognizer,
+            voiceprint_model=settings.voiceprint_model,
             recognizer_processes=settings.recognizer_processes or None,
             recording_processes=settings.quality_workers,
             on_ready=lambda engine: on_progress(f"{engine} ready"),
@@ -217,7 +221,8 @@ class EarshotServer:
             settings, self._database, self._clock, self._begun, rules_changed=lambda: rule_changes.changed()
         )
         rules = stores.rules
-        ground = self._ground(stores.usage)
+        self._usage = stores.usage
+        ground = self._ground()
         voiceprint_routes, voices, own_voices = await voiceprint(ground, lambda request: door.caller(request))
         qc = quality(ground, stores, voices, callbacks)
         self._worker = qc.worker
@@ -241,7 +246,8 @@ class EarshotServer:
         self._run("apps-refresh", refresh_apps(self.apps))
         self._run("outbox-gauges", keep_gauges(box, self._clock, self.metrics))
         self._run("load", follow_load(self.engines, self.calls, self.metrics))
-        door = HttpDoor(self.calls, records, recordings.path, self._credentials, self.metrics, self._not_ready)
+        links = RecordingLinks(subkey(self._key, "recordings"), now=time)
+        door = HttpDoor(self.calls, records, recordings.path, self._credentials, self.metrics, self._not_ready, links)
         routes = [*door.routes(), *voiceprint_routes, *qc.routes, *qc.rule_routes(ground, records, door.caller)]
         passage_routes, self.passages = await passages(
             ground, own_voices, records, recordings, door.caller, lambda: bool(self.calls.sessions)
@@ -250,6 +256,7 @@ class EarshotServer:
         routes += UsageRoutes(usage_meter(ground), parse_quotas(settings.quotas), self._clock, door.caller).routes()
         if callbacks is not None:
             routes += QualityCallbacks(callbacks, dispatcher.deliver_callback).routes()
+        routes += ReportRoutes(door.told, qc.task_result, recordings.path, links, door.caller).routes()
         self.eraser = eraser = self._eraser(records, recordings, dispatcher, qc)
         routes += DeletionRoutes(self.calls, records, eraser.erase_call, eraser.erase_task, door.caller).routes()
         kept = Kept(settings.retain_recordings_days, settings.retain_results_days)
@@ -277,7 +284,7 @@ class EarshotServer:
         self._begun.push_async_callback(_cancelled, task)
         return task
 
-    def _ground(self, meter: UsageMeter) -> Ground:
+    def _ground(self) -> Ground:
         return Ground(
             settings=self.settings,
             database=self._database,
@@ -289,7 +296,7 @@ class EarshotServer:
             credentials=self._credentials,
             apps=self.apps,
             public_url=self._public_url,
-            usage=meter,
+            usage=self._usage,
             no_space=lambda: self.disk_space.refusal,
             begun=self._begun,
             run=self._run,

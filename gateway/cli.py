@@ -14,6 +14,7 @@ from gateway.commands.doctor import doctor
 from gateway.commands.evaluate import evaluate
 from gateway.commands.models import models
 from gateway.commands.outbox import outbox
+from gateway.commands.qc import qc
 from gateway.commands.rules import rules
 from gateway.commands.serve import serve
 from gateway.commands.voiceprint import voiceprint
@@ -29,7 +30,7 @@ def cli() -> None:
     """
 
 
-for command in (serve, worker, call, demo, models, doctor, app, outbox, rules, evaluate, voiceprint):
+for command in (serve, worker, call, qc, demo, models, doctor, app, outbox, rules, evaluate, voiceprint):
     cli.add_command(command)
 
 

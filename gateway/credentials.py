@@ -40,7 +40,8 @@ class Credentials:
             return self.check_basic(authorization[6:])
         app_id = headers.get("X-App-Key") or query.get("appid") or ""
         ts = headers.get("X-Timestamp") or query.get("ts") or ""
-        signa = headers.get("X-App-Signature") or query.get("signa") or ""
+        # A `+` that a client left unescaped in its query arrives as a space, which no signature has.
+        signa = headers.get("X-App-Signature") or (query.get("signa") or "").replace(" ", "+")
         return self.check_signature(app_id, ts, signa)
 
     def check_signature(self, app_id: str, ts: str, signa: str) -> str:

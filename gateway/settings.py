@@ -33,6 +33,9 @@ Days = Annotated[float, Meta(ge=0, le=36_500)]
 # The core of a call knows its own best values; here they only get names.
 _SEGMENTER, _ANALYSIS, _SPEAKER = SegmenterSettings(), AnalysisSettings(), SpeakerSettings()
 
+KNOWN_SCORES = {"campplus": (_SPEAKER.known_score, _SPEAKER.known_score_8k), "ge2e": (75.0, 78.0)}
+"""By voiceprint model: from which score a voice is known, of wide-band audio and of 8 kHz lines (BENCHMARKS.md)."""
+
 
 class Settings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """The name of a field is its TOML key; in upper case behind `EARSHOT_`, its variable."""
@@ -141,12 +144,19 @@ class Settings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Net speech that is first identified."""
     identify_every_ms: Milliseconds = _ANALYSIS.identify_every_ms
     """Net speech between identifications of one long segment."""
-    speaker_score: Score = _SPEAKER.known_score
-    """A voice is known from this score (100 x cosine) ..."""
-    speaker_score_8k: Score = _SPEAKER.known_score_8k
-    """... and on 8 kHz lines from this."""
+    voiceprint_model: Literal["campplus", "ge2e"] = "campplus"
+    """What makes voice prints here; voices enrolled with the other one are kept, and found again when it is back."""
+    voiceprint_norm: Literal["none", "as"] = "none"
+    """Whether recognise orders voices by cosine, or (AS-norm) beside the app's other voices; scores stay cosines."""
+    speaker_score: Score = 0
+    """A voice is known from this score (100 x cosine) ...; 0: as measured for `voiceprint_model`, 50 for campplus."""
+    speaker_score_8k: Score = 0
+    """... and on 8 kHz lines from this; 0: as measured, 55 for campplus."""
     speaker_margin: Score = _SPEAKER.margin
     """A known voice beats the second by this."""
+    sounds: bool = True
+    """Our own voiceprint service also enrols and finds sounds that are no speech (instruments, animals, surroundings),
+    with the recogniser whisper-base; off, or with another recogniser, it refuses them. Calls never score them."""
     index_calls: bool = True
     """Listen to calls that have ended, so that a voice can be found in them (docs/passages.md)."""
     voiceprint_url: str = ""
@@ -204,6 +214,16 @@ class Settings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
             )
         if self.cluster_key and len(self.cluster_key) < 32:
             raise ValueError("cluster_key is shorter than 32 characters; make one with: openssl rand -hex 32")
+
+    @property
+    def known_score(self) -> float:
+        """From where a voice of wide-band audio is known."""
+        return self.speaker_score or KNOWN_SCORES[self.voiceprint_model][0]
+
+    @property
+    def known_score_8k(self) -> float:
+        """From where a voice on a telephone line is known."""
+        return self.speaker_score_8k or KNOWN_SCORES[self.voiceprint_model][1]
 
     @property
     def replicated(self) -> bool:

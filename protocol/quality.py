@@ -21,6 +21,7 @@ TOKEN_LIFETIME_S = 2_592_000
 MAX_AUDIO_BYTES = 500 * 1024 * 1024
 MAX_URL_BYTES = 2048
 MAX_SESSION_ID_CHARS = 256
+MAX_SCOPE_CHARS = 256
 MAX_CATEGORY_CHARS = 256
 MAX_CONTENTS = 1000
 MAX_PAGE_SIZE = 1000
@@ -165,6 +166,9 @@ def parse_task(fields: Mapping[str, Any]) -> TaskRequest:
             raise QualityFault(ErrorCode.PARAMETER_INVALID, f"{name} is longer than {MAX_URL_BYTES} bytes")
         if url and not url.lower().startswith(("http://", "https://")):
             raise QualityFault(ErrorCode.PARAMETER_INVALID, f"{name} must begin with http:// or https://")
+    for name, scope in (("org_id", task.org_id), ("tag_id", task.tag_id)):
+        if len(scope) > MAX_SCOPE_CHARS:
+            raise QualityFault(ErrorCode.PARAMETER_INVALID, f"{name} is longer than {MAX_SCOPE_CHARS} characters")
     if not (task.speech_data or task.speech_url):
         raise QualityFault(ErrorCode.PARAMETER_MISSING, "speech_data or speech_url, one of them")
     return task

@@ -13,7 +13,17 @@ import soxr
 from numpy.typing import NDArray
 
 from gateway.credentials import Credentials
-from gateway.ports import NO_HEADERS, DecodedAudio, Embedding, FetchedFile, Rejected, SpeechProbabilities, Unavailable
+from gateway.ports import (
+    NO_HEADERS,
+    DecodedAudio,
+    Decoder,
+    Embedding,
+    FetchedFile,
+    Fetcher,
+    Rejected,
+    SpeechProbabilities,
+    Unavailable,
+)
 from gateway.stores.sqlite import Database
 from gateway.stores.voiceprints import SCHEMA, SqliteVoiceprints
 from gateway.voiceprint.clip import Clip, ClipReader
@@ -43,6 +53,15 @@ def voice(speaker: int, *, take: int = 0, seconds: float = 1.0, rate_hz: int = R
 def hiss(seconds: float = 1.0) -> bytes:
     """Mono s16le noise at 16 kHz: loud enough, but nobody speaks."""
     return (np.random.default_rng(9).standard_normal(int(seconds * RATE_HZ)) * 4000).astype("<i2").tobytes()
+
+
+def rustle(source: int, *, take: int = 0, seconds: float = 2.0) -> bytes:
+    """Mono s16le noise at 16 kHz in a band that belongs to `source` (0-4), too high for anybody to speak there."""
+    samples = int(seconds * RATE_HZ)
+    hz = np.fft.rfftfreq(samples, 1 / RATE_HZ)
+    band = np.exp(-(((hz - 2300 - 250 * source) / 150) ** 2)) + 3 * (hz > 7000)
+    made = np.fft.irfft(np.fft.rfft(np.random.default_rng(take).standard_normal(samples)) * band, samples)
+    return bytes((made / np.abs(made).max() * 12000).astype("<i2").tobytes())
 
 
 def clip(pcm: bytes, rate_hz: int = RATE_HZ) -> Clip:
@@ -99,6 +118,16 @@ class SpectrumEmbedder:
         bands -= bands.mean()
         print_: Embedding = (bands / np.linalg.norm(bands)).astype(np.float32)
         return print_
+
+    async def embed_window(self, pcm: bytes, rate_hz: int) -> Embedding:
+        """As the port WindowEmbedder."""
+        return await self.embed(pcm, rate_hz)
+
+
+class SoundEmbedder(SpectrumEmbedder):
+    """The same for sounds that nobody speaks."""
+
+    model = "sounds-64"
 
 
 class PitchConfirmer:
@@ -170,15 +199,25 @@ class Apps:
 class Desk:
     """One voiceprint service with all its parts, on a database in `folder`."""
 
-    def __init__(self, folder: Path, *, fetcher: ShelfFetcher | None = None, max_bytes: int = 2**23) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        *,
+        fetcher: Fetcher | None = None,
+        decoder: Decoder | None = None,
+        max_bytes: int = 2**23,
+        sounds: SoundEmbedder | None = None,
+    ) -> None:
         self.now_s = NOW_S
         self.base_url = "http://voices.example"
         self.database = Database(folder / "voices.sqlite", [SCHEMA])
         self.store = SqliteVoiceprints(self.database)
         self.embedder = SpectrumEmbedder()
         self.decoder = PyAvDecoder()
-        self.service = VoiceprintService(store=self.store, embedder=self.embedder, speech=PitchConfirmer())
-        self.reader = ClipReader(self.decoder, fetcher, max_bytes=max_bytes)
+        self.service = VoiceprintService(
+            store=self.store, embedder=self.embedder, speech=PitchConfirmer(), sounds=sounds
+        )
+        self.reader = ClipReader(decoder or self.decoder, fetcher, max_bytes=max_bytes)
         self.links = SignedLinks(b"key", public_url=lambda: self.base_url, now=lambda: self.now_s, lifetime_s=60)
         self.credentials = Credentials(Apps(), skew_s=300, now=lambda: self.now_s)
 

@@ -59,7 +59,6 @@ async def passages(
         audio,
         links,
         caller,
-        space=listener.space,
         least_score=ground.settings.speaker_score,
         no_space=ground.no_space,
     )

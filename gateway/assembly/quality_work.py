@@ -131,7 +131,7 @@ def quality_worker(
 
 def speaker_names(settings: Settings, voices: VoiceprintApi) -> SpeakerNames:
     """Knows a voice from when calls do."""
-    known = KnownVoice(settings.speaker_score, settings.speaker_score_8k, settings.speaker_margin)
+    known = KnownVoice(settings.known_score, settings.known_score_8k, settings.speaker_margin)
     return SpeakerNames(voices, known)
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Mapping
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from time import time
@@ -45,6 +45,7 @@ from gateway.voiceprint.links import SignedLinks
 from gateway.voiceprint.local import LocalVoiceprintApi
 from gateway.voiceprint.service import VoiceprintService
 from protocol.quality import MAX_AUDIO_BYTES
+from protocol.voiceprint import SCORE_PER_COSINE
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,6 +90,10 @@ async def voiceprint(
         shared=bool(settings.redis_url),
         embedder=ground.engines.embedder,
         speech=ground.engines.confirmer,
+        sounds=ground.engines.sounds if settings.sounds else None,
+        denoiser=ground.engines.denoiser,
+        normed=settings.voiceprint_norm == "as",
+        narrow_excess=(settings.known_score_8k - settings.known_score) / SCORE_PER_COSINE,
         no_space=ground.no_space,
     )
     await voices.start()
@@ -101,6 +106,7 @@ async def voiceprint(
         links,
         limits=RequestLimits(settings.max_requests_per_app, settings.voiceprint_requests_per_s),
         sync_wait_s=settings.sync_wait_s,
+        usage=usage_meter(ground),
     )
     ground.begun.push_async_callback(endpoints.close)
     routes = [*endpoints.routes(), *AuditRoutes(store, caller).routes()]
@@ -123,6 +129,10 @@ class Quality:
     """Our own work, unless that is left to workers elsewhere."""
     tasks: QualityTasks
     service: QualityService
+
+    async def task_result(self, app_id: str, session_id: str) -> Mapping[str, Any]:
+        """The `result` object of a task of our own service. Raises Rejected."""
+        return (await self.service.result(app_id, session_id)).result
 
     def rule_routes(
         self, ground: Ground, records: CallStore, caller: Callable[[web.Request], str]

@@ -18,15 +18,15 @@ from gateway.telemetry import Metrics
 
 log = structlog.get_logger(__name__)
 
-APPS_REFRESH_S = 30.0
-"""How often a running server looks for apps that `earshot app create` has added."""
+APPS_REFRESH_S = 2.0
+"""How often a running server looks for apps and secrets that `earshot app` has made or revoked."""
 GAUGES_REFRESH_S = 5.0
 SWEEP_EVERY_S = 3600.0
 WATCHED_STATES: tuple[OutboxState, ...] = ("pending", "submitted", "dead")
 
 
 async def refresh_apps(apps: Apps) -> None:
-    """Look for new apps, again and again."""
+    """Look for new apps and secrets, again and again."""
     while True:
         await asyncio.sleep(APPS_REFRESH_S)
         try:

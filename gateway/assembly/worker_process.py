@@ -108,6 +108,7 @@ class WorkerProcess:
             self._settings.models_path,
             own_spool(self._settings.data_path / "worker-spool", begun) / "decoding",
             recognizer_model=self._settings.recognizer,
+            voiceprint_model=self._settings.voiceprint_model,
             recording_processes=self._tasks_at_once,
             takes_calls=False,
             on_ready=lambda engine: self._on_progress(f"{engine} ready"),

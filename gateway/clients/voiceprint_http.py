@@ -15,7 +15,15 @@ import numpy as np
 import soxr
 
 from gateway.ports import Candidate, Rejected, Unavailable
-from protocol.voiceprint import RETRYABLE, SCORE_PER_COSINE, SCORE_SCALE_HEADER, Code, Path, signed_headers
+from protocol.voiceprint import (
+    RETRYABLE,
+    SCORE_PER_COSINE,
+    SCORE_SCALE_HEADER,
+    Code,
+    NamedVoice,
+    Path,
+    signed_headers,
+)
 
 T = TypeVar("T")
 ScoreScale = Literal["auto", "percent", "cosine"]
@@ -30,10 +38,34 @@ class ListedVoice:
     audio_url: str
 
 
+@dataclass(frozen=True, slots=True)
+class Recording:
+    """An audio file; its name tells the format (`.pcm`: 16 kHz mono s16le without a header)."""
+
+    filename: str
+    data: bytes
+
+
+class VoiceprintRefused(Rejected):
+    """The service refused the request; `msg` is what it says of why."""
+
+    def __init__(self, message: str, *, code: str, msg: str) -> None:
+        super().__init__(message, code=code)
+        self.msg = msg
+
+
+class _Count(msgspec.Struct):
+    count: int
+
+
 class _Answer(msgspec.Struct):
     code: str | int
     msg: str = ""
     data: msgspec.Raw = msgspec.Raw(b"null")
+
+
+class _Audio(msgspec.Struct):
+    audio_path: str
 
 
 class _Voice(msgspec.Struct):
@@ -43,6 +75,8 @@ class _Voice(msgspec.Struct):
 
 class _Scored(_Voice, kw_only=True):
     score: float
+    kind: str = "voice"
+    """A field of ours; whatever a vendor finds is a voice."""
 
 
 class VoiceprintHttp:
@@ -67,7 +101,7 @@ class VoiceprintHttp:
 
         `score_scale`: `auto` believes a header of ours; without one it takes scores for cosines until it has seen one
         above 1. Name the scale for a server that is known. `send_rate_hz`: what clips are converted to, by the API
-        document 16 kHz; None sends them as they are, which our own service prefers.
+        document 16 kHz; None sends them as they are, as does the first answer of our own service.
         """
         self._base_url = base_url.rstrip("/")
         self._session = session
@@ -76,18 +110,33 @@ class VoiceprintHttp:
         self._timeout = aiohttp.ClientTimeout(total=timeout_s, connect=min(3.0, timeout_s))
         self._percent: bool | None = None if score_scale == "auto" else score_scale == "percent"
         self._send_rate_hz = send_rate_hz
+        self._ours = False
+        """Whether it is our own service that answered."""
 
     async def recognize(
         self, app_id: str, org_id: str, tag_id: str | None, pcm: bytes, rate_hz: int
     ) -> Sequence[Candidate]:
-        """The closest enrolled voices, best first, each name once. `pcm` is mono s16le."""
-        wav = await asyncio.to_thread(_wav, pcm, rate_hz, self._send_rate_hz or rate_hz)
+        """The closest enrolled voices, best first, each name once. `pcm` is mono s16le.
+
+        Calls ask for voices: what is found of other sounds is left out, and a clip that is one is refused (10107).
+        """
+        # Our own service compares a telephone line with prints of lines, and tells it by its rate.
+        to_hz = rate_hz if self._ours else self._send_rate_hz or rate_hz
+        wav = await asyncio.to_thread(_wav, pcm, rate_hz, to_hz)
+        return await self.recognize_file(app_id, org_id, tag_id, Recording("clip.wav", wav))
+
+    async def recognize_file(
+        self, app_id: str, org_id: str, tag_id: str | None, recording: Recording, *, denoise: bool = False
+    ) -> Sequence[Candidate]:
+        """The same for an audio file, which is sent as it is."""
         fields = {"org_id": org_id} if tag_id is None else {"org_id": org_id, "tag_id": tag_id}
-        data, headers = await self._post(Path.RECOGNIZE, app_id, fields, wav, "clip.wav")
+        data, headers = await self._post(Path.RECOGNIZE, app_id, fields | _denoise(denoise), [recording])
         hits = _rows(data, list[_Scored])
         factor = self._factor([hit.score for hit in hits], headers)
+        if hits and all(hit.kind != "voice" for hit in hits):
+            raise Rejected("no speech was found: the clip is another sound", code=Code.ILLEGAL_PARAMETER)
         best: dict[str, Candidate] = {}
-        for hit in sorted(hits, key=lambda hit: -hit.score):
+        for hit in sorted((one for one in hits if one.kind == "voice"), key=lambda hit: -hit.score):
             best.setdefault(hit.spk_name, Candidate(hit.spk_name, factor * hit.score))
         return list(best.values())
 
@@ -95,8 +144,37 @@ class VoiceprintHttp:
         self, app_id: str, org_id: str, tag_id: str, name: str, audio: bytes, *, filename: str = "voice.wav"
     ) -> None:
         """Enrol the voice in an audio file. `filename` tells its format (`.pcm`: 16 kHz mono s16le, no header)."""
-        fields = {"org_id": org_id, "tag_id": tag_id, "spk_name": name}
-        await self._post(Path.REGISTER, app_id, fields, audio, filename)
+        await self.enrol(NamedVoice(app_id, org_id, tag_id, name), [Recording(filename, audio)])
+
+    async def enrol(
+        self,
+        voice: NamedVoice,
+        recordings: Sequence[Recording],
+        *,
+        update: Literal["", "replace", "add"] = "",
+        denoise: bool = False,
+    ) -> None:
+        """Enrol a new voice or, with `update`, replace or add to the recordings of an enrolled one.
+
+        Our own service takes several recordings of a voice, a vendor's one.
+        """
+        fields = {"org_id": voice.org_id, "tag_id": voice.tag_id, "spk_name": voice.name, **_denoise(denoise)}
+        if update == "add":
+            fields["mode"] = "add"
+        await self._post(Path.UPDATE if update else Path.REGISTER, voice.app_id, fields, recordings)
+
+    async def count(self, app_id: str, org_id: str, tag_id: str) -> int:
+        """How many voices are enrolled."""
+        return _read(await self._get(Path.COUNT, app_id, {"org_id": org_id, "tag_id": tag_id}), _Count).count
+
+    async def delete_all(self, app_id: str, org_id: str, tag_id: str) -> None:
+        """Delete every voice of the tag."""
+        await self._get(Path.DELETE_ALL, app_id, {"org_id": org_id, "tag_id": tag_id})
+
+    async def voice_url(self, voice: NamedVoice) -> str:
+        """Where the audio of a voice is; an unknown name is Rejected (10107)."""
+        params = {"org_id": voice.org_id, "tag_id": voice.tag_id, "spk_name": voice.name}
+        return _read(await self._get(Path.VOICE_URL, voice.app_id, params), _Audio).audio_path
 
     async def delete(self, app_id: str, org_id: str, tag_id: str, name: str) -> None:
         """Delete one voice; an unknown name is Rejected (10107)."""
@@ -111,13 +189,14 @@ class VoiceprintHttp:
         return [ListedVoice(one.spk_name, one.audio_path or "") for one in _rows(data, list[_Voice])]
 
     async def _post(
-        self, path: Path, app_id: str, fields: Mapping[str, str], audio: bytes, filename: str
+        self, path: Path, app_id: str, fields: Mapping[str, str], recordings: Sequence[Recording]
     ) -> tuple[msgspec.Raw, Mapping[str, str]]:
         form = aiohttp.FormData(quote_fields=False)
         for name, value in fields.items():
             form.add_field(name, value)
-        kind = "audio/wav" if filename.lower().endswith(".wav") else "application/octet-stream"
-        form.add_field("audio", io.BytesIO(audio), filename=_header_safe(filename), content_type=kind)
+        for one in recordings:
+            kind = "audio/wav" if one.filename.lower().endswith(".wav") else "application/octet-stream"
+            form.add_field("audio", io.BytesIO(one.data), filename=_header_safe(one.filename), content_type=kind)
         return await self._call("POST", path, app_id, data=form)
 
     async def _get(self, path: Path, app_id: str, params: Mapping[str, str]) -> msgspec.Raw:
@@ -139,6 +218,7 @@ class VoiceprintHttp:
             raise Unavailable(f"the voiceprint API cannot be reached for {path}: {error}") from error
 
     def _factor(self, scores: Sequence[float], headers: Mapping[str, str]) -> float:
+        self._ours = self._ours or SCORE_SCALE_HEADER in headers
         if self._percent is None and (
             headers.get(SCORE_SCALE_HEADER) == "percent" or any(score > _ABOVE_ANY_COSINE for score in scores)
         ):
@@ -173,7 +253,11 @@ def _check_code(body: bytes, path: Path) -> msgspec.Raw:
     what = f"the voiceprint API refused {path} with code {code}: {answer.msg}"
     if code in RETRYABLE:
         raise Unavailable(what, retry_after_s=_RETRY_AFTER_S.get(code))
-    raise Rejected(what, code=code)
+    raise VoiceprintRefused(what, code=code, msg=answer.msg)
+
+
+def _denoise(wanted: bool) -> dict[str, str]:
+    return {"denoise_audio": "1"} if wanted else {}
 
 
 def _read(body: bytes | msgspec.Raw, shape: type[T]) -> T:

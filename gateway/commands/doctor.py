@@ -15,7 +15,7 @@ from rich.table import Table
 from gateway.assembly.clock import SystemClock
 from gateway.commands.options import config_option, data_option, settings_of
 from gateway.commands.outbox import duration
-from gateway.engines.manifest import CAMPPLUS, SILERO
+from gateway.engines.manifest import SILERO
 from gateway.engines.models import damaged
 from gateway.ports import Unavailable
 from gateway.settings import SECRET, Settings, parse_address
@@ -67,7 +67,7 @@ def _without_secret(entry: str) -> str:
 def _checks(settings: Settings) -> list[tuple[str, str, str]]:
     """(what, what is wrong with it or nothing, what is right with it)"""
     checks = []
-    for name in (settings.recognizer, CAMPPLUS.name, SILERO.name):
+    for name in (settings.recognizer, settings.voiceprint_model, SILERO.name):
         bad = damaged(settings.models_path, name)
         fault = f"{', '.join(bad)} missing or damaged: run `earshot models pull {name}`" if bad else ""
         checks.append((f"model {name}", fault, f"whole, in {settings.models_path}"))

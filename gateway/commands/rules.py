@@ -6,13 +6,13 @@ import json
 import sys
 import tomllib
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import click
 
-from protocol.rules.book import BookError, examined
+from protocol.rules.book import BookError, Category, examined, parsed
 from protocol.rules.doubts import Doubt, doubts
 
 
@@ -114,6 +114,15 @@ def examine(name: str, text: str) -> Report:
         if taken is not None and not faults:
             warnings += (_warning(doubt, places) for doubt in doubts(taken))
     return Report(name, count, tuple(errors), tuple(warnings))
+
+
+def categories_of(file: Path) -> list[Category]:
+    """The rules in a file. Raises ClickException with every fault that `earshot rules check` would show."""
+    text = _text_of(file)
+    report = examine(file.name, text)
+    if report.errors:
+        raise click.ClickException("\n".join(["the rules cannot be used", *replace(report, warnings=()).lines()]))
+    return [parsed(category) for category in _read(_form(file.name, text), text)]
 
 
 def _error(fault: BookError, places: list[int | None]) -> Remark:

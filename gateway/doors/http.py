@@ -12,6 +12,7 @@ from prometheus_client.exposition import CONTENT_TYPE_LATEST
 
 from gateway.credentials import AccessDenied, Credentials
 from gateway.doors.answers import json_answer, refused
+from gateway.doors.recording_links import RecordingLinks
 from gateway.ports import CallRecord, CallStore
 from gateway.session.calls import Calls
 from gateway.session.session import CallSession
@@ -32,8 +33,11 @@ class HttpDoor:
         credentials: Credentials,
         metrics: Metrics,
         not_ready: Callable[[], str],
+        links: RecordingLinks,
     ) -> None:
-        """`recording_path` names a call's WAV file; `not_ready` says what is still missing, or nothing."""
+        """`recording_path` names a call's WAV file; `not_ready` says what is still missing, or nothing; `links` open
+        recordings without credentials."""
+        self._links = links
         self._calls = calls
         self._store = store
         self._recording_path = recording_path
@@ -69,14 +73,31 @@ class HttpDoor:
         return json_answer({"calls": [self._summary(record) for record in stored]})
 
     async def _one(self, request: web.Request) -> web.Response:
+        return json_answer(await self.told(request))
+
+    async def told(self, request: web.Request) -> dict[str, Any]:
+        """What there is to tell of the call that a request names. Raises the answer that others get."""
         app_id, call_id = self.caller(request), request.match_info["call_id"]
         session = self._calls.find(app_id, call_id)
         if session is not None:
-            return json_answer(_of_session(session))
-        return json_answer(_of_record(await self._stored(app_id, call_id)))
+            return _of_session(session)
+        return _of_record(await self._stored(app_id, call_id))
 
     async def _recording(self, request: web.Request) -> web.StreamResponse:
-        app_id, call_id = self.caller(request), request.match_info["call_id"]
+        """The WAV file, or the part that `Range` names; a signed link (`expires`, `sig`) is as good as credentials."""
+        call_id = request.match_info["call_id"]
+        headers = {
+            "Content-Type": "audio/wav",
+            "X-Content-Type-Options": "nosniff",
+            "Cache-Control": "private, no-store",
+        }
+        if "sig" in request.query:
+            if not self._links.allows(call_id, request.query.get("expires", ""), request.query["sig"]):
+                raise refused(web.HTTPForbidden, "link_expired", "this link is not ours, or it has expired")
+            if not (path := self._recording_path(call_id)).exists():
+                raise refused(web.HTTPNotFound, "no_recording", "the recording is not kept any more")
+            return web.FileResponse(path, headers=headers)
+        app_id = self.caller(request)
         over = self._calls.find(app_id, call_id) is None
         over = over and (await self._stored(app_id, call_id)).state in ("judged", "failed")
         path = self._recording_path(call_id)
@@ -84,7 +105,7 @@ class HttpDoor:
             raise refused(web.HTTPNotFound, "no_recording", "the recording is not kept any more, or there was none")
         if not path.exists():
             raise refused(web.HTTPConflict, "not_sealed", "the recording is sealed when the call has hung up")
-        return web.FileResponse(path, headers={"Content-Type": "audio/wav"})
+        return web.FileResponse(path, headers=headers)
 
     async def _stored(self, app_id: str, call_id: str) -> CallRecord:
         # Whoever has just read `ended` finds the whole call here, not what was stored at its hangup.

@@ -48,6 +48,8 @@ def _convert(
         if not container.streams.audio:
             raise Rejected(f"holds no sound; {EXPECTED}", code="undecodable")
         stream = container.streams.audio[0]
+        if stream.codec_context is None:
+            raise Rejected(f"its sound is in a format that nobody here knows; {EXPECTED}", code="undecodable")
         rate_hz = rate_hz or stream.rate
         channels = channels or stream.channels
         left_samples = int(max_s * rate_hz)

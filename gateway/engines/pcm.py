@@ -7,6 +7,7 @@ import soxr
 from numpy.typing import NDArray
 
 MODEL_RATE_HZ = 16000
+NARROW_RATE_HZ = 8000
 FULL_SCALE = 32768.0
 
 Samples = NDArray[np.float32]

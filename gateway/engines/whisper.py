@@ -16,10 +16,12 @@ import ctranslate2
 import numpy as np
 import tokenizers
 from faster_whisper.feature_extractor import FeatureExtractor
+from numpy.typing import NDArray
 
 from gateway.engines.pcm import MODEL_RATE_HZ, Samples, model_samples
+from gateway.engines.sound_space import sound_space
 from gateway.engines.word_times import group_tokens, place_words, simplified
-from gateway.ports import Language, Rejected, Transcription
+from gateway.ports import Embedding, Language, Rejected, Transcription
 
 Kind = Literal["partial", "final", "recording"]
 
@@ -30,6 +32,11 @@ SILENCE_S: dict[Kind, float] = {"partial": 2, "final": 4, "recording": 4}
 """Silence appended before encoding: more hears better and costs more."""
 MANDARIN_RECORDING_SILENCE_S = 12.0
 """Mandarin is heard better with more, and best with this much; English is not (see BENCHMARKS.md)."""
+
+SOUND_SILENCE_S = 0.5
+"""Appended to other sounds; four times as much hears no better."""
+SOUND_PEAK = 0.7
+"""Other sounds are brought to this level first, so that a print does not depend on it."""
 
 BEAMS: dict[Kind, int] = {"partial": 1, "final": 1, "recording": 5}
 """Hypotheses followed at once. Five take a tenth more than one over a padded window, whose encoding is most of the
@@ -78,6 +85,7 @@ class Whisper:
         self._features = FeatureExtractor(feature_size=self._model.n_mels)
         self._multilingual: bool = self._model.is_multilingual
         self._end = self._token("<|endoftext|>")
+        self._name = folder.name
         self.transcribe(bytes(MODEL_RATE_HZ), MODEL_RATE_HZ, "en", "partial")  # the first run allocates
 
     def transcribe(self, pcm: bytes, rate_hz: int, language: Language, kind: Kind) -> Transcription:
@@ -109,14 +117,44 @@ class Whisper:
         words = place_words(spans, self._token_times_s(encoded, prompt, tokens))
         return Transcription("".join(word.text for word in words).strip(), spoken, words)
 
+    def embed_sound(self, pcm: bytes, rate_hz: int) -> Embedding:
+        """The print of any sound of at most 30 s, mono PCM: float32, shape (256,), unit length.
+
+        Raises Rejected (`too_short` below 0.2 s, `too_long`, `silence`), and ValueError when no map is fitted for this
+        model.
+        """
+        return sound_space(self._name).print_of(*self.hear_sound(model_samples(pcm, rate_hz)))
+
+    def hear_sound(self, samples: Samples) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+        """What a sound's print is made of: encoder states (n / 320, d) and the spectrum they are from (n / 160, 80).
+
+        Samples are float32 at 16 kHz, shape (n,). Raises Rejected (`too_short`, `too_long`, `silence`).
+        """
+        seconds, peak = len(samples) / MODEL_RATE_HZ, float(np.abs(samples).max(initial=0))
+        if not LEAST_S <= seconds <= LONGEST_S:
+            code = "too_short" if seconds < LEAST_S else "too_long"
+            raise Rejected(f"{seconds:.2f} s of sound: expected {LEAST_S} to {LONGEST_S} s", code=code)
+        if not peak:
+            raise Rejected("a sound was expected, this is digital silence", code="silence")
+        features = self._spectrum(samples * np.float32(SOUND_PEAK / peak), SOUND_SILENCE_S)
+        states = np.array(self._run_encoder(features), np.float32)[0]
+        frames = max(1, round(seconds * ENCODER_FRAMES_PER_S))
+        return states[:frames], features.T[: 2 * frames]
+
     def _encode(self, samples: Samples, silence_s: float) -> _Encoded:
+        return _Encoded(self._run_encoder(self._spectrum(samples, silence_s)), len(samples) / MODEL_RATE_HZ)
+
+    def _spectrum(self, samples: Samples, silence_s: float) -> NDArray[np.float32]:
+        """Log power as the encoder takes it, with silence behind: shape (80, frames)."""
         length = min(len(samples) + int(silence_s * MODEL_RATE_HZ), LONGEST_S * MODEL_RATE_HZ)
         padded = np.zeros(length, np.float32)
         padded[: len(samples)] = samples
         features = self._features(padded, padding=0)
-        features = features[:, : features.shape[1] // 2 * 2]  # the encoder halves time
-        view = ctranslate2.StorageView.from_array(np.ascontiguousarray(features[np.newaxis], np.float32))
-        return _Encoded(self._model.encode(view), len(samples) / MODEL_RATE_HZ)
+        # The encoder halves time.
+        return np.ascontiguousarray(features[:, : features.shape[1] // 2 * 2], np.float32)
+
+    def _run_encoder(self, features: NDArray[np.float32]) -> Any:
+        return self._model.encode(ctranslate2.StorageView.from_array(features[np.newaxis]))
 
     def _language(self, encoded: _Encoded) -> str:
         """English or Chinese, by the beginning of what is encoded already."""

@@ -94,8 +94,8 @@ class PassageStore(Protocol):
     async def load(self, space: str, *, after: str = "", limit: int = 500) -> Sequence[tuple[PassageSource, Passages]]:
         """Recordings with passages in this space, by id from `after` on."""
 
-    async def other_spaces(self, space: str) -> int:
-        """How many recordings have passages in other spaces only."""
+    async def other_spaces(self, spaces: Collection[str]) -> int:
+        """How many recordings have their passages in other spaces than these."""
 
 
 class PassageAudio(Protocol):

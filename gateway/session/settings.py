@@ -31,8 +31,8 @@ def call_settings(settings: Settings, gate: Callable[[int, int], Gate]) -> CallS
             partial_hop_ms=hop_ms,
         ),
         speaker=SpeakerSettings(
-            known_score=settings.speaker_score,
-            known_score_8k=settings.speaker_score_8k,
+            known_score=settings.known_score,
+            known_score_8k=settings.known_score_8k,
             margin=settings.speaker_margin,
         ),
         rule_scope=settings.rule_scope,

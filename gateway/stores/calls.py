@@ -10,6 +10,7 @@ import msgspec
 
 from gateway.ports import CallRecord
 from gateway.stores.sqlite import Database
+from gateway.stores.zeros import behind_zeros, without_zeros
 
 SCHEMA = """
 CREATE TABLE IF NOT EXISTS calls (
@@ -112,7 +113,7 @@ def _save(connection: sqlite3.Connection, record: CallRecord, document: bytes) -
            ON CONFLICT (call_id) DO UPDATE
            SET state = excluded.state, ended_at_ms = excluded.ended_at_ms, document = excluded.document
            WHERE app_id = excluded.app_id""",
-        (record.call_id, record.app_id, record.state, record.began_at_ms, record.ended_at_ms, document),
+        (record.call_id, record.app_id, record.state, record.began_at_ms, record.ended_at_ms, behind_zeros(document)),
     )
     if saved.rowcount != 1:
         raise ValueError(f"call id {record.call_id} is taken")
@@ -133,5 +134,5 @@ def _page(connection: sqlite3.Connection, app_id: str, limit: int, before: str |
 
 def _record(row: sqlite3.Row) -> CallRecord:
     fields = dict(row)
-    fields["document"] = msgspec.json.decode(row["document"])
+    fields["document"] = msgspec.json.decode(without_zeros(row["document"]))
     return CallRecord(**fields)

@@ -130,12 +130,13 @@ class Eraser:
     async def _sweep_recordings(self, ended_before_s: float) -> int:
         """Those of calls that ended before then; of calls that nobody has a record of, what was last written then."""
         shelves, erased, last = self._shelves, 0, ""
-        while old := await shelves.calls.judged_before(round(ended_before_s * 1000), after=last):
+        files = await asyncio.to_thread(shelves.recordings.last_written)
+        while files and (old := await shelves.calls.judged_before(round(ended_before_s * 1000), after=last)):
             for one in old:
-                erased += await self._erase_recording(one.app_id, one.call_id)
+                if one.call_id in files:
+                    erased += await self._erase_recording(one.app_id, one.call_id)
             last = old[-1].call_id
-        files = await asyncio.to_thread(shelves.recordings.older_than, ended_before_s)
-        for call_id in await shelves.calls.unknown(files):
+        for call_id in await shelves.calls.unknown([one for one, at_s in files.items() if at_s < ended_before_s]):
             erased += await self._erase_recording("", call_id)
         return erased
 

@@ -16,6 +16,7 @@ from gateway.ports import Clock, QualityAnswer, QualityTask
 from gateway.stores.outbox_rows import AtFault, OutboxRow, OutboxState, create, decode_row, encode_task
 from gateway.stores.retry_schedule import RetrySchedule
 from gateway.stores.sqlite import Database
+from gateway.stores.zeros import behind_zeros
 
 __all__ = ["SCHEMA", "AtFault", "Outbox", "OutboxDepth", "OutboxRow", "OutboxState"]
 
@@ -139,7 +140,7 @@ class Outbox:
             """UPDATE outbox SET answer = ?, next_at = ?, attempts = attempts + 1, failures = 0, failing_since = NULL,
                    retry_after_s = NULL, last_error = '', at_fault = ''
                WHERE session_id = ? AND state = 'submitted'""",
-            (msgspec.json.encode(answer), self._clock.wall() + poll_in_s, session_id),
+            (behind_zeros(msgspec.json.encode(answer)), self._clock.wall() + poll_in_s, session_id),
         )
 
     async def finished(self, app_id: str, session_id: str, answer: QualityAnswer) -> bool:
@@ -151,7 +152,7 @@ class Outbox:
             """UPDATE outbox SET state = 'done', delivered = 0, answer = ?, next_at = ?, failures = 0,
                    failing_since = NULL, retry_after_s = NULL, last_error = '', at_fault = ''
                WHERE session_id = ? AND app_id = ? AND state <> 'done'""",
-            (msgspec.json.encode(answer), self._clock.wall(), session_id, app_id),
+            (behind_zeros(msgspec.json.encode(answer)), self._clock.wall(), session_id, app_id),
         )
         if first:
             self.changed.set()

@@ -11,6 +11,7 @@ import msgspec
 
 from gateway.ports import QualityAnswer, QualityTask
 from gateway.stores.sqlite import add_column
+from gateway.stores.zeros import without_zeros
 
 OutboxState = Literal["pending", "submitted", "done", "dead"]
 """pending: to be handed in; submitted: QC has it; done: QC has answered; dead: given up."""
@@ -93,5 +94,5 @@ def decode_row(row: sqlite3.Row, data_dir: Path) -> OutboxRow:
     fields["task"] = msgspec.json.decode(row["task"], type=QualityTask, dec_hook=recording)
     fields["delivered"] = bool(row["delivered"])
     if row["answer"] is not None:
-        fields["answer"] = msgspec.json.decode(row["answer"], type=QualityAnswer)
+        fields["answer"] = msgspec.json.decode(without_zeros(row["answer"]), type=QualityAnswer)
     return OutboxRow(**fields)

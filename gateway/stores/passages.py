@@ -11,6 +11,7 @@ import sqlite3
 from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any, TypeVar
 
+import msgspec
 import numpy as np
 
 from gateway.ports import Unavailable
@@ -192,10 +193,10 @@ class SqlitePassages:
 
         return await self._run(work)
 
-    async def other_spaces(self, space: str) -> int:
-        count: int = await self._run(
-            lambda one: one.execute("SELECT count(*) FROM passage_prints WHERE space <> ?", (space,)).fetchone()[0]
-        )
+    async def other_spaces(self, spaces: Collection[str]) -> int:
+        known = msgspec.json.encode(sorted(spaces)).decode()
+        others = "SELECT count(*) FROM passage_prints WHERE space NOT IN (SELECT value FROM json_each(?))"
+        count: int = await self._run(lambda one: one.execute(others, (known,)).fetchone()[0])
         return count
 
     async def _run(self, work: Callable[[sqlite3.Connection], T]) -> T:

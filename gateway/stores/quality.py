@@ -13,6 +13,7 @@ from gateway.ports import Clock, PushState, QualityJob, QualityRecord, Unavailab
 from gateway.stores import usage
 from gateway.stores.sqlite import Database, add_column
 from gateway.stores.usage import count_usage
+from gateway.stores.zeros import behind_zeros, without_zeros
 
 LEASE_S = 30.0
 """A worker that has not been heard of for this long has lost its job. Heartbeats come three times as often."""
@@ -141,12 +142,13 @@ class SqliteQualityTasks:
         self, job: QualityJob, state: int, reason: str, result: bytes | None, *, billed_ms: int = 0
     ) -> bool:
         day = day_of(self._clock.wall())
+        kept = None if result is None else behind_zeros(result)
 
         def work(db: sqlite3.Connection) -> bool:
             finished = db.execute(
                 "UPDATE quality_tasks SET state = ?, reason = ?, result = ?, progress_percent = 100, claim = '',"
                 " finished_at = ? WHERE ticket = ? AND claim = ? AND state = ?",
-                (state, reason, result, self._clock.wall(), job.ticket, job.claim, RUNNING),
+                (state, reason, kept, self._clock.wall(), job.ticket, job.claim, RUNNING),
             )
             if finished.rowcount != 1:
                 return False
@@ -171,7 +173,10 @@ class SqliteQualityTasks:
                 " WHERE t.app_id = ? AND t.session_id = ?",
                 (app_id, session_id),
             ).fetchone()
-            return QualityRecord(**{**row, "push": PUSH_STATES[row["push"]]}) if row else None
+            if row is None:
+                return None
+            result = None if row["result"] is None else without_zeros(row["result"])
+            return QualityRecord(**{**row, "push": PUSH_STATES[row["push"]], "result": result})
 
         return await run(self._database, work)
 

@@ -45,10 +45,10 @@ class Recordings:
         """Remove the recording for good; False when there was none. Raises ValueError, OSError."""
         return remove_durably(self.path(call_id))
 
-    def older_than(self, at_s: float) -> list[str]:
-        """The calls whose recordings were last written before then (wall clock)."""
+    def last_written(self) -> dict[str, float]:
+        """When each call's recording was last written, in wall-clock seconds."""
         files = self._root.glob("*.wav") if self._root.is_dir() else ()
-        return sorted(path.stem for path in files if path.lstat().st_mtime < at_s)
+        return {path.stem: path.lstat().st_mtime for path in files}
 
 
 def _chunks(descriptor: int, begin_byte: int, end_byte: int | None) -> Iterator[bytes]:

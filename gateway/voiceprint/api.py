@@ -174,6 +174,7 @@ class VoiceprintRoutes:
             "spk_name": hit.entry.name,
             "audio_path": self._links.url(hit.entry.print_id),
             "score": wire.SCORE_PER_COSINE * hit.cosine,
+            "kind": hit.entry.kind,
         }
 
     # --- the others ---

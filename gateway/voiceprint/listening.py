@@ -12,7 +12,8 @@ import numpy as np
 
 from gateway.ports import Embedder, Embedding, Rejected, SpeechConfirmer
 from gateway.ports.passages import Passages
-from gateway.voiceprint.clip import speech_pcm
+from gateway.voiceprint.bands import in_its_band, narrow_space, narrowed
+from gateway.voiceprint.clip import NARROW_HZ, speech_pcm
 from gateway.voiceprint.quality_gate import Limits, find_flaw, measure
 from gateway.voiceprint.wav_reading import WavShape, read_stretch, shape_of
 
@@ -26,6 +27,7 @@ SEGMENT_GAP_MS = 600
 MARGIN_MS = 100
 LONGEST_PIECE_MS = 5_000
 """A longer segment is indexed in pieces: more than one may speak in it, and a link should play what was meant."""
+PIECES_LOOKED_AT = 3
 LEAST_SPEECH_MS = 1_000
 """Of less, a print says little about the voice."""
 
@@ -60,8 +62,9 @@ class Listener:
         self._limits = limits or Limits()
 
     @property
-    def space(self) -> str:
-        return self._embedder.model
+    def spaces(self) -> tuple[str, str]:
+        """Of wide-band recordings and of those that came over telephone lines."""
+        return self._embedder.model, narrow_space(self._embedder.model)
 
     @property
     def dimensions(self) -> int:
@@ -81,20 +84,33 @@ class Listener:
         spans: list[tuple[int, int, int]] = []
         prints: list[Embedding] = []
         pieces = [piece for segment in segments for piece in cut(segment)]
+        narrow = await self._is_narrow(wav, shape, pieces)
         for number, piece in enumerate(pieces):
             progressed((number + 1) / len(pieces))
             begun_s = perf_counter()
-            if piece.channel < shape.channels and (vector := await self._print(wav, piece)) is not None:
+            if piece.channel < shape.channels and (vector := await self._print(wav, piece, narrow=narrow)) is not None:
                 spans.append((piece.channel, piece.begin_ms, min(piece.end_ms, shape.duration_ms)))
                 prints.append(vector)
             await self._give_way(perf_counter() - begun_s)
         return shape, Passages(
-            self.space,
+            self.spaces[narrow],
             np.asarray(spans, np.int32).reshape(-1, 3),
             np.asarray(prints, np.float16).reshape(-1, self.dimensions),
         )
 
-    async def _print(self, wav: Path, piece: Stretch) -> Embedding | None:
+    async def _is_narrow(self, wav: Path, shape: WavShape, pieces: Sequence[Stretch]) -> bool:
+        """Whether the recording came over a telephone line, as its first passages tell if its rate does not."""
+        if shape.rate_hz <= NARROW_HZ:
+            return True
+        looked_at = [one for one in pieces if one.end_ms - one.begin_ms >= LEAST_SPEECH_MS][:PIECES_LOOKED_AT]
+        for piece in looked_at:
+            clip = await asyncio.to_thread(read_stretch, wav, piece.channel, piece.begin_ms, piece.end_ms)
+            pcm, rate_hz = await asyncio.to_thread(speech_pcm, clip)
+            if (await asyncio.to_thread(in_its_band, pcm, rate_hz))[1] > NARROW_HZ:
+                return False
+        return bool(looked_at)
+
+    async def _print(self, wav: Path, piece: Stretch, *, narrow: bool) -> Embedding | None:
         if piece.end_ms - piece.begin_ms < LEAST_SPEECH_MS:
             return None
         clip = await asyncio.to_thread(read_stretch, wav, piece.channel, piece.begin_ms, piece.end_ms)
@@ -104,6 +120,8 @@ class Listener:
         speech = await self._heard_speech(pcm, rate_hz, None)
         if WINDOW_MS * sum(speech[0]) < LEAST_SPEECH_MS:
             return None
+        if narrow and rate_hz > NARROW_HZ:
+            pcm, rate_hz = await asyncio.to_thread(narrowed, pcm), NARROW_HZ
         try:
             return await self._embedder.embed(pcm, rate_hz)
         except Rejected:

@@ -25,7 +25,8 @@ class LocalVoiceprintApi:
         """
         try:
             clip = clip_of_pcm(pcm, rate_hz)
-            hits = await self._service.recognize(Recognition(Scope(app_id, org_id, tag_id), denoise=False), clip)
+            recognition = Recognition(Scope(app_id, org_id, tag_id), denoise=False)
+            hits = await self._service.recognize(recognition, clip, only_voices=True)
         except VoiceprintError as error:
             if error.code.retryable:
                 raise Unavailable(error.msg) from error

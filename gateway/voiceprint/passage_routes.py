@@ -7,7 +7,7 @@ voices and files are as if absent to every other.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -53,11 +53,10 @@ class PassageRoutes:
         links: PassageLinks,
         caller: Callable[[web.Request], str],
         *,
-        space: str,
         least_score: float,
         no_space: Callable[[], str] = lambda: "",
     ) -> None:
-        """`caller` names the app that asks, or raises the answer that it gets; `space` is that of the passages' prints.
+        """`caller` names the app that asks, or raises the answer that it gets.
 
         `least_score` is what passages must reach when a request does not say; `no_space` why no file should be kept.
         """
@@ -68,7 +67,6 @@ class PassageRoutes:
         self._audio = audio
         self._links = links
         self._caller = caller
-        self._space = space
         self._least_score = least_score
         self._no_space = no_space
         self._taking = 0
@@ -100,20 +98,20 @@ class PassageRoutes:
             if fault.code == Code.ILLEGAL_PARAMETER:
                 raise refused(web.HTTPNotFound, "unknown_voice", str(fault)) from fault
             raise
-        prints = row.in_space(self._space)
-        if row.kind != "voice" or prints is None:
+        prints = self._voices.prints_of_row(row)
+        if row.kind != "voice" or not prints:
             what = "is not a voice" if row.kind != "voice" else "was enrolled with another model: update it"
             raise refused(web.HTTPBadRequest, "no_voice", f"{name.name!r} {what}")
-        return await self._answer(app_id, prints.combined, wanted)
+        return await self._answer(app_id, prints, wanted)
 
     async def _of_clip(self, request: web.Request) -> web.Response:
         app_id = self._caller(request)
         form = await read_form(request, self._reader.max_bytes)
         wanted = self._wanted(form.fields)
         clip = await self._reader.read(form.recording)
-        return await self._answer(app_id, await self._voices.print_of(clip), wanted)
+        return await self._answer(app_id, await self._voices.prints_of(clip), wanted)
 
-    async def _answer(self, app_id: str, voice: Embedding, wanted: Wanted) -> web.Response:
+    async def _answer(self, app_id: str, voice: Mapping[str, Embedding], wanted: Wanted) -> web.Response:
         heard = await self._passages.search(app_id, voice, wanted)
         return _json({"passages": [self._told(one) for one in heard]})
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import uuid
-from collections.abc import Awaitable, Callable, Collection, Sequence
+from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -17,6 +17,7 @@ import structlog
 
 from gateway.ports import CallRecord, Clock, Embedding, Unavailable
 from gateway.ports.passages import PassageAudio, Passages, PassageSource, PassageStore, PassageTask, SourceKind
+from gateway.voiceprint.bands import NARROW_EXCESS
 from gateway.voiceprint.clip import Clip
 from gateway.voiceprint.listening import Listener, Stretch
 from gateway.voiceprint.passage_index import FoundPassage, PassageIndex, Wanted, merged
@@ -55,8 +56,12 @@ class PassageService:
         *,
         kinds: Collection[SourceKind] = ("call", "file"),
         look_every_s: float = LOOK_EVERY_S,
+        narrow_excess: float = NARROW_EXCESS,
     ) -> None:
-        """`call` gives the record of a call, whosever it is; only recordings of `kinds` are listened to."""
+        """`call` gives the record of a call, whosever it is; only recordings of `kinds` are listened to.
+
+        `narrow_excess`: by how much cosines of prints from telephone lines exceed those that mean the same elsewhere.
+        """
         self._kinds = kinds
         self._store = store
         self._audio = audio
@@ -64,47 +69,62 @@ class PassageService:
         self._call = call
         self._clock = clock
         self._look_every_s = look_every_s
-        self._index = PassageIndex(listener.dimensions)
+        self._indexes = {space: PassageIndex(listener.dimensions) for space in listener.spaces}
+        self._narrow = listener.spaces[1]
+        self._narrow_excess = narrow_excess
         self._changing = asyncio.Lock()
         self._woken = asyncio.Event()
         self._progress: dict[str, float] = {}
 
     def __len__(self) -> int:
         """Passages that can be found."""
-        return len(self._index)
+        return sum(map(len, self._indexes.values()))
 
     async def start(self) -> None:
         """Load the index, and delete audio that no file's record names. Raises Unavailable, OSError."""
         await self._sweep()
-        space, after = self._listener.space, ""
-        while batch := await self._store.load(space, after=after):
-            for source, passages in batch:
-                self._index.add(source, passages)
-            after = batch[-1][0].source_id
-        self._index.warm()
-        others = await self._store.other_spaces(space)
-        _log.info("passages.started", space=space, passages=len(self._index), memory_bytes=self._index.memory_bytes)
-        if others:
-            _log.warning("passages.unsearched", space=space, recordings_of_other_spaces=others)
+        for space, index in self._indexes.items():
+            after = ""
+            while batch := await self._store.load(space, after=after):
+                for source, passages in batch:
+                    index.add(source, passages)
+                after = batch[-1][0].source_id
+            index.warm()
+            _log.info("passages.started", space=space, passages=len(index), memory_bytes=index.memory_bytes)
+        if others := await self._store.other_spaces(self._listener.spaces):
+            _log.warning("passages.unsearched", spaces=self._listener.spaces, recordings_of_other_spaces=others)
 
     async def close(self) -> None:
         """End the work in the background."""
-        await self._index.close()
+        await asyncio.gather(*(index.close() for index in self._indexes.values()))
 
     # --- searching ---
 
-    async def search(self, app_id: str, voice: Embedding, wanted: Wanted) -> list[Heard]:
-        """At most `wanted.most` of the app's passages that sound most like `voice`, best first.
+    async def search(self, app_id: str, voice: Mapping[str, Embedding], wanted: Wanted) -> list[Heard]:
+        """At most `wanted.most` of the app's passages that sound most like a voice, best first.
 
+        `voice` has its print for each space that it is to be found in; cosines are told on the wide band's scale.
         Passages of one recording and channel that lie close together are one, with the best score of them.
         """
-        asked = replace(wanted, most=ASKED_PER_ANSWER * wanted.most)
-        found = merged(await self._index.closest(app_id, voice, asked), MERGE_GAP_MS)[: wanted.most]
+        found = merged(await self._closest(app_id, voice, wanted), MERGE_GAP_MS)[: wanted.most]
         sources = await self._store.sources(app_id, {one.source_id for one in found})
         for source_id in {one.source_id for one in found} - sources.keys():
             # Deleted with its call by whoever deleted that, and not told here.
-            self._index.forget(app_id, source_id)
+            self._drop(app_id, source_id)
         return [Heard(sources[one.source_id], one) for one in found if one.source_id in sources]
+
+    async def _closest(self, app_id: str, voice: Mapping[str, Embedding], wanted: Wanted) -> list[FoundPassage]:
+        found: list[FoundPassage] = []
+        for space, vector in voice.items():
+            excess = self._narrow_excess if space == self._narrow else 0.0
+            asked = replace(wanted, most=ASKED_PER_ANSWER * wanted.most, least_cosine=wanted.least_cosine + excess)
+            hits = await self._indexes[space].closest(app_id, vector, asked)
+            found += [replace(one, cosine=one.cosine - excess) for one in hits]
+        return found
+
+    def _drop(self, app_id: str, source_id: str) -> None:
+        for index in self._indexes.values():
+            index.forget(app_id, source_id)
 
     async def forget(self, app_id: str, source_id: str) -> bool:
         """Delete what is known of the voices in a call or file, and a file's audio; False when there is nothing.
@@ -114,7 +134,7 @@ class PassageService:
         async with self._changing:
             source = (await self._store.sources(app_id, [source_id])).get(source_id)
             gone = await self._store.forget(app_id, source_id)
-            self._index.forget(app_id, source_id)
+            self._drop(app_id, source_id)
         if source is not None and source.kind == "file":
             await self._audio.delete(source_id)
         return gone
@@ -232,7 +252,8 @@ class PassageService:
         async with self._changing:
             kept = await self._store.settle(source, passages)
             if kept and passages is not None:
-                self._index.add(source, passages)
+                self._drop(source.app_id, source.source_id)
+                self._indexes[passages.space].add(source, passages)
         if source.state == "failed":
             log.warning("passages.unreadable", reason=source.reason)
         else:

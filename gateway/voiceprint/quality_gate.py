@@ -17,6 +17,7 @@ _BLOCK_MS = 20
 _BLOCKS_AT_ONCE = 500
 """Ten seconds: what is worked on stays small however long the recording is."""
 _LOUD_PERCENTILE = 95
+_LOUD_BLOCKS = 25
 _FLAT_TOP_SAMPLES = 3
 _NEARLY = 0.999
 
@@ -39,7 +40,8 @@ class Limits:
 
 @dataclass(frozen=True, slots=True)
 class Measurement:
-    """`level_dbfs` is that of the loud parts (95th percentile of 20 ms blocks), so pauses do not count against it."""
+    """`level_dbfs` is that of the loud parts (95th percentile of 20 ms blocks, or the loudest half second if that is
+    less), so pauses do not count against it."""
 
     duration_ms: int
     level_dbfs: float
@@ -95,7 +97,7 @@ def measure(samples: NDArray[np.int16], rate_hz: int) -> Measurement:
         loudness.append(np.sqrt(np.mean(np.square(blocks), axis=1)))
     return Measurement(
         duration_ms=len(samples) * 1000 // rate_hz,
-        level_dbfs=_dbfs(float(np.percentile(np.concatenate(loudness), _LOUD_PERCENTILE))),
+        level_dbfs=_dbfs(_loud(np.concatenate(loudness))),
         peak_dbfs=_dbfs(peak),
         clipped_share=max(_clipped_share(samples[:, channel]) for channel in range(samples.shape[1])),
     )
@@ -119,6 +121,11 @@ def find_flaw(measured: Measurement, limits: Limits) -> Flaw | None:
         text = f"no speech was found: {measured.speech_ms} ms, at least {limits.min_speech_ms} ms are needed"
         return Flaw(Reason.NO_SPEECH, text)
     return None
+
+
+def _loud(loudness: NDArray[np.float32]) -> float:
+    """The loudness that the loudest twentieth passes or, of a long recording with little in it, half a second."""
+    return float(np.percentile(loudness, max(_LOUD_PERCENTILE, 100 * (1 - _LOUD_BLOCKS / len(loudness)))))
 
 
 def _dbfs(amplitude: float) -> float:

@@ -1,4 +1,4 @@
-"""The voiceprint service: enrol voices, say whose voice is in a clip, and forget voices again.
+"""The voiceprint service: enrol voices and other sounds, say whose a clip is, and forget them again.
 
 Tenancy is app, then organisation, then tag: every operation names all of them, so what belongs to another app is
 simply not there. Every method raises VoiceprintError, whose code says what went wrong.
@@ -11,6 +11,7 @@ import uuid
 from collections.abc import Callable, Coroutine, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any, TypeVar
 
 import numpy as np
@@ -20,6 +21,7 @@ from gateway.ports import (
     Denoiser,
     Embedder,
     Embedding,
+    Kind,
     PortError,
     Prints,
     Rejected,
@@ -29,10 +31,23 @@ from gateway.ports import (
     VoiceprintRow,
     VoiceprintStore,
 )
-from gateway.voiceprint.clip import Clip, flac, of_several, speech_pcm
+from gateway.voiceprint.bands import (
+    NARROW_EXCESS,
+    Asked,
+    BandedIndex,
+    asked_by,
+    asked_by_row,
+    by_model,
+    combined,
+    in_its_band,
+    over_a_line,
+    prints_of,
+)
+from gateway.voiceprint.clip import NARROW_HZ, Clip, flac, of_several, speech_pcm
 from gateway.voiceprint.following import Following
-from gateway.voiceprint.quality_gate import Limits, Measurement, find_flaw, measure
-from gateway.voiceprint.search import Hit, VoiceIndex
+from gateway.voiceprint.quality_gate import Flaw, Limits, Measurement, find_flaw, measure
+from gateway.voiceprint.search import Hit
+from gateway.voiceprint.sounds import Enrolled, SpeechRules, listen, voices_only
 from protocol.voiceprint import (
     MAX_CLIPS,
     TOP_HITS,
@@ -49,25 +64,28 @@ from protocol.voiceprint import (
 T = TypeVar("T")
 _log = structlog.get_logger()
 _ROWS_AT_A_TIME = 1000
-_SPEECH_WINDOW_MS = 32
-_SPEECH_STRETCH_MS = 320 * _SPEECH_WINDOW_MS
-_SPEECH_PROBABILITY = 0.5
 
 
 @dataclass(frozen=True, slots=True)
 class _Heard:
     """A clip that passed the measurements, as models take it."""
 
-    pcm: bytes
+    versions: tuple[bytes, ...]
+    """The clip, and beside it the same without its noise where that was asked for: its print is the mean of both."""
     rate_hz: int
+    """8000 or 16000: that of the clip's band."""
+    sent_rate_hz: int
+    """16000 too where the clip came over a line and was resampled since."""
     measured: Measurement
+    original: bytes
+    """As it was sent, for other sounds than voices: at `sent_rate_hz`, before denoising."""
 
 
 class VoiceprintService:
     """Owns the index in memory; the store is the truth. Call `start` before and `close` after use.
 
-    Without a `speech` confirmer nobody checks that there is speech in the audio; without a `denoiser` a request for
-    denoising has no effect.
+    Without a `speech` confirmer nobody checks that there is speech in the audio, and every sound is a voice; without
+    an embedder for `sounds` what is not speech is refused; without a `denoiser` a request for denoising has no effect.
     """
 
     def __init__(
@@ -76,21 +94,30 @@ class VoiceprintService:
         store: VoiceprintStore,
         embedder: Embedder,
         speech: SpeechConfirmer | None = None,
+        sounds: Embedder | None = None,
         denoiser: Denoiser | None = None,
         limits: Limits | None = None,
+        narrow_excess: float = NARROW_EXCESS,
+        normed: bool = False,
         no_space: Callable[[], str] = lambda: "",
         changes: VoiceprintChanges | None = None,
         shared: bool = False,
     ) -> None:
         """`no_space` says why no voice should be stored now, or nothing. By `changes` the index follows what other
-        processes do to the store; `shared` by nodes, it is looked at before each search, and may be away at times."""
+        processes do to the store; `shared` by nodes, it is looked at before each search, and may be away at times.
+        For `narrow_excess` and `normed` see `BandedIndex`."""
         self._no_space = no_space
         self._store = store
         self._embedder = embedder
         self._speech = speech
         self._denoiser = denoiser
         self._limits = limits or Limits()
-        self._index = VoiceIndex(embedder.dimensions)
+        self._sounds = sounds
+        self._speech_rules = SpeechRules() if sounds else voices_only(self._limits.min_speech_ms)
+        self._new_voices = partial(
+            BandedIndex, embedder.model, embedder.dimensions, narrow_excess=narrow_excess, normed=normed
+        )
+        self._index = Enrolled(self._new_voices(), sounds)
         self._writing = asyncio.Lock()
         self._writes: set[asyncio.Task[Any]] = set()
         self._unsearched: dict[str, int] = {}
@@ -116,20 +143,19 @@ class VoiceprintService:
 
     async def _load(self) -> None:
         """Put an index of what the store has in the place of the present one. Raises what the store raises."""
-        spaces = (self._embedder.model,)
-        rows = await self._store.load(spaces)
-        self._unsearched = dict(await self._store.unsearchable(spaces))
-        index = VoiceIndex(self._embedder.dimensions)
+        index = Enrolled(self._new_voices(), self._sounds)
+        rows = await self._store.load(index.spaces)
+        self._unsearched = by_model(await self._store.unsearchable(index.spaces))
         for number, row in enumerate(rows):
-            self._search(row, index)
+            index.add(row)
             if number % _ROWS_AT_A_TIME == 0:
                 await asyncio.sleep(0)  # calls go on while a node loads anew
         await index.warm()
         former, self._index = self._index, index
         await former.close()
-        _log.info("voiceprint.loaded", spaces=spaces, voices=len(index), former=len(former))
+        _log.info("voiceprint.loaded", spaces=index.spaces, voices=len(index), former=len(former))
         if self._unsearched:
-            _log.warning("voiceprint.unsearched", spaces=spaces, other_spaces=self._unsearched)
+            _log.warning("voiceprint.unsearched", spaces=index.spaces, other_models=self._unsearched)
 
     async def close(self) -> None:
         """Wait for the writes under way."""
@@ -166,8 +192,11 @@ class VoiceprintService:
         row, audio = await self._enrol(enrolment, clips)
         await self._finish(self._replace(row, audio, voice, actor, adds=enrolment.adds))
 
-    async def recognize(self, recognition: Recognition, clip: Clip) -> list[Hit]:
-        """The ten closest voices of the scope, best first; none when nobody is enrolled there."""
+    async def recognize(self, recognition: Recognition, clip: Clip, *, only_voices: bool = False) -> list[Hit]:
+        """The ten closest voices of the scope or, if the clip is another sound, the ten closest sounds; best first.
+
+        None when nobody is enrolled there; `only_voices` refuses other sounds (10107).
+        """
         asked = self._following.ask() if self._following and self._shared else None
         heard = await self._hear(clip, denoise=recognition.denoise)
         if self._following is not None:
@@ -175,15 +204,28 @@ class VoiceprintService:
             if not self._following.loaded:
                 cause = f"the enrolled voices could not be read yet: {self._following.fault}"
                 raise VoiceprintError(Code.COMPONENT_ERROR, cause)
-        if not self._index.holds(recognition.scope):
-            await self._require_speech(heard)
+        scope, voices = recognition.scope, self._index.voices
+        bands = voices.bands_of(scope, heard.rate_hz) if voices.holds(scope) else (False, False)
+        kind, wide, narrow = await self._embed(heard, *bands, only_voices=only_voices)
+        # Each time the index of the moment: another may have taken its place meanwhile.
+        if kind == "voice":
+            asked_for = Asked(wide, narrow, heard.sent_rate_hz)
+            return await self._index.voices.closest(scope, asked_for, TOP_HITS) if any(bands) else []
+        if not self._index.holds_sounds(scope):
             return []
-        embedding = await self._embed(heard)
-        return await self._index.closest(recognition.scope, embedding, TOP_HITS)
+        embedding = await self._sound(heard)
+        return await self._index.closest_sounds(scope, embedding, TOP_HITS)
 
-    async def print_of(self, clip: Clip) -> Embedding:
-        """The print of the voice in a clip, which is refused (10107) as in `recognize` when it is too poor."""
-        return await self._embed(await self._hear(clip, denoise=False))
+    async def prints_of(self, clip: Clip) -> dict[str, Embedding]:
+        """The prints of the voice in a clip by their spaces; one too poor, or of another sound, is refused (10107)."""
+        heard = await self._hear(clip, denoise=False)
+        in_full = heard.rate_hz > NARROW_HZ
+        _, wide, narrow = await self._embed(heard, wide=in_full, narrow=True, only_voices=True)
+        return asked_by(self._embedder.model, wide, narrow)
+
+    def prints_of_row(self, row: VoiceprintRow) -> dict[str, Embedding]:
+        """The prints of an enrolled voice by their spaces; empty for one that was enrolled with another model."""
+        return asked_by_row(self._embedder.model, row)
 
     async def delete(self, deletion: Deletion, *, actor: str = "") -> None:
         """Delete voices for good, all or none: an unknown name is refused (10107)."""
@@ -220,12 +262,25 @@ class VoiceprintService:
             raise VoiceprintError(Code.COMPONENT_ERROR, full)
         if len(clips) > MAX_CLIPS:
             raise _too_many_clips(len(clips))
-        embeddings, audio = [], []
+        kinds: set[Kind] = set()
+        wide: list[Embedding | None] = []
+        narrow: list[Embedding] = []
+        sounds: list[Embedding] = []
+        audio = []
         for number, clip in enumerate(clips):
             with of_several(number, len(clips)):
                 heard = await self._hear(clip, denoise=enrolment.denoise)
-                embeddings.append(await self._embed(heard))
+                kind, of_clip, on_a_line = await self._embed(heard, heard.rate_hz > NARROW_HZ, narrow=True)
+                if on_a_line is None:
+                    sounds.append(await self._sound(heard))
+                else:
+                    wide.append(of_clip)
+                    narrow.append(on_a_line)
+            kinds.add(kind)
             audio.append(await asyncio.to_thread(flac, clip))
+        if len(kinds) > 1:
+            cause = "some of the recordings are of a voice and some of another sound: each needs a name of its own"
+            raise VoiceprintError(Code.ILLEGAL_PARAMETER, cause)
         voice = enrolment.voice
         row = VoiceprintRow(
             print_id=uuid.uuid4().hex,
@@ -233,58 +288,76 @@ class VoiceprintService:
             org_id=voice.org_id,
             tag_id=voice.tag_id,
             name=voice.name,
-            prints=(Prints(self._embedder.model, np.stack(embeddings)),),
+            prints=(
+                (Prints(self._sounds.model, np.stack(sounds)),)
+                if self._sounds and sounds
+                else prints_of(self._embedder.model, wide, narrow)
+            ),
+            kind=kinds.pop(),
         )
         return row, audio
 
     async def _hear(self, clip: Clip, *, denoise: bool) -> _Heard:
         measured = await asyncio.to_thread(measure, clip.samples, clip.rate_hz)
         self._refuse_flaw(measured)
-        pcm, rate_hz = await asyncio.to_thread(speech_pcm, clip)
+        original, rate_hz = await asyncio.to_thread(speech_pcm, clip)
+        pcm, rate_of_band_hz = await asyncio.to_thread(in_its_band, original, rate_hz)
+        versions = [pcm]
         if denoise and self._denoiser is not None:
             with _blaming(Code.ENGINE_ERROR):
-                pcm = await self._denoiser.denoise(pcm, rate_hz)
-        return _Heard(pcm, rate_hz, measured)
+                versions.append(await self._denoiser.denoise(pcm, rate_of_band_hz))
+        return _Heard(tuple(versions), rate_of_band_hz, rate_hz, measured, original)
 
-    async def _embed(self, heard: _Heard) -> Embedding:
-        # Both run at once, in two engine processes: the check then costs the caller no time.
-        embedding = asyncio.create_task(self._embedding(heard))
+    async def _embed(
+        self, heard: _Heard, wide: bool, narrow: bool, *, only_voices: bool = False
+    ) -> tuple[Kind, Embedding | None, Embedding | None]:
+        """What the clip is and, of a voice, its prints in the wide band and in the narrow one, as asked for.
+
+        Narrow audio has none in the wide band.
+        """
+        # All run at once, in two engine processes: the check then costs the caller no time.
+        full = asyncio.create_task(self._embedding(heard.versions, heard.rate_hz)) if wide else None
+        on_a_line = asyncio.create_task(self._narrow_embedding(heard)) if narrow else None
+        begun = [task for task in (full, on_a_line) if task is not None]
         try:
-            await self._require_speech(heard)
-            return await embedding
+            kind = await self._kind(heard, only_voices=only_voices)
+            if kind != "voice":
+                return kind, None, None
+            return kind, await full if full else None, await on_a_line if on_a_line else None
         finally:
-            embedding.cancel()
-            await asyncio.gather(embedding, return_exceptions=True)
+            for task in begun:
+                task.cancel()
+            await asyncio.gather(*begun, return_exceptions=True)
 
-    async def _embedding(self, heard: _Heard) -> Embedding:
-        with _blaming(Code.ENGINE_ERROR):
-            try:
-                return await self._embedder.embed(heard.pcm, heard.rate_hz)
-            except Rejected as error:
-                raise VoiceprintError(Code.ILLEGAL_PARAMETER, str(error)) from error
+    async def _narrow_embedding(self, heard: _Heard) -> Embedding:
+        versions = heard.versions
+        if heard.rate_hz != NARROW_HZ:
+            versions = tuple([await asyncio.to_thread(over_a_line, pcm) for pcm in versions])
+        return await self._embedding(versions, NARROW_HZ)
 
-    async def _require_speech(self, heard: _Heard) -> None:
-        """Listen until there is enough speech, ten seconds at a time; raises (10107) if there is not."""
+    async def _embedding(self, versions: tuple[bytes, ...], rate_hz: int) -> Embedding:
+        with _blaming(Code.ENGINE_ERROR), _blaming_audio():
+            return combined([await self._embedder.embed(pcm, rate_hz) for pcm in versions])
+
+    async def _sound(self, heard: _Heard) -> Embedding:
+        assert self._sounds is not None, "without prints of sounds, every clip that passes is a voice"
+        with _blaming(Code.ENGINE_ERROR), _blaming_audio():
+            return await self._sounds.embed(heard.original, heard.sent_rate_hz)
+
+    async def _kind(self, heard: _Heard, *, only_voices: bool) -> Kind:
+        """Listen until it is clear what the clip is; raises (10107) when it is nothing that is wanted here."""
         if self._speech is None:
-            return
-        window_bytes = 2 * heard.rate_hz * _SPEECH_WINDOW_MS // 1000
-        stretch_bytes = window_bytes * _SPEECH_STRETCH_MS // _SPEECH_WINDOW_MS
-        speech_ms, state = 0, None
-        for begin in range(0, len(heard.pcm), stretch_bytes):
-            stretch = heard.pcm[begin : begin + stretch_bytes]
-            stretch += bytes(-len(stretch) % window_bytes)
-            with _blaming(Code.ENGINE_ERROR):
-                listened = await self._speech.confirm(stretch, heard.rate_hz, state)
-            speech_ms += _SPEECH_WINDOW_MS * sum(p >= _SPEECH_PROBABILITY for p in listened.probabilities)
-            state = listened.state
-            if speech_ms >= self._limits.min_speech_ms:
-                return
-        self._refuse_flaw(replace(heard.measured, speech_ms=speech_ms))
+            return "voice"
+        with _blaming(Code.ENGINE_ERROR):
+            listening = await listen(self._speech, heard.versions[-1], heard.rate_hz, self._speech_rules)
+        kind = listening.kind
+        if kind is None or (only_voices and kind != "voice"):
+            raise _refusal(listening.flaw, replace(heard.measured, speech_ms=listening.speech_ms))
+        return kind
 
     def _refuse_flaw(self, measured: Measurement) -> None:
         if flaw := find_flaw(measured, self._limits):
-            data = {"reason": flaw.reason.value, "measured": measured.as_data()}
-            raise VoiceprintError(Code.ILLEGAL_PARAMETER, flaw.text, data)
+            raise _refusal(flaw, measured)
 
     # --- writing: the store first, then the index, one change at a time ---
 
@@ -325,16 +398,17 @@ class VoiceprintService:
     async def _joined(
         self, former: VoiceprintRow, row: VoiceprintRow, audio: Sequence[bytes]
     ) -> tuple[VoiceprintRow, list[bytes]]:
-        """The voice as it is kept, and behind its clips those of `row`: of the spaces that `row` has prints in."""
-        prints = []
-        for new in row.prints:
-            old = former.in_space(new.space)
-            if old is None or former.kind != row.kind:
-                cause = f"spk_name {row.name!r} was enrolled with another model or as another kind of sound"
-                raise VoiceprintError(
-                    Code.ILLEGAL_PARAMETER, f"{cause}: update it with all its recordings", person=row.name
-                )
-            prints.append(Prints(new.space, np.concatenate([old.vectors, new.vectors])))
+        """The voice as it is kept, and behind its clips those of `row`, whose first space has prints of all clips."""
+        if former.kind != row.kind or former.in_space(row.prints[0].space) is None:
+            cause = f"spk_name {row.name!r} was enrolled with another model or as another kind of sound"
+            raise VoiceprintError(
+                Code.ILLEGAL_PARAMETER, f"{cause}: update it with all its recordings", person=row.name
+            )
+        spaces = dict.fromkeys(one.space for one in (*row.prints, *former.prints))
+        prints = [
+            Prints(space, np.concatenate([one.vectors for of in (former, row) if (one := of.in_space(space))]))
+            for space in spaces
+        ]
         count = len(prints[0].vectors)
         if count > MAX_CLIPS:
             raise _too_many_clips(count)
@@ -355,14 +429,13 @@ class VoiceprintService:
 
     def _search_own(self, row: VoiceprintRow) -> None:
         """Have a voice found that this service has just stored."""
-        self._search(row)
+        self._index.add(row)
         if self._following is not None:
             self._following.note_own(row.print_id)
 
-    def _search(self, row: VoiceprintRow, index: VoiceIndex | None = None) -> None:
-        """Have the voice found from now on, in the present index or another."""
-        if prints := row.in_space(self._embedder.model):
-            (self._index if index is None else index).add(row, prints.combined)
+    def _search(self, row: VoiceprintRow) -> None:
+        """Have a voice found that another process has stored."""
+        self._index.add(row)
 
     def _drop(self, change: VoiceprintChange) -> None:
         """Have voices that are gone found no more."""
@@ -380,6 +453,20 @@ def _blaming(code: Code) -> Iterator[None]:
         yield
     except PortError as error:
         raise VoiceprintError(code, str(error)) from error
+
+
+@contextmanager
+def _blaming_audio() -> Iterator[None]:
+    """What a model refuses is the caller's audio."""
+    try:
+        yield
+    except Rejected as error:
+        raise VoiceprintError(Code.ILLEGAL_PARAMETER, str(error)) from error
+
+
+def _refusal(flaw: Flaw, measured: Measurement) -> VoiceprintError:
+    data = {"reason": flaw.reason.value, "measured": measured.as_data()}
+    return VoiceprintError(Code.ILLEGAL_PARAMETER, flaw.text, data)
 
 
 def _name_taken(voice: NamedVoice) -> VoiceprintError:

@@ -251,6 +251,7 @@ async def test_a_session_submitted_again_replaces_the_job_whatever_became_of_it(
     assert await queue.here.audio_in_use() == frozenset()
 
 
+@pytest.mark.row(25)
 async def test_twenty_submissions_of_one_session_at_once_leave_one_job(queue: Queue) -> None:
     submitted = [job("s", str(number)) for number in range(20)]
     replaced = await asyncio.gather(*((queue.here, queue.there)[n % 2].submit(one) for n, one in enumerate(submitted)))

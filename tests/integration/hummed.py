@@ -58,6 +58,7 @@ class HummingEngines:
         self.embedder = self.windows = SpectrumEmbedder()
         self.confirmer = LoudnessConfirmer()
         self.background_embedder, self.background_confirmer = self.embedder, self.confirmer
+        self.denoiser = self.sounds = None
         self.decoder = PyAvDecoder()
         self.pools: dict[str, Any] = {}
         self.ready = True

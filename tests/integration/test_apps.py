@@ -1,22 +1,27 @@
 """Who may use a server: apps of the settings, apps that were created, and a server that nobody configured."""
 
+import asyncio
 import re
 from pathlib import Path
+from time import time
 from unittest.mock import patch
 
+import aiohttp
 import msgspec
 import pytest
-from click.testing import CliRunner
+from click.testing import CliRunner, Result
 
 from gateway.app import EarshotServer
 from gateway.assembly.folder import StartFailed
 from gateway.cli import cli
 from gateway.settings import Settings
+from gateway.stores.apps import key_id
 from protocol.client import CallClient, CallRefused
 from protocol.messages import Ended, Start
+from protocol.voiceprint import signed_headers
 from tests.client import account, play
 from tests.earshot_process import HUMMED, EarshotProcess
-from tests.integration.hummed import RATE_HZ, HummingEngines, client_of, eventually, humming, serving
+from tests.integration.hummed import DIALOGUE, RATE_HZ, HummingEngines, client_of, eventually, humming, serving
 
 START = Start(rate=RATE_HZ, channels=1)
 SHORT = humming((0, 200))
@@ -55,6 +60,85 @@ async def test_a_running_server_takes_up_a_created_app_by_itself(tmp_path: Path)
                     return (await app.get("/v1/calls"))[0] == 200
 
                 await eventually(admitted)
+
+
+async def test_a_secret_is_rotated_while_a_call_and_requests_go_on_and_none_of_them_is_lost(tmp_path: Path) -> None:
+    data = tmp_path / "data"
+    app_id, old = create_app(data, "shop")
+    with patch("gateway.assembly.upkeep.APPS_REFRESH_S", 0.05):
+        async with serving(data, qc_poll_s=0.05) as server, aiohttp.ClientSession() as session:
+            good = [old]
+            answers: list[str] = []
+
+            async def count(secret: str) -> str:
+                url, headers = f"{server.addresses.http}/voiceid/count", signed_headers(app_id, secret, time())
+                async with session.get(url, headers=headers) as response:
+                    code: str = (await response.json())["code"]
+                    return code
+
+            async def keep_asking() -> None:
+                while True:
+                    answers.append(await count(good[-1]))
+
+            asking = asyncio.create_task(keep_asking())
+            async with CallClient(server.addresses.ws, START, app_id=app_id, secret=old) as call:
+                await call.send_audio(DIALOGUE[: len(DIALOGUE) // 2])
+                new = rotate(data, app_id)
+
+                async def new_is_good() -> bool:
+                    return await count(new) == "0"
+
+                await eventually(new_is_good)
+                assert await count(old) == "0", "both are good"
+                good.append(new)
+                before = len(answers)
+
+                async def asked_with_the_new() -> bool:
+                    return len(answers) > before + 1
+
+                await eventually(asked_with_the_new)
+                revoked = CliRunner().invoke(cli, ["app", "revoke", app_id, key_id(old), "--data", str(data)])
+                assert revoked.exit_code == 0, revoked.output
+
+                async def old_is_bad() -> bool:
+                    return await count(old) == "10105"
+
+                await eventually(old_is_bad)
+                await call.send_audio(DIALOGUE[len(DIALOGUE) // 2 :])
+                await call.hang_up()
+                ended = [message async for message in call][-1]
+            asking.cancel()
+            await asyncio.gather(asking, return_exceptions=True)
+            assert isinstance(ended, Ended)
+            assert (ended.reason, ended.samples) == ("hangup", len(DIALOGUE) // 2)
+            assert set(answers) == {"0"}
+
+
+def rotate(data: Path, app_id: str, *arguments: str) -> str:
+    made = CliRunner().invoke(cli, ["app", "rotate", app_id, "--data", str(data), *arguments])
+    assert made.exit_code == 0, made.output
+    return made.stdout.split()[-1]
+
+
+def test_secrets_are_listed_rotated_and_revoked_by_command(tmp_path: Path) -> None:
+    def run(*arguments: str) -> Result:
+        return CliRunner().invoke(cli, ["app", *arguments, "--data", str(tmp_path)])
+
+    assert "no app yet" in run("list").output
+    app_id, first = create_app(tmp_path, "shop")
+    second = rotate(tmp_path, app_id)
+    listed = run("list").output
+    assert all(key_id(secret) in listed and secret not in listed for secret in (first, second))
+    third = rotate(tmp_path, app_id, "--drop-old")
+    listed = run("list").output
+    assert [key_id(secret) in listed for secret in (first, second, third)] == [False, False, True]
+    for arguments, reason in (
+        (("revoke", app_id, key_id(third)), "is the last"),
+        (("revoke", app_id, "nothing"), "has no secret nothing"),
+        (("rotate", "nobody"), "there is no app nobody"),
+    ):
+        refused = run(*arguments)
+        assert (refused.exit_code, reason in refused.output) == (1, True), refused.output
 
 
 def test_an_app_is_not_created_twice_or_under_a_name_that_credentials_cannot_hold(tmp_path: Path) -> None:

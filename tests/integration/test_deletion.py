@@ -19,11 +19,13 @@ from gateway.ports import CallRecord, QualityAnswer, QualityTask, StoredCategory
 from gateway.stores.calls import CallRecords
 from gateway.stores.erasure import Eraser, Kept
 from gateway.stores.recordings import Recordings
+from gateway.stores.redis_connection import RedisConnection
 from protocol.client import CallClient
 from protocol.messages import Ended, Start
 from tests.client import Account, play, until
 from tests.integration.hummed import DIALOGUE, RATE_HZ, client_of, eventually, serving
 from tests.integration.test_http_side import wav_of
+from tests.redis_server import RedisServer
 
 APPS = "demo:secret,other:hidden"
 START = Start(rate=RATE_HZ, channels=1, language="en", metadata={"desk": "the-desk-of-the-deleted-call"})
@@ -164,6 +166,30 @@ async def test_a_disk_that_does_not_delete_is_owned_up_to_and_the_call_can_be_de
     assert (await app.get(f"/v1/calls/{call_id}"))[0] == 200
     assert await deleted(app, f"/v1/calls/{call_id}") == (204, "")
     assert files_holding(server.settings.data_path, *SAID) == set()
+
+
+async def redis_holds(redis: RedisServer, *said: bytes) -> set[bytes]:
+    connection = RedisConnection(redis.url)
+    readers = {b"hash": ("HGETALL",), b"string": ("GET",), b"stream": ("XRANGE",)}
+    holding = set()
+    for key in await connection.command("KEYS", "*"):
+        words = readers.get(await connection.command("TYPE", key))
+        if words is not None:
+            value = repr(await connection.command(*words, key, *(("-", "+") if words == ("XRANGE",) else ())))
+            holding |= {key for one in said if repr(one)[2:-1] in value}
+    await connection.close()
+    return holding
+
+
+async def test_of_a_call_deleted_in_a_cluster_neither_files_nor_redis_hold_what_was_said(tmp_path: Path) -> None:
+    with RedisServer(tmp_path / "redis") as redis:
+        cluster = {"redis_url": redis.url, "cluster_key": "k" * 32, "apps": APPS, "qc_poll_s": 0.05}
+        async with serving(tmp_path / "data", **cluster) as server, client_of(server) as app:
+            call_id = await call(app)
+            assert await redis_holds(redis, b"I want a refund")
+            assert await deleted(app, f"/v1/calls/{call_id}") == (204, "")
+            assert files_holding(server.settings.data_path, *SAID) == set()
+            assert await redis_holds(redis, *SAID[:2]) == set()
 
 
 # --- by age ------------------------------------------------------------------------------------------------------

@@ -9,12 +9,12 @@ import msgspec
 import pytest
 
 from gateway.app import EarshotServer
-from gateway.assembly.services import usage_meter
-from gateway.ports import QualityTask, Unavailable
+from gateway.ports import QualityTask, Rejected, Unavailable
 from gateway.stores.usage import count_usage
 from tests.client import Account, play
-from tests.integration.hummed import DIALOGUE, RATE_HZ, client_of, serving
+from tests.integration.hummed import DIALOGUE, RATE_HZ, client_of, eventually, serving
 from tests.integration.test_http_side import START, wav_of
+from tests.redis_server import RedisServer
 
 APPS = "demo:secret,other:hidden"
 QUOTAS = "quality_s=3600,demo:quality_s=2,demo:voiceprint_requests=5"
@@ -50,7 +50,8 @@ async def test_usage_is_told_by_day_with_its_sum_the_quota_and_what_is_left(
     await used(server, before, 1600)
     await used(server, today, 1600)
     await used(server, today, 999_000, "other")
-    await usage_meter(server._ground()).add("demo", "voiceprint_requests", 2)
+    for _ in range(2):
+        await app.voices.recognize("demo", "demo", None, DIALOGUE, RATE_HZ)
     told = await answer(app, f"/v1/usage?from={before}&to={today}")
     assert (told["from"], told["to"]) == (before.isoformat(), today.isoformat())
     assert told["days"] == [
@@ -110,5 +111,44 @@ async def test_over_quota_a_task_is_refused_until_the_next_day_and_a_call_is_jud
         await app.quality.create(task)
     assert "error_code 17" in str(refused.value)
     assert f"{today + dt.timedelta(days=1)}T00:00:00Z" in str(refused.value)
+    before = (await answer(app, "/v1/usage"))["total"]["quality_ms"]
     log = await play(app, START, DIALOGUE, speed=0)
+    assert (await answer(app, "/v1/usage"))["total"]["quality_ms"] > before
     assert (await answer(app, f"/v1/calls/{log.call_id}"))["state"] == "judged"
+
+
+async def test_what_a_task_cost_is_its_speech_once(app: Account, tmp_path: Path) -> None:
+    recording = tmp_path / "some.wav"
+    recording.write_bytes(wav_of(DIALOGUE))
+    await app.quality.create(QualityTask("session-1", "demo", recording, RATE_HZ, 1, "en", ()))
+
+    async def done() -> bool:
+        return (await app.quality.result("demo", "session-1")).done
+
+    await eventually(done)
+    told = await answer(app, "/v1/usage")
+    assert told["total"]["quality_ms"] == pytest.approx(5000, abs=300), "3.5 s and 1.5 s of speech in 8.9 s"
+    assert told["left_today"]["quality_ms"] == 0
+
+
+async def test_over_quota_a_voice_is_refused_with_10110(app: Account) -> None:
+    for _ in range(5):
+        await app.voices.recognize("demo", "demo", None, DIALOGUE, RATE_HZ)
+    with pytest.raises(Rejected) as refused:
+        await app.voices.recognize("demo", "demo", None, DIALOGUE, RATE_HZ)
+    assert refused.value.code == "10110"
+    assert (await answer(app, "/v1/usage"))["left_today"]["voiceprint_requests"] == 0
+
+
+async def test_nodes_of_a_cluster_count_together(tmp_path: Path) -> None:
+    with RedisServer(tmp_path / "redis") as redis:
+        cluster = {"redis_url": redis.url, "cluster_key": "k" * 32, "apps": APPS, "quotas": QUOTAS}
+        async with (
+            serving(tmp_path / "one", **cluster) as one,
+            serving(tmp_path / "two", **cluster) as two,
+            client_of(one) as here,
+            client_of(two) as there,
+        ):
+            for app in (here, there):
+                await app.voices.recognize("demo", "demo", None, DIALOGUE, RATE_HZ)
+            assert (await answer(here, "/v1/usage"))["total"]["voiceprint_requests"] == 2

@@ -113,6 +113,17 @@ def test_the_query_serves_as_well_as_headers() -> None:
     assert CREDENTIALS.from_headers({}, {"appid": app_id, "ts": ts, "signa": signa}) == "shop"
 
 
+def test_a_plus_that_was_not_escaped_in_the_query_is_still_one() -> None:
+    ts, signa = next(
+        (ts, signa)
+        for ts, signa in ((str(int(NOW_S) + n), sign("shop", str(int(NOW_S) + n), "new-secret")) for n in range(300))
+        if "+" in signa
+    )
+    assert CREDENTIALS.from_headers({}, {"appid": "shop", "ts": ts, "signa": signa.replace("+", " ")}) == "shop"
+    with pytest.raises(AccessDenied):
+        CREDENTIALS.from_headers(headers("shop", ts, signa.replace("+", " ")), {})
+
+
 @pytest.mark.parametrize("scheme", ["Basic", "basic", "BASIC"])
 def test_basic_is_known_whatever_its_case(scheme: str) -> None:
     assert CREDENTIALS.from_headers(basic("shop:old-secret", scheme), {}) == "shop"

@@ -92,6 +92,20 @@ async def test_a_recognition_is_a_signed_form_with_a_16_khz_wav(client: Voicepri
     assert (headers["X-Timestamp"], headers["X-App-Signature"]) == (ts, sign("vendor-app", ts, "vendor-secret"))
 
 
+async def test_our_own_service_hears_a_line_at_its_own_rate_once_it_has_answered(
+    client: VoiceprintHttp, vendor: Vendor
+) -> None:
+    vendor.headers = {"X-Score-Scale": "percent"}
+    vendor.scores(90.0)
+    for _ in range(2):
+        await client.recognize("acme", "org", None, voice(1, rate_hz=8000), 8000)
+    rates = []
+    for _, _, fields, _ in vendor.requests:
+        with wave.open(io.BytesIO(fields["audio"][1])) as sent:
+            rates.append(sent.getframerate())
+    assert rates == [16000, 8000]
+
+
 async def test_scores_above_one_are_percent(client: VoiceprintHttp, vendor: Vendor) -> None:
     vendor.scores(100.0000080148816, 0.7)
     assert await recognize(client) == [("v0", 100.0), ("v1", 0.7)]

@@ -61,6 +61,13 @@ def test_the_committed_document_is_what_the_tables_say() -> None:
     assert committed == openapi.text(), "stale: run `python -m docs.generate`"
 
 
+def test_the_tables_of_the_page_are_what_the_code_says() -> None:
+    page = (generate.HERE / "voiceprint.md").read_text("utf-8")
+    assert generate.filled(page, generate.VOICEPRINT_BLOCKS) == page, "stale: run `python -m docs.generate`"
+    assert all(f"`{path}`" in page for path in ApiPath)
+    assert all(f"`{name}` (" in page for name in ("sync_wait_s", "clock_skew_s"))
+
+
 def test_the_document_is_valid_openapi() -> None:
     OpenAPIV31SpecValidator(DOCUMENT).validate()
 

@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway.engines.adapters import PARTIAL_PATIENCE_S, CampplusEmbedder, SileroConfirmer, WhisperRecognizer
+from gateway.engines.adapters import PARTIAL_PATIENCE_S, VOICE_MODELS, SileroConfirmer, VoiceEmbedder, WhisperRecognizer
 from gateway.engines.pool import Pool
 from gateway.ports import SpeechProbabilities, TranscribeRequest, Transcription
 
@@ -75,7 +75,7 @@ async def test_recordings_have_a_queue_of_their_own() -> None:
 
 async def test_a_short_clip_is_one_job_at_the_front() -> None:
     embedder = Recorded(np.array([1, 0], np.float32))
-    print_ = await CampplusEmbedder(pool(embedder)).embed(bytes(2 * 8000 * 3), 8000)
+    print_ = await VoiceEmbedder(pool(embedder), VOICE_MODELS["campplus"]).embed(bytes(2 * 8000 * 3), 8000)
     assert print_.tolist() == [1, 0]
     assert embedder.asked[0][1] == {"rank": 0}
 
@@ -84,7 +84,7 @@ async def test_a_short_clip_is_one_job_at_the_front() -> None:
 def test_long_audio_goes_in_equal_pieces_behind_and_comes_back_as_one_unit_print(samples: int) -> None:
     count = max(1, -(-samples // 40_000))
     embedder = Recorded(*(np.eye(8, dtype=np.float32)[i % 8] for i in range(count)))
-    print_ = asyncio.run(CampplusEmbedder(pool(embedder)).embed(bytes(2 * samples), 8000))
+    print_ = asyncio.run(VoiceEmbedder(pool(embedder), VOICE_MODELS["campplus"]).embed(bytes(2 * samples), 8000))
     lengths = [len(arguments[1]) // 2 for arguments, _ in embedder.asked]
     assert sum(lengths) == samples
     assert max(lengths) <= 40_000
@@ -103,5 +103,5 @@ async def test_confirming_hands_the_state_through() -> None:
 async def test_windows_of_a_recording_wait_behind_live_voices() -> None:
     embedder = Recorded(np.array([1, 0], np.float32))
     window = bytes(2 * 8000)
-    assert (await CampplusEmbedder(pool(embedder)).embed_window(window, 8000)).tolist() == [1, 0]
+    assert (await VoiceEmbedder(pool(embedder), VOICE_MODELS["campplus"]).embed_window(window, 8000)).tolist() == [1, 0]
     assert embedder.asked == [(("embed", window, 8000), {"rank": 1})]

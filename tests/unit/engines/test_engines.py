@@ -32,9 +32,11 @@ async def test_every_port_answers_at_once(models_dir: Path, tmp_path: Path) -> N
             TranscribeRequest(pcm, 16000, "auto", "final", time.monotonic() + 1, "segment"),
             TranscribeRequest(pcm, 16000, "auto", "recording", time.monotonic() + 9, "segment"),
         ]
-        (final, recording), print_, confirmed, decoded = await asyncio.gather(
+        assert engines.sounds is not None
+        (final, recording), print_, sound, confirmed, decoded = await asyncio.gather(
             asyncio.gather(*(engines.recognizer.transcribe(request) for request in requests)),
             engines.embedder.embed(pcm, 16000),
+            engines.sounds.embed(tones(8000, 0.5, 300).tobytes(), 8000),
             engines.confirmer.confirm(pcm[: 1024 * 20], 16000, None),
             engines.decoder.decode(wav(tones(8000, 0.5, 300), 8000)),
         )
@@ -43,6 +45,7 @@ async def test_every_port_answers_at_once(models_dir: Path, tmp_path: Path) -> N
         assert "money will be returned" in final.text
         assert "money will be returned" in recording.text
         assert print_.shape == (engines.embedder.dimensions,)
+        assert sound.shape == (engines.sounds.dimensions,)
         assert len(confirmed.probabilities) == 20
         assert decoded.duration_ms == 500
         with pytest.raises(Rejected, match="voice print needs"):

@@ -11,14 +11,16 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+from gateway.call.speaker import SpeakerSettings
 from gateway.demo.material import demo_call
 from gateway.engines.campplus import Campplus
 from gateway.engines.campplus_graph import DIMENSIONS, MEL_BINS
 from gateway.engines.models import model_folder
 from gateway.engines.onnx_session import open_session
 from gateway.engines.whisper import Kind, Whisper
-from gateway.ports import Language, Rejected
+from gateway.ports import Language, Prints, Rejected
 from gateway.terminal.softphone import read_audio
+from gateway.voiceprint.bands import mixed, over_a_line
 from tests.unit.engines import made_up
 from tests.unit.engines.spoken import speech
 
@@ -150,6 +152,25 @@ def test_three_seconds_tell_real_speakers_apart(campplus: Campplus, corpus: Path
     thresholds = np.linspace(-1, 1, 401)
     errors = [max((pairs[same] < t).mean(), (pairs[~same] >= t).mean()) for t in thresholds]
     assert min(errors) <= 0.01
+
+
+@pytest.mark.corpus
+def test_voices_enrolled_in_full_are_known_on_telephone_lines(campplus: Campplus, corpus: Path) -> None:
+    """Before there were narrow prints 44 % of them were missed."""
+    clips: dict[str, list[bytes]] = {}
+    for row in _rows(corpus / "en"):
+        clips.setdefault(row["speaker"], []).append(pcm_of(_samples(corpus / "en" / row["file"])[: 3 * 16000]))
+    enrolled = []
+    for one, *_ in clips.values():
+        prints = (campplus.embed(one, 16000), campplus.embed(over_a_line(one), 8000))
+        enrolled.append(mixed(*(Prints("", vector[np.newaxis]) for vector in prints)))
+    asked = [(at, pcm) for at, of_voice in enumerate(clips.values()) for pcm in of_voice[1:]]
+    scores = 100 * np.stack([campplus.embed(over_a_line(pcm), 8000) for _, pcm in asked]) @ np.array(enrolled).T
+    right = np.array([at for at, _ in asked])
+    assert (scores.argmax(axis=1) == right).all()
+    own = scores[np.arange(len(asked)), right]
+    assert (own < SpeakerSettings().known_score_8k).mean() <= 0.1
+    assert (scores >= SpeakerSettings().known_score_8k).sum() - len(own) <= 0.02 * scores.size
 
 
 @pytest.mark.corpus

@@ -134,6 +134,7 @@ async def test_a_failed_judgement_is_pushed_too(world: QualityWorld, desk: Desk)
     assert [body["result"]["state"] for _, body in desk.taken] == [3]
 
 
+@pytest.mark.row(23)
 async def test_a_desk_that_is_away_is_called_again_later_and_later(world: QualityWorld, desk: Desk) -> None:
     desk.faults = [Unavailable("HTTP 503"), Unavailable("HTTP 429", retry_after_s=60), Unavailable("no answer")]
     await judged(world)
@@ -148,6 +149,7 @@ async def test_a_desk_that_is_away_is_called_again_later_and_later(world: Qualit
     assert await push_status(world) == "推送成功"
 
 
+@pytest.mark.row(26)
 @pytest.mark.parametrize("fault", [Rejected("HTTP 410", code="http_410"), Rejected("the address is not a public one")])
 async def test_a_refusal_is_given_up_at_once(world: QualityWorld, desk: Desk, fault: PortError) -> None:
     desk.faults = [fault]
@@ -157,6 +159,7 @@ async def test_a_refusal_is_given_up_at_once(world: QualityWorld, desk: Desk, fa
     assert await push_status(world) == "推送失败"
 
 
+@pytest.mark.row(26)
 async def test_a_desk_that_stays_away_for_a_day_is_given_up(world: QualityWorld, desk: Desk) -> None:
     desk.faults = [Unavailable("no route")] * 1000
     await judged(world)

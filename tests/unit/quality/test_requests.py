@@ -50,6 +50,8 @@ def test_numbers_and_booleans_may_come_as_text_and_null_counts_as_absent() -> No
         ({"pid": "model"}, ErrorCode.PARAMETER_INVALID, "pid"),
         ({"sample_rate": 44100}, ErrorCode.PARAMETER_INVALID, "sample_rate"),
         ({"role_num": 0}, ErrorCode.PARAMETER_INVALID, "role_num"),
+        ({"org_id": "o" * 257}, ErrorCode.PARAMETER_INVALID, "org_id is longer than 256"),
+        ({"speaker_names": "perhaps"}, ErrorCode.PARAMETER_INVALID, "speaker_names"),
         ({"role_num": 3}, ErrorCode.PARAMETER_INVALID, "role_num"),
         ({"pid": 8953, "role_num": 2}, ErrorCode.PARAMETER_INVALID, "role_num must be 1 with pid 8953"),
         ({"pid": 8953, "is_split_channel": True}, ErrorCode.PARAMETER_INVALID, "is_split_channel must be false"),
@@ -139,3 +141,18 @@ def test_the_documentation_lists_every_error_code_with_its_message() -> None:
     page = (Path(__file__).parents[3] / "docs" / "voice-qc.md").read_text(encoding="utf-8")
     for code, message in ERROR_MESSAGES.items():
         assert f"| {int(code)} | {message} |" in page
+
+
+@pytest.mark.parametrize(
+    ("fields", "apart"),
+    [
+        ({}, False),
+        ({"role_num": 2}, True),
+        ({"pid": 8953}, True),
+        ({"role_num": 2, "is_split_channel": True}, False),
+    ],
+)
+def test_speakers_of_one_channel_are_told_apart_where_the_document_says_so(fields: dict[str, Any], apart: bool) -> None:
+    task = parse_task({"session_id": "s", "pid": 80006, "speech_data": "AA", **fields})
+    assert task.tells_speakers_apart is apart
+    assert (task.speaker_names, task.org_id, task.tag_id) == (False, "", "")

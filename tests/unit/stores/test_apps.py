@@ -4,7 +4,7 @@ from pathlib import Path
 import pytest
 
 from gateway.stores import apps
-from gateway.stores.apps import Apps
+from gateway.stores.apps import Apps, key_id
 from gateway.stores.sqlite import Database
 
 
@@ -38,6 +38,44 @@ async def test_an_app_made_by_another_process_is_seen_after_a_refresh(database: 
     await serving.refresh()
     assert serving.secrets(app_id) == (secret,)
     assert app_id in serving.app_ids
+
+
+def test_secrets_are_listed_by_names_that_tell_nothing_and_with_their_age(database: Database) -> None:
+    seconds = 1000.0
+    directory = Apps(database, {"desk": ("from-settings",)}, now=lambda: seconds)
+    first = directory.add_secret("desk")
+    seconds = 2000.0
+    second = directory.add_secret("desk")
+    notes = directory.notes("desk")
+    assert [(note.created_at, note.is_configured) for note in notes] == [(None, True), (1000, False), (2000, False)]
+    assert [note.key_id for note in notes] == [key_id(one) for one in ("from-settings", first, second)]
+    assert not any(note.key_id in first + second for note in notes)
+    assert directory.secrets("desk") == ("from-settings", first, second)
+
+
+def test_a_secret_is_revoked_by_its_name_but_not_the_last_and_not_one_of_the_settings(database: Database) -> None:
+    directory = Apps(database, {"both": ("from-settings",)})
+    _, old = directory.create("desk")
+    with pytest.raises(ValueError, match="is the last of app desk"):
+        directory.revoke("desk", key_id(old))
+    new = directory.add_secret("desk")
+    with pytest.raises(ValueError, match="app desk has no secret 00000000"):
+        directory.revoke("desk", "00000000")
+    directory.revoke("desk", key_id(old))
+    assert directory.secrets("desk") == (new,)
+    with pytest.raises(ValueError, match="stands in the settings"):
+        directory.revoke("both", key_id("from-settings"))
+
+
+def test_a_table_of_an_earlier_version_gets_ages_for_new_secrets(tmp_path: Path) -> None:
+    old = "CREATE TABLE apps (app_id TEXT NOT NULL, secret TEXT NOT NULL, PRIMARY KEY (app_id, secret)) WITHOUT ROWID"
+    database = Database(tmp_path / "a.db", [old.replace("TABLE", "TABLE IF NOT EXISTS"), apps.SCHEMA])
+    database.run_blocking(lambda connection: connection.execute("INSERT INTO apps VALUES ('desk', 'old', NULL)"))
+    directory = Apps(database, now=lambda: 5.0)
+    new = directory.add_secret("desk")
+    assert [note.created_at for note in directory.notes("desk")] == [None, 5.0]
+    assert directory.secrets("desk") == ("old", new)
+    database.close()
 
 
 @pytest.mark.parametrize("app_id", ["", "a:b", "a,b", "a b", "é", "x" * 65])

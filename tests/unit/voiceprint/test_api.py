@@ -50,7 +50,7 @@ async def test_recognise_answers_name_link_and_score_best_first(http: Client) ->
     answer = await post(http, "/voiceid/recognize", wav(voice(3, take=1)))
     assert (answer["code"], answer["msg"], len(answer["data"])) == ("0", "success", 10)
     best = answer["data"][0]
-    assert list(best) == ["spk_name", "audio_path", "score"]
+    assert list(best) == ["spk_name", "audio_path", "score", "kind"]
     assert best["spk_name"] == "v3"
     assert 98 < best["score"] <= 100.001
     assert re.fullmatch(LINK, best["audio_path"])
@@ -169,6 +169,18 @@ async def test_credentials_in_the_query_and_an_older_secret_are_accepted(http: C
     query = {"appid": old["X-App-Key"], "ts": old["X-Timestamp"], "signa": old["X-App-Signature"]}
     async with http.get("/voiceid/count", params={**query, **ORG}) as response:
         assert (await response.json())["code"] == "0"
+
+
+@pytest.mark.parametrize(
+    ("off_s", "code"), [(-301, "10105"), (-299, "0"), (-300, "0"), (300, "0"), (299, "0"), (301, "10105")]
+)
+@pytest.mark.parametrize("place", ["headers", "query"])
+async def test_a_signature_is_good_for_five_minutes_either_way(http: Client, off_s: int, code: str, place: str) -> None:
+    made = signed_headers("acme", SECRETS["acme"][0], NOW_S + off_s)
+    query = dict(zip(("appid", "ts", "signa"), made.values(), strict=True))
+    headers, params = (made, ORG) if place == "headers" else ({}, {**ORG, **query})
+    async with http.get("/voiceid/count", params=params, headers=headers) as response:
+        assert (await response.json())["code"] == code
 
 
 @pytest.mark.parametrize("missing", ["org_id", "tag_id", "spk_name"])

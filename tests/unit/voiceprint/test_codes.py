@@ -47,7 +47,7 @@ async def success(desk: Desk) -> Any:
 
 async def in_progress(desk: Desk) -> Any:
     gate = asyncio.Event()
-    desk.embedder.embed = held_back(desk, gate)  # type: ignore[method-assign]
+    desk.embedder.embed = held_back(desk, gate)  # type: ignore[assignment, method-assign]
     async with routes_of(desk, sync_wait_s=0.001) as http:
         return await post(http, "/voiceid/register", WAV, spk_name="a")
 
@@ -90,7 +90,7 @@ async def undecodable_audio(desk: Desk) -> Any:
 
 async def too_many_connections(desk: Desk) -> Any:
     gate = asyncio.Event()
-    desk.embedder.embed = held_back(desk, gate)  # type: ignore[method-assign]
+    desk.embedder.embed = held_back(desk, gate)  # type: ignore[assignment, method-assign]
     async with routes_of(desk, limits=RequestLimits(at_once=1)) as http:
         first = asyncio.create_task(post(http, "/voiceid/register", WAV, spk_name="a"))
         await until(lambda: desk.embedder.heard_ms)  # it is under way

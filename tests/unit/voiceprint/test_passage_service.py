@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import pytest
+import soxr
 
 from gateway.ports import CallRecord, Embedding, Unavailable
 from gateway.stores import calls, passages
@@ -17,6 +18,7 @@ from gateway.stores.passage_audio import RecordedAudio
 from gateway.stores.passages import SqlitePassages
 from gateway.stores.recordings import Recordings
 from gateway.stores.sqlite import Database
+from gateway.voiceprint.bands import NARROW_EXCESS
 from gateway.voiceprint.clip import Clip
 from gateway.voiceprint.listening import Listener, Stretch, cut
 from gateway.voiceprint.passage_index import Wanted
@@ -46,16 +48,20 @@ class Stage:
     records: CallRecords
     audio: RecordedAudio
 
-    async def has_ended(self, call_id: str, pcm: bytes, *segments: tuple[int, int], channels: int = 1) -> None:
+    async def has_ended(
+        self, call_id: str, pcm: bytes, *segments: tuple[int, int], channels: int = 1, rate_hz: int = RATE_HZ
+    ) -> None:
         (self.folder / "recordings").mkdir(exist_ok=True)
-        (self.folder / "recordings" / f"{call_id}.wav").write_bytes(wav(pcm, channels=channels))
+        (self.folder / "recordings" / f"{call_id}.wav").write_bytes(wav(pcm, rate_hz, channels))
         spoken = [{"channel": 0, "begin_ms": begin, "end_ms": end} for begin, end in segments]
-        document = {"segments": spoken, "duration_ms": len(pcm) // (32 * channels)}
+        document = {"segments": spoken, "duration_ms": len(pcm) * 500 // (rate_hz * channels)}
         await self.records.save(CallRecord(call_id, "acme", "judging", 1_000_000, None, document))
 
-    async def found(self, speaker: int, app_id: str = "acme") -> list[tuple[str, int, int]]:
+    async def found(
+        self, speaker: int, app_id: str = "acme", spaces: Sequence[str] = ("spectrum-64", "spectrum-64@8k")
+    ) -> list[tuple[str, int, int]]:
         print_ = await SpectrumEmbedder().embed(voice(speaker, take=9, seconds=2), RATE_HZ)
-        heard = await self.service.search(app_id, print_, Wanted(10, least_cosine=0.9))
+        heard = await self.service.search(app_id, dict.fromkeys(spaces, print_), Wanted(10, least_cosine=0.9))
         return [(one.source.source_id, one.passage.begin_ms, one.passage.end_ms) for one in heard]
 
 
@@ -232,3 +238,24 @@ def test_a_segment_is_cut_into_equal_pieces_without_gaps(length_ms: int, pieces:
     assert [one.end_ms for one in parts[:-1]] == [one.begin_ms for one in parts[1:]]
     lengths = {one.end_ms - one.begin_ms for one in parts}
     assert max(lengths) - min(lengths) <= 1
+
+
+async def test_a_recording_is_searched_by_the_print_of_its_own_band(stage: Stage) -> None:
+    await stage.has_ended("full", voice(1, seconds=3), (0, 3000))
+    await stage.has_ended("line", voice(1, seconds=3, rate_hz=8000), (0, 3000), rate_hz=8000)
+    resampled = soxr.resample(np.frombuffer(voice(1, seconds=3, rate_hz=8000), "<i2").astype(np.float32), 8000, RATE_HZ)
+    await stage.has_ended("resampled", resampled.astype("<i2").tobytes(), (0, 3000))
+    while await stage.service.listen_to_one():
+        pass
+    assert [one[0] for one in await stage.found(1, spaces=["spectrum-64"])] == ["full"]
+    assert sorted(one[0] for one in await stage.found(1, spaces=["spectrum-64@8k"])) == ["line", "resampled"]
+    assert len(await stage.found(1)) == 3
+
+
+async def test_scores_of_lines_are_told_on_the_scale_of_the_wide_band(stage: Stage) -> None:
+    await stage.has_ended("line", voice(1, seconds=3, rate_hz=8000), (0, 3000), rate_hz=8000)
+    await stage.service.listen_to_one()
+    print_ = await SpectrumEmbedder().embed(voice(1, seconds=3, rate_hz=8000), 8000)
+    (heard,) = await stage.service.search("acme", {"spectrum-64@8k": print_}, Wanted(1))
+    assert heard.passage.cosine == pytest.approx(1 - NARROW_EXCESS, abs=0.01)
+    assert not await stage.service.search("acme", {"spectrum-64@8k": print_}, Wanted(1, least_cosine=0.97))

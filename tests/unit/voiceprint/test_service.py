@@ -232,7 +232,7 @@ async def test_denoising_happens_when_asked_for_and_when_there_is_a_denoiser(des
     desk.service = VoiceprintService(store=desk.store, embedder=desk.embedder, denoiser=Halving())
     await desk.service.register(enrolment("plain"), [clip(voice(1))])
     await desk.service.register(replace(enrolment("cleaned"), denoise=True), [clip(voice(1))])
-    assert desk.embedder.heard_ms == [1000, 500]
+    assert sorted(desk.embedder.heard_ms) == [500, 500, 1000, 1000, 1000, 1000]
 
 
 async def test_the_original_is_kept_losslessly_with_its_rate_and_channels(desk: Desk) -> None:
