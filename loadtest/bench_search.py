@@ -39,7 +39,7 @@ SEGMENTS_OF_A_VOICE = 200
 TOP, TOP_PASSAGES = 10, 50
 YARDSTICK_EVERY = 5
 """The plain scans are so much slower that a share of the queries will do for their times."""
-TAG = Scope("app", "org", "tag")
+WHOLE = Scope("app", "org", None)
 
 Search = Callable[[Vectors], Awaitable[list[int]]]
 
@@ -81,7 +81,7 @@ def material(rows: int, queries: int, segments: int) -> tuple[Vectors, Vectors]:
     return prints, np.concatenate([*known, voices.clips(voices.speakers(queries - queries // 2))])
 
 
-async def measure(rows: int, queries: int, *, recorded: bool) -> None:
+async def measure(rows: int, queries: int, *, recorded: bool, tags: int) -> None:
     top = TOP_PASSAGES if recorded else TOP
     prints, asked = material(rows, queries, SEGMENTS_OF_A_VOICE if recorded else 1)
     flat = faiss.IndexFlatIP(DIMENSIONS)
@@ -97,7 +97,7 @@ async def measure(rows: int, queries: int, *, recorded: bool) -> None:
         rows: list[int] = flat.search(query[np.newaxis], top)[1][0].tolist()
         return rows
 
-    ours, close = await (_passages(prints, top) if recorded else _voices(prints, top))
+    ours, close = await (_passages(prints, top) if recorded else _voices(prints, top, tags))
     times = {name: Times() for name in ("ours", "numpy", "faiss flat")}
     kept = first = 0
     await ours(asked[0])
@@ -119,18 +119,20 @@ async def measure(rows: int, queries: int, *, recorded: bool) -> None:
     print(f"recall@{top} {kept / len(asked) / top:.4f}, top-1 recall {first / len(asked):.4f}, {len(asked)} queries\n")
 
 
-async def _voices(prints: Vectors, top: int) -> tuple[Search, Callable[[], Awaitable[None]]]:
+async def _voices(prints: Vectors, top: int, tags: int) -> tuple[Search, Callable[[], Awaitable[None]]]:
     before_mb, begin_s = resident_mb(), time.process_time()
     index = VoiceIndex(DIMENSIONS)
     for number, vector in enumerate(prints):
-        index.add(VoiceprintRow(f"{number:032x}", "app", "org", "tag", f"speaker {number}", ()), vector)
+        index.add(VoiceprintRow(f"{number:032x}", "app", "org", f"tag{number % tags}", f"speaker {number}", ()), vector)
     added_s = time.process_time() - begin_s
     await index.warm()
     coded_s = time.process_time() - begin_s - added_s
-    _tell_build(f"{len(prints):,} voices", added_s, coded_s, index.memory_bytes, resident_mb() - before_mb)
+    _tell_build(
+        f"{len(prints):,} voices of {tags} tags", added_s, coded_s, index.memory_bytes, resident_mb() - before_mb
+    )
 
     async def search(query: Vectors) -> list[int]:
-        return [int(hit.entry.print_id, 16) for hit in await index.closest(TAG, query, top)]
+        return [int(hit.entry.print_id, 16) for hit in await index.closest(WHOLE, query, top)]
 
     return search, index.close
 
@@ -180,14 +182,15 @@ def _tell_build(what: str, added_s: float, coded_s: float, memory_bytes: int, gr
 @click.option("--rows", "sizes", multiple=True, type=click.IntRange(1000), default=(20_000,), show_default=True)
 @click.option("--queries", default=400, show_default=True, type=click.IntRange(10))
 @click.option("--passages", "recorded", is_flag=True, help="Recorded passages, 200 of each voice, the best 50 of them.")
+@click.option("--tags", default=1, show_default=True, help="Voices spread over so many, and searched in all of them.")
 @click.option("--candidates", type=click.IntRange(10), help="Scored exactly; default as in the service.")
-def main(sizes: tuple[int, ...], queries: int, recorded: bool, candidates: int | None) -> None:
+def main(sizes: tuple[int, ...], queries: int, recorded: bool, tags: int, candidates: int | None) -> None:
     """Print time, recall and memory of searches for each number of voices."""
     faiss.omp_set_num_threads(1)
     if candidates is not None:
         nearest.CANDIDATES = candidates
     for rows in sizes:
-        asyncio.run(measure(rows, queries, recorded=recorded))
+        asyncio.run(measure(rows, queries, recorded=recorded, tags=tags))
 
 
 if __name__ == "__main__":

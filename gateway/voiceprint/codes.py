@@ -31,13 +31,13 @@ class Codes:
         self.packer = index.get_CodePacker()  # type: ignore[attr-defined] # the library's stubs lack it
 
     @classmethod
-    def trained(cls, vectors: Vectors) -> Codes:
-        """New codes for all of `vectors`. Takes a second for a whole block."""
+    def trained(cls, vectors: Vectors, live: NDArray[np.bool_]) -> Codes:
+        """New codes for all of `vectors`, trained on those that are `live`. Takes a second for a whole block."""
         faiss.omp_set_num_threads(1)
         dimensions = vectors.shape[1]
         index = faiss.IndexPQFastScan(dimensions, dimensions // CODE_DIMENSIONS, CODE_BITS, faiss.METRIC_INNER_PRODUCT)
-        step = max(1, len(vectors) // TRAINING_ROWS)
-        index.train(vectors[::step].astype(np.float32))
+        there = np.flatnonzero(live)
+        index.train(vectors[there[:: max(1, len(there) // TRAINING_ROWS)]].astype(np.float32))
         for begin in range(0, len(vectors), TRAINING_ROWS):
             index.add(vectors[begin : begin + TRAINING_ROWS].astype(np.float32))
         return cls(index, len(vectors))
@@ -54,11 +54,14 @@ class Codes:
         group, offset = divmod(row, self.packer.nvec)
         self.packer.pack_1(self.code_of(vector), offset, self._packed()[group : group + 1])
 
-    def candidates(self, query: NDArray[np.float32], count: int) -> tuple[Rows, Cosines]:
-        """The likeliest rows with their approximate cosines."""
-        near, rows = self.index.search(query[np.newaxis], min(count, self.rows))
-        found = rows[0] >= 0
-        return rows[0][found], near[0][found]
+    def candidates(self, query: NDArray[np.float32], count: int) -> tuple[Rows, Cosines] | None:
+        """The likeliest rows with their approximate cosines; None when the codes cannot tell rows apart.
+
+        The scan leaves out rows that all look the same, as those do whose codes were trained on nothing like them.
+        """
+        count = min(count, self.rows)
+        near, rows = self.index.search(query[np.newaxis], count)
+        return None if rows[0, -1] < 0 else (rows[0], near[0])
 
     def code(self, row: int) -> NDArray[np.uint8]:
         """The code of one row."""

@@ -61,7 +61,7 @@ class _Block:
     @property
     def needs_codes(self) -> bool:
         if self.codes is None:
-            return self.size >= CODED_FROM_ROWS
+            return int(np.count_nonzero(self.live)) >= CODED_FROM_ROWS
         if self.size == BLOCK_ROWS and self.uncoded_rows:
             return True
         return self.uncoded_rows >= TAIL_ROWS
@@ -211,11 +211,12 @@ class NearestVectors:
         One at a time: the caller sees to that.
         """
         while block := next((block for block in self._blocks if block.needs_codes), None):
-            vectors, codes = block.vectors[: block.size], block.codes
+            vectors, live, codes = block.vectors[: block.size], block.live[: block.size].copy(), block.codes
             block.changed = set()
             try:
-                if codes is None or len(vectors) >= RETRAIN_AT_GROWTH * codes.trained_rows:
-                    fresh = await asyncio.to_thread(Codes.trained, vectors)
+                grown = codes is not None and len(vectors) >= RETRAIN_AT_GROWTH * codes.trained_rows
+                if codes is None or (grown and np.count_nonzero(live) >= CODED_FROM_ROWS):
+                    fresh = await asyncio.to_thread(Codes.trained, vectors, live)
                 else:
                     fresh = await asyncio.to_thread(codes.extended, vectors[codes.rows :])
                 for row in block.changed:
@@ -261,7 +262,13 @@ def _coded_hits(views: list[_View], query: NDArray[np.float32], top: int) -> Ite
     """Of all coded blocks together the likeliest candidates, scored exactly."""
     faiss.omp_set_num_threads(1)
     count = max(CANDIDATES, CANDIDATES_PER_HIT * top)
-    likely = [(view, *view.codes.candidates(query, count)) for view in views if view.codes]
+    likely: list[tuple[_View, Rows, Cosines]] = []
+    for view in views:
+        if view.codes:
+            if (found := view.codes.candidates(query, count)) is not None:
+                likely.append((view, *found))
+            else:
+                yield _scanned(view, 0, view.codes.rows, query, top)
     near = np.concatenate([cosines for _, _, cosines in likely]) if likely else np.empty(0, np.float32)
     least = np.partition(near, -count)[-count] if len(near) > count else -np.inf
     for view, rows, cosines in likely:
@@ -274,13 +281,16 @@ def _scanned_hits(views: list[_View], query: NDArray[np.float32], top: int) -> I
     """The best of each block's rows that have no codes."""
     for view in views:
         begin = view.codes.rows if view.codes else 0
-        if begin == view.size:
-            continue
-        cosines = view.vectors[begin : view.size].astype(np.float32, copy=False) @ query
-        cosines[~view.live[begin : view.size]] = -np.inf
-        rows = np.arange(len(cosines))
-        if len(cosines) > top:
-            # All that equal the last of the best stay in, so that which of them comes first is by row.
-            rows = np.flatnonzero(cosines >= np.partition(cosines, -top)[-top])
-        rows = rows[cosines[rows] > -np.inf]
-        yield view, begin + rows, cosines[rows]
+        if begin < view.size:
+            yield _scanned(view, begin, view.size, query, top)
+
+
+def _scanned(view: _View, begin: int, end: int, query: NDArray[np.float32], top: int) -> tuple[_View, Rows, Cosines]:
+    cosines = view.vectors[begin:end].astype(np.float32, copy=False) @ query
+    cosines[~view.live[begin:end]] = -np.inf
+    rows = np.arange(len(cosines))
+    if len(cosines) > top:
+        # All that equal the last of the best stay in, so that which of them comes first is by row.
+        rows = np.flatnonzero(cosines >= np.partition(cosines, -top)[-top])
+    rows = rows[cosines[rows] > -np.inf]
+    return view, begin + rows, cosines[rows]

@@ -160,8 +160,8 @@ async def test_what_is_removed_while_codes_are_made_is_not_in_them(
         index.add(vector)
     made, go_on, plain = threading.Event(), threading.Event(), Codes.trained
 
-    def held(vectors: NDArray[np.float32]) -> Codes:
-        codes = plain(vectors)
+    def held(vectors: NDArray[np.float32], live: NDArray[np.bool_]) -> Codes:
+        codes = plain(vectors, live)
         made.set()
         go_on.wait(10)
         return codes
@@ -222,3 +222,18 @@ async def test_several_sets_are_searched_as_one() -> None:
     best = np.argsort(-(vectors @ query))[:5].tolist()
     assert [3 * one.row + one.shelf for one in await closest(sets, query, 5)] == best
     assert await closest([], query, 5) == []
+
+
+async def test_vectors_unlike_all_that_codes_were_trained_on_are_found(small: None) -> None:
+    """Such codes may look all the same, and the scan of codes leaves out what it cannot tell apart."""
+    index = NearestVectors(D)
+    same = np.repeat(units(1, 1), 32, axis=0)
+    for vector in same:
+        index.add(vector)
+    await index.make_codes()
+    index.remove(range(32))
+    others = units(20, 2)
+    rows = [index.add(vector) for vector in others]
+    found = await closest([index], others[13], 3)
+    best = np.argsort(-(others @ others[13]))[:3]
+    assert [one.row for one in found] == [rows[one] for one in best]

@@ -88,3 +88,31 @@ async def test_after_any_changes_the_index_finds_what_a_plain_scan_finds(changes
     wanted = sorted(there, key=lambda seed: -float(there[seed] @ unit(99)))[:5]
     assert await names(index, ORG, 99, top=5) == [f"name{seed}" for seed in wanted]
     assert len(index) == len(there)
+
+
+@settings(max_examples=80, deadline=None)
+@given(st.lists(st.tuples(st.booleans(), st.integers(0, 25), st.sampled_from("abc")), max_size=80), st.integers(2, 9))
+async def test_voices_of_many_tags_are_found_by_tag_and_in_the_whole_organisation(
+    changes: list[tuple[bool, int, str]], large: int
+) -> None:
+    index, there = VoiceIndex(8), dict[tuple[int, str], Embedding]()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(nearest, "CODED_FROM_ROWS", large)
+        patch.setattr(nearest.NearestVectors, "needs_codes", False)  # so few vectors are none to train codes on
+        for adds, seed, tag in changes:
+            key = (seed, tag)
+            voice = row(seed + 100 * ord(tag), tag=tag)
+            if adds and key not in there:
+                there[key] = unit(seed + 100 * ord(tag))
+                index.add(voice, there[key])
+            elif not adds:
+                there.pop(key, None)
+                index.remove("acme", "org", tag, [voice.print_id])
+        for scope in (ORG, *(Scope("acme", "org", tag) for tag in "abc")):
+            chosen = [key for key in there if scope.tag_id in (None, key[1])]
+            wanted = sorted(chosen, key=lambda key: -float(there[key] @ unit(7)))[:6]
+            hits = await index.closest(scope, unit(7), 6)
+            assert [hit.entry.name for hit in hits] == [f"name{seed + 100 * ord(tag)}" for seed, tag in wanted]
+            assert [hit.entry.tag_id for hit in hits] == [tag for _, tag in wanted]
+            assert index.holds(scope) == bool(chosen)
+    assert len(index) == len(there)
