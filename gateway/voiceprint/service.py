@@ -8,9 +8,8 @@ from __future__ import annotations
 
 import asyncio
 import uuid
-from collections.abc import Callable, Coroutine, Iterator, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Coroutine, Sequence
+from dataclasses import replace
 from functools import partial
 from typing import Any, TypeVar
 
@@ -22,9 +21,7 @@ from gateway.ports import (
     Embedder,
     Embedding,
     Kind,
-    PortError,
     Prints,
-    Rejected,
     SpeechConfirmer,
     VoiceprintChange,
     VoiceprintChanges,
@@ -38,16 +35,14 @@ from gateway.voiceprint.bands import (
     asked_by,
     asked_by_row,
     by_model,
-    combined,
-    in_its_band,
-    over_a_line,
     prints_of,
 )
-from gateway.voiceprint.clip import NARROW_HZ, Clip, flac, of_several, speech_pcm
+from gateway.voiceprint.clip import NARROW_HZ, Clip, flac, of_several
 from gateway.voiceprint.following import Following
-from gateway.voiceprint.quality_gate import Flaw, Limits, Measurement, find_flaw, measure
+from gateway.voiceprint.hearing import Ear, blaming
+from gateway.voiceprint.quality_gate import Limits
 from gateway.voiceprint.search import Hit
-from gateway.voiceprint.sounds import Enrolled, SpeechRules, listen, voices_only
+from gateway.voiceprint.sounds import Enrolled
 from protocol.voiceprint import (
     MAX_CLIPS,
     TOP_HITS,
@@ -64,21 +59,6 @@ from protocol.voiceprint import (
 T = TypeVar("T")
 _log = structlog.get_logger()
 _ROWS_AT_A_TIME = 1000
-
-
-@dataclass(frozen=True, slots=True)
-class _Heard:
-    """A clip that passed the measurements, as models take it."""
-
-    versions: tuple[bytes, ...]
-    """The clip, and beside it the same without its noise where that was asked for: its print is the mean of both."""
-    rate_hz: int
-    """8000 or 16000: that of the clip's band."""
-    sent_rate_hz: int
-    """16000 too where the clip came over a line and was resampled since."""
-    measured: Measurement
-    original: bytes
-    """As it was sent, for other sounds than voices: at `sent_rate_hz`, before denoising."""
 
 
 class VoiceprintService:
@@ -109,11 +89,7 @@ class VoiceprintService:
         self._no_space = no_space
         self._store = store
         self._embedder = embedder
-        self._speech = speech
-        self._denoiser = denoiser
-        self._limits = limits or Limits()
-        self._sounds = sounds
-        self._speech_rules = SpeechRules() if sounds else voices_only(self._limits.min_speech_ms)
+        self._ear = Ear(embedder, speech, sounds, denoiser, limits)
         self._new_voices = partial(
             BandedIndex, embedder.model, embedder.dimensions, narrow_excess=narrow_excess, normed=normed
         )
@@ -135,7 +111,7 @@ class VoiceprintService:
         if self._following is not None and self._shared:
             await self._following.look()
         else:
-            with _blaming(Code.COMPONENT_ERROR):
+            with blaming(Code.COMPONENT_ERROR):
                 await (self._following.load() if self._following else self._load())
         if self._following is not None:
             self._following.start()
@@ -143,7 +119,7 @@ class VoiceprintService:
 
     async def _load(self) -> None:
         """Put an index of what the store has in the place of the present one. Raises what the store raises."""
-        index = Enrolled(self._new_voices(), self._sounds)
+        index = Enrolled(self._new_voices(), self._ear.sounds)
         rows = await self._store.load(index.spaces)
         self._unsearched = by_model(await self._store.unsearchable(index.spaces))
         for number, row in enumerate(rows):
@@ -198,7 +174,7 @@ class VoiceprintService:
         None when nobody is enrolled there; `only_voices` refuses other sounds (10107).
         """
         asked = self._following.ask() if self._following and self._shared else None
-        heard = await self._hear(clip, denoise=recognition.denoise)
+        heard = await self._ear.hear(clip, denoise=recognition.denoise)
         if self._following is not None:
             await self._following.answered(asked)
             if not self._following.loaded:
@@ -206,21 +182,21 @@ class VoiceprintService:
                 raise VoiceprintError(Code.COMPONENT_ERROR, cause)
         scope, voices = recognition.scope, self._index.voices
         bands = voices.bands_of(scope, heard.rate_hz) if voices.holds(scope) else (False, False)
-        kind, wide, narrow = await self._embed(heard, *bands, only_voices=only_voices)
+        kind, wide, narrow = await self._ear.prints(heard, *bands, only_voices=only_voices)
         # Each time the index of the moment: another may have taken its place meanwhile.
         if kind == "voice":
             asked_for = Asked(wide, narrow, heard.sent_rate_hz)
             return await self._index.voices.closest(scope, asked_for, TOP_HITS) if any(bands) else []
         if not self._index.holds_sounds(scope):
             return []
-        embedding = await self._sound(heard)
+        embedding = await self._ear.sound(heard)
         return await self._index.closest_sounds(scope, embedding, TOP_HITS)
 
     async def prints_of(self, clip: Clip) -> dict[str, Embedding]:
         """The prints of the voice in a clip by their spaces; one too poor, or of another sound, is refused (10107)."""
-        heard = await self._hear(clip, denoise=False)
+        heard = await self._ear.hear(clip, denoise=False)
         in_full = heard.rate_hz > NARROW_HZ
-        _, wide, narrow = await self._embed(heard, wide=in_full, narrow=True, only_voices=True)
+        _, wide, narrow = await self._ear.prints(heard, wide=in_full, narrow=True, only_voices=True)
         return asked_by(self._embedder.model, wide, narrow)
 
     def prints_of_row(self, row: VoiceprintRow) -> dict[str, Embedding]:
@@ -232,13 +208,13 @@ class VoiceprintService:
         await self._finish(self._delete(deletion, actor))
 
     async def count(self, scope: Scope) -> int:
-        with _blaming(Code.COMPONENT_ERROR):
+        with blaming(Code.COMPONENT_ERROR):
             return await self._store.count(scope.app_id, scope.org_id, scope.tag_id)
 
     async def page(self, listing: Listing) -> Sequence[VoiceprintRow]:
         """The voices of a scope, newest first."""
         scope = listing.scope
-        with _blaming(Code.COMPONENT_ERROR):
+        with blaming(Code.COMPONENT_ERROR):
             return await self._store.page(
                 scope.app_id, scope.org_id, scope.tag_id, offset=listing.offset, limit=listing.limit
             )
@@ -252,7 +228,7 @@ class VoiceprintService:
 
     async def audio(self, print_id: str, clip: int = 0) -> bytes | None:
         """The FLAC file of one enrolled clip; None when it is gone. The caller has checked the signed link."""
-        with _blaming(Code.COMPONENT_ERROR):
+        with blaming(Code.COMPONENT_ERROR):
             return await self._store.audio(print_id, clip)
 
     # --- listening ---
@@ -269,10 +245,10 @@ class VoiceprintService:
         audio = []
         for number, clip in enumerate(clips):
             with of_several(number, len(clips)):
-                heard = await self._hear(clip, denoise=enrolment.denoise)
-                kind, of_clip, on_a_line = await self._embed(heard, heard.rate_hz > NARROW_HZ, narrow=True)
+                heard = await self._ear.hear(clip, denoise=enrolment.denoise)
+                kind, of_clip, on_a_line = await self._ear.prints(heard, heard.rate_hz > NARROW_HZ, narrow=True)
                 if on_a_line is None:
-                    sounds.append(await self._sound(heard))
+                    sounds.append(await self._ear.sound(heard))
                 else:
                     wide.append(of_clip)
                     narrow.append(on_a_line)
@@ -289,75 +265,13 @@ class VoiceprintService:
             tag_id=voice.tag_id,
             name=voice.name,
             prints=(
-                (Prints(self._sounds.model, np.stack(sounds)),)
-                if self._sounds and sounds
+                (Prints(self._ear.sounds.model, np.stack(sounds)),)
+                if self._ear.sounds and sounds
                 else prints_of(self._embedder.model, wide, narrow)
             ),
             kind=kinds.pop(),
         )
         return row, audio
-
-    async def _hear(self, clip: Clip, *, denoise: bool) -> _Heard:
-        measured = await asyncio.to_thread(measure, clip.samples, clip.rate_hz)
-        self._refuse_flaw(measured)
-        original, rate_hz = await asyncio.to_thread(speech_pcm, clip)
-        pcm, rate_of_band_hz = await asyncio.to_thread(in_its_band, original, rate_hz)
-        versions = [pcm]
-        if denoise and self._denoiser is not None:
-            with _blaming(Code.ENGINE_ERROR):
-                versions.append(await self._denoiser.denoise(pcm, rate_of_band_hz))
-        return _Heard(tuple(versions), rate_of_band_hz, rate_hz, measured, original)
-
-    async def _embed(
-        self, heard: _Heard, wide: bool, narrow: bool, *, only_voices: bool = False
-    ) -> tuple[Kind, Embedding | None, Embedding | None]:
-        """What the clip is and, of a voice, its prints in the wide band and in the narrow one, as asked for.
-
-        Narrow audio has none in the wide band.
-        """
-        # All run at once, in two engine processes: the check then costs the caller no time.
-        full = asyncio.create_task(self._embedding(heard.versions, heard.rate_hz)) if wide else None
-        on_a_line = asyncio.create_task(self._narrow_embedding(heard)) if narrow else None
-        begun = [task for task in (full, on_a_line) if task is not None]
-        try:
-            kind = await self._kind(heard, only_voices=only_voices)
-            if kind != "voice":
-                return kind, None, None
-            return kind, await full if full else None, await on_a_line if on_a_line else None
-        finally:
-            for task in begun:
-                task.cancel()
-            await asyncio.gather(*begun, return_exceptions=True)
-
-    async def _narrow_embedding(self, heard: _Heard) -> Embedding:
-        versions = heard.versions
-        if heard.rate_hz != NARROW_HZ:
-            versions = tuple([await asyncio.to_thread(over_a_line, pcm) for pcm in versions])
-        return await self._embedding(versions, NARROW_HZ)
-
-    async def _embedding(self, versions: tuple[bytes, ...], rate_hz: int) -> Embedding:
-        with _blaming(Code.ENGINE_ERROR), _blaming_audio():
-            return combined([await self._embedder.embed(pcm, rate_hz) for pcm in versions])
-
-    async def _sound(self, heard: _Heard) -> Embedding:
-        assert self._sounds is not None, "without prints of sounds, every clip that passes is a voice"
-        with _blaming(Code.ENGINE_ERROR), _blaming_audio():
-            return await self._sounds.embed(heard.original, heard.sent_rate_hz)
-
-    async def _kind(self, heard: _Heard, *, only_voices: bool) -> Kind:
-        """Listen until it is clear what the clip is; raises (10107) when it is nothing that is wanted here."""
-        if self._speech is None:
-            return "voice"
-        with _blaming(Code.ENGINE_ERROR):
-            listening = await listen(self._speech, heard.versions[-1], heard.rate_hz, self._speech_rules)
-        kind = listening.kind
-        if kind is None or (only_voices and kind != "voice"):
-            raise _refusal(listening.flaw, replace(heard.measured, speech_ms=listening.speech_ms))
-        return kind
-
-    def _refuse_flaw(self, measured: Measurement) -> None:
-        if flaw := find_flaw(measured, self._limits):
-            raise _refusal(flaw, measured)
 
     # --- writing: the store first, then the index, one change at a time ---
 
@@ -370,7 +284,7 @@ class VoiceprintService:
 
     async def _add(self, row: VoiceprintRow, audio: Sequence[bytes], voice: NamedVoice, actor: str) -> None:
         async with self._writing:
-            with _blaming(Code.COMPONENT_ERROR):
+            with blaming(Code.COMPONENT_ERROR):
                 added = await self._store.add(row, audio, actor=actor)
             if not added:
                 raise _name_taken(voice)
@@ -385,7 +299,7 @@ class VoiceprintService:
                 if adds:
                     added = await self.find(voice)
                 whole, clips = await self._joined(added, row, audio) if added else (row, audio)
-                with _blaming(Code.COMPONENT_ERROR):
+                with blaming(Code.COMPONENT_ERROR):
                     former = await self._store.replace(
                         whole, clips, actor=actor, former=added.print_id if added else None
                     )
@@ -412,14 +326,14 @@ class VoiceprintService:
         count = len(prints[0].vectors)
         if count > MAX_CLIPS:
             raise _too_many_clips(count)
-        with _blaming(Code.COMPONENT_ERROR):
+        with blaming(Code.COMPONENT_ERROR):
             kept = [await self._store.audio(former.print_id, clip) for clip in range(count - len(audio))]
         return replace(row, prints=tuple(prints)), [*(one for one in kept if one is not None), *audio]
 
     async def _delete(self, deletion: Deletion, actor: str) -> None:
         app_id, org_id, tag_id = deletion.app_id, deletion.org_id, deletion.tag_id
         async with self._writing:
-            with _blaming(Code.COMPONENT_ERROR):
+            with blaming(Code.COMPONENT_ERROR):
                 gone = await self._store.remove(app_id, org_id, tag_id, deletion.names, actor=actor)
             self._index.remove(app_id, org_id, tag_id, gone)
             if not gone and deletion.names is not None:
@@ -442,31 +356,8 @@ class VoiceprintService:
         self._index.remove(change.app_id, change.org_id, change.tag_id, change.gone)
 
     async def _find(self, voice: NamedVoice) -> VoiceprintRow | None:
-        with _blaming(Code.COMPONENT_ERROR):
+        with blaming(Code.COMPONENT_ERROR):
             return await self._store.find(voice.app_id, voice.org_id, voice.tag_id, voice.name)
-
-
-@contextmanager
-def _blaming(code: Code) -> Iterator[None]:
-    """Failures of a port, under the code of the part that failed."""
-    try:
-        yield
-    except PortError as error:
-        raise VoiceprintError(code, str(error)) from error
-
-
-@contextmanager
-def _blaming_audio() -> Iterator[None]:
-    """What a model refuses is the caller's audio."""
-    try:
-        yield
-    except Rejected as error:
-        raise VoiceprintError(Code.ILLEGAL_PARAMETER, str(error)) from error
-
-
-def _refusal(flaw: Flaw, measured: Measurement) -> VoiceprintError:
-    data = {"reason": flaw.reason.value, "measured": measured.as_data()}
-    return VoiceprintError(Code.ILLEGAL_PARAMETER, flaw.text, data)
 
 
 def _name_taken(voice: NamedVoice) -> VoiceprintError:
