@@ -102,9 +102,6 @@ class SpectrumEmbedder:
         self.failure: Exception | None = None
         self.heard_ms: list[int] = []
 
-    async def embed_window(self, pcm: bytes, rate_hz: int) -> Embedding:
-        return await self.embed(pcm, rate_hz)
-
     async def embed(self, pcm: bytes, rate_hz: int) -> Embedding:
         if self.failure is not None:
             raise self.failure
