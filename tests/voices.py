@@ -116,6 +116,9 @@ class SpectrumEmbedder:
         print_: Embedding = (bands / np.linalg.norm(bands)).astype(np.float32)
         return print_
 
+    async def embed_window(self, pcm: bytes, rate_hz: int) -> Embedding:
+        return await self.embed(pcm, rate_hz)
+
 
 class SoundEmbedder(SpectrumEmbedder):
     """The same for sounds that nobody speaks."""
