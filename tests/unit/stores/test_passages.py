@@ -121,7 +121,7 @@ async def test_prints_come_back_as_they_were_kept(store: SqlitePassages, records
     for number, (_, kept) in enumerate(loaded):
         assert np.array_equal(kept.vectors, found(2, "toy", number).vectors)
         assert np.array_equal(kept.spans, found().spans)
-    assert await store.other_spaces("toy") == 1
+    assert await store.other_spaces(["toy"]) == 1
 
 
 def test_half_precision_moves_a_score_by_less_than_a_hundredth() -> None:
