@@ -1,4 +1,4 @@
-"""What every test run has: the table of faults, for when it holds fault tests, and a log that no test leaves changed."""
+"""What every test run has: the table of faults, for when it holds fault tests, and a log that no test changes."""
 
 from collections.abc import Iterator
 
