@@ -59,7 +59,7 @@ async def passages(
         audio,
         links,
         caller,
-        least_score=ground.settings.speaker_score,
+        least_score=ground.settings.known_score,
         no_space=ground.no_space,
     )
     return routes.routes(), service
