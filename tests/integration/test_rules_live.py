@@ -33,7 +33,7 @@ async def say_until_alert(client: CallClient, heard: Listening, pitch_hz: int, c
 
     async def speak() -> None:
         while True:
-            await client.send_audio(humming((pitch_hz, 900), (0, 900)))
+            await client.send_audio(humming((pitch_hz, 900), (0, 2000)))
             await asyncio.sleep(0)
 
     speaking = asyncio.create_task(speak())
@@ -59,7 +59,7 @@ async def test_a_change_reaches_a_running_call_and_outlives_its_server(server: R
             await app.quality.add_rule("demo", StoredCategory("Farewell", "", ("goodbye",)))
             third = await say_until_alert(client, heard, 200, "Farewell")
             await server.replace(signal.SIGKILL)
-            await client.send_audio(humming((160, 900), (0, 900), (200, 900), (0, 900)))
+            await client.send_audio(humming((160, 900), (0, 2000), (200, 900), (0, 2000)))
             await app.quality.add_rule("demo", StoredCategory("Offer", "", ("help",)))
             fourth = await say_until_alert(client, heard, 100, "Offer")
             await client.hang_up()
