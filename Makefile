@@ -44,6 +44,7 @@ bench: setup ## latency, accuracy and CPU of live calls played in real time (BEN
 
 bench-quality: setup ## what voice QC's transcripts are worth and cost (BENCH="--name en-1 --play mono" for a quick look)
 	$(BIN)/python -m loadtest.bench_quality $(if $(wildcard $(CORPUS)/calls),--calls $(CORPUS)/calls --apart magic) $(BENCH)
+	$(BIN)/python -m loadtest.bench_workers
 
 bench-voiceprint: setup ## how well voices are told apart and how fast they are found (VOICES="--only pairs" for a quick look)
 	$(BIN)/python -m loadtest.bench_voices $(VOICES)

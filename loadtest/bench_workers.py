@@ -52,7 +52,7 @@ class Batch:
 
 
 @click.command()
-@click.option("--tasks", type=click.IntRange(2), default=6, show_default=True, help="Recordings in the batch.")
+@click.option("--tasks", type=click.IntRange(2), default=12, show_default=True, help="Recordings in the batch.")
 @click.option("--seconds", type=click.IntRange(5), default=40, show_default=True, help="Length of each.")
 @click.option("--model", default="whisper-base", show_default=True)
 @click.option("--workers", "counts", multiple=True, type=int, default=(1, 2), show_default=True)
