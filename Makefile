@@ -46,9 +46,10 @@ bench-quality: setup ## what voice QC's transcripts are worth and cost (BENCH="-
 	$(BIN)/python -m loadtest.bench_quality $(if $(wildcard $(CORPUS)/calls),--calls $(CORPUS)/calls --apart magic) $(BENCH)
 	$(BIN)/python -m loadtest.bench_workers
 
-bench-voiceprint: setup ## how well voices are told apart and how fast they are found (VOICES="--only pairs" for a quick look)
+bench-voiceprint: setup ## how well voices are told apart, how fast they are found and enrolled (VOICES="--only pairs" for a quick look)
 	$(BIN)/python -m loadtest.bench_voices $(VOICES)
-	$(BIN)/python -m loadtest.bench_search
+	$(BIN)/python -m loadtest.bench_search --rows 100000 --rows 1000000
+	$(BIN)/python -m loadtest.bench_enrol
 
 unit: $(VENV)/.installed ## the pure core and the adapters, in seconds
 	$(BIN)/pytest tests/unit tests/contract
