@@ -11,10 +11,9 @@ from numpy.typing import NDArray
 
 from gateway.engines.campplus_graph import MEL_BINS
 from gateway.engines.onnx_session import open_session
-from gateway.engines.pcm import FULL_SCALE, MODEL_RATE_HZ, NARROW_RATE_HZ, Samples, model_samples
-from gateway.ports import Embedding, Rejected
+from gateway.engines.pcm import FULL_SCALE, MODEL_RATE_HZ, NARROW_RATE_HZ, Samples, print_samples
+from gateway.ports import Embedding
 
-LEAST_S = 0.2
 _FLOOR = 8 / FULL_SCALE
 """Noise below the finest step of G.711, by its root mean square."""
 
@@ -31,10 +30,7 @@ class Campplus:
 
         Raises Rejected (`too_short`) below 0.2 s.
         """
-        samples = model_samples(pcm, rate_hz)
-        if len(samples) < LEAST_S * MODEL_RATE_HZ:
-            message = f"{len(samples) / MODEL_RATE_HZ:.2f} s of audio, a voice print needs {LEAST_S} s"
-            raise Rejected(message, code="too_short")
+        samples = print_samples(pcm, rate_hz, "a voice print")
         if rate_hz <= NARROW_RATE_HZ:
             samples = with_floor(samples)
         features = spectrum(samples)

@@ -11,10 +11,9 @@ from numpy.typing import NDArray
 
 from gateway.engines.ge2e_graph import MEL_BINS, WINDOW_FRAMES
 from gateway.engines.onnx_session import open_session
-from gateway.engines.pcm import MODEL_RATE_HZ, Samples, model_samples
-from gateway.ports import Embedding, Rejected
+from gateway.engines.pcm import MODEL_RATE_HZ, Samples, print_samples
+from gateway.ports import Embedding
 
-LEAST_S = 0.2
 _WINDOW_SAMPLES, _HOP_SAMPLES = 400, 160
 _FULL_WINDOW_SAMPLES = WINDOW_FRAMES * _HOP_SAMPLES
 _STEP_FRAMES = 77
@@ -37,10 +36,7 @@ class Ge2e:
 
         Raises Rejected (`too_short`) below 0.2 s.
         """
-        samples = model_samples(pcm, rate_hz)
-        if len(samples) < LEAST_S * MODEL_RATE_HZ:
-            message = f"{len(samples) / MODEL_RATE_HZ:.2f} s of audio, a voice print needs {LEAST_S} s"
-            raise Rejected(message, code="too_short")
+        samples = print_samples(pcm, rate_hz, "a voice print")
         starts = window_starts(len(samples))
         needed = starts[-1] * _HOP_SAMPLES + _FULL_WINDOW_SAMPLES
         mel = spectrum(np.pad(_raised(samples), (0, max(0, needed - len(samples)))))
