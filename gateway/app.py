@@ -23,6 +23,7 @@ from gateway.assembly.quality_work import quality_stores
 from gateway.assembly.services import Ground, Quality, quality, usage_meter, voiceprint
 from gateway.assembly.taking import CallTaker, OneProcess
 from gateway.assembly.upkeep import follow_load, keep_gauges, keep_retention, refresh_apps
+from gateway.assembly.workers import Workers
 from gateway.clients.fetch_targets import FetchTargets
 from gateway.clients.fetcher import GuardedFetcher
 from gateway.credentials import Credentials
@@ -114,7 +115,8 @@ class EarshotServer:
         self._begun = AsyncExitStack()
         """What `start` has begun, to be ended in the opposite order."""
         self.uses_local_app = False
-        self.apps = Apps(self._database, self._configured_apps())
+        self._configured = self._configured_apps()
+        self.apps = Apps(self._database, self._configured)
         self._credentials = Credentials(self.apps, skew_s=settings.clock_skew_s, now=time)
         self._tls = Tls(settings.tls_cert, settings.tls_key) if settings.tls_cert else None
         self._addresses: Addresses | None = None
@@ -271,6 +273,8 @@ class EarshotServer:
             begun=self._begun,
             run=self._run,
         )
+        if settings.workers > 1:
+            return Workers(ground, self.disk_space, self._loop_lag, self._folder, self._configured)
         self._one_process = OneProcess(ground, self.disk_space, self._loop_lag)
         return self._one_process
 
