@@ -15,6 +15,7 @@ import structlog
 from aiohttp import web
 from websockets.asyncio.server import Server
 
+from gateway.assembly.browsers import browsers
 from gateway.assembly.clock import SystemClock
 from gateway.assembly.cluster import join_cluster
 from gateway.assembly.folder import LEAVING_GRACE_S, StartFailed, refuse_to_share, sweep_spool, take_over
@@ -49,7 +50,18 @@ from gateway.session.rulesets import RuleSets
 from gateway.session.session import Keeping, Patience
 from gateway.session.settings import call_settings
 from gateway.settings import Settings, in_url, is_loopback, parse_address, parse_apps, parse_fetch_allow, parse_quotas
-from gateway.stores import apps, calls, erasure, outbox, quality_rules, rule_books, rule_outcomes, usage, voiceprints
+from gateway.stores import (
+    apps,
+    calls,
+    erasure,
+    outbox,
+    quality_rules,
+    rule_books,
+    rule_outcomes,
+    spent,
+    usage,
+    voiceprints,
+)
 from gateway.stores import passages as passage_tables
 from gateway.stores import quality as quality_tasks
 from gateway.stores.apps import Apps
@@ -72,7 +84,7 @@ log = structlog.get_logger(__name__)
 SCHEMAS: tuple[Schema, ...] = (
     apps.SCHEMA, calls.SCHEMA, outbox.SCHEMA, rule_books.SCHEMA, voiceprints.SCHEMA, quality_tasks.SCHEMA,
     erasure.SCHEMA,
-    quality_rules.SCHEMA, rule_outcomes.SCHEMA, usage.SCHEMA, passage_tables.SCHEMA,
+    quality_rules.SCHEMA, rule_outcomes.SCHEMA, usage.SCHEMA, passage_tables.SCHEMA, spent.SCHEMA,
 )  # fmt: skip
 MOST_GOODBYE_S = 2.0
 """How long a shutdown waits for clients to close their sockets, and again for their HTTP requests."""
@@ -253,6 +265,8 @@ class EarshotServer:
             ground, own_voices, records, recordings, door.caller, lambda: bool(self.calls.sessions)
         )
         routes += passage_routes
+        self._browsers = browsers(settings, self._database, self._key, self.apps, self._clock, self._begun)
+        routes += self._browsers.routes(self._credentials, self.metrics, door.caller, lambda: self._ws_port)
         routes += UsageRoutes(usage_meter(ground), parse_quotas(settings.quotas), self._clock, door.caller).routes()
         if callbacks is not None:
             routes += QualityCallbacks(callbacks, dispatcher.deliver_callback).routes()
@@ -335,17 +349,31 @@ class EarshotServer:
     async def _listen(self, routes: list[web.RouteDef]) -> None:
         settings = self.settings
         tls = self._tls.context if self._tls else None
-        http_port = await listen_http(settings, routes, tls, self.metrics, self._begun, goodbye_s=self._goodbye_s)
-        self._native = NativeDoor(self.calls, self._credentials, door_limits(settings), self.metrics)
+        http_port = await listen_http(
+            settings, routes, [self._browsers.middleware], tls, self.metrics, self._begun, goodbye_s=self._goodbye_s
+        )
+        self._native = NativeDoor(
+            self.calls,
+            self._credentials,
+            door_limits(settings),
+            self.metrics,
+            tickets=self._browsers.tickets,
+            origins=self._browsers.origins(http_port),
+        )
         http_host, _ = parse_address("http", settings.http)
         ws_host, ws_port = parse_address("ws", settings.ws)
         with listening("ws", settings.ws):
             self._ws: Server = await self._native.serve(ws_host, ws_port, tls)
-        ws_port = next(iter(self._ws.sockets)).getsockname()[1]
+        ws_port = self._ws_port
         secure = "s" if self._tls else ""
         self._addresses = Addresses(
             f"http{secure}://{in_url(http_host)}:{http_port}", f"ws{secure}://{in_url(ws_host)}:{ws_port}/v1/calls"
         )
+
+    @property
+    def _ws_port(self) -> int:
+        port: int = next(iter(self._ws.sockets)).getsockname()[1]
+        return port
 
     def _public_url(self) -> str:
         return self.settings.public_url or self.addresses.http

@@ -11,7 +11,7 @@ from prometheus_client import generate_latest
 from prometheus_client.exposition import CONTENT_TYPE_LATEST
 
 from gateway.credentials import AccessDenied, Credentials
-from gateway.doors.answers import json_answer, refused
+from gateway.doors.answers import access_denied, json_answer, refused
 from gateway.doors.recording_links import RecordingLinks
 from gateway.ports import CallRecord, CallStore
 from gateway.session.calls import Calls
@@ -118,13 +118,10 @@ class HttpDoor:
     def caller(self, request: web.Request) -> str:
         """The app whose credentials a request bears. Raises the answer that others get."""
         try:
-            return self._credentials.from_headers(request.headers, request.query)
+            return self._credentials.of_request(request)
         except AccessDenied:
             self._metrics.refused.labels("access_denied").inc()
-            text = "signed headers (X-App-Key, X-Timestamp, X-App-Signature) or HTTP Basic are missing or wrong"
-            refusal = refused(web.HTTPUnauthorized, "access_denied", text)
-            refusal.headers["WWW-Authenticate"] = 'Basic realm="earshot"'
-            raise refusal from None
+            raise access_denied(request) from None
 
     def _summary(self, record: CallRecord) -> dict[str, Any]:
         session = self._calls.find(record.app_id, record.call_id)
