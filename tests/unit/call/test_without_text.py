@@ -1,4 +1,4 @@
-"""With live text switched off a call finds utterances and speakers, and its rules know words only from the softphone."""
+"""With live text off a call finds utterances and speakers, and its rules know words only from the softphone."""
 
 from gateway.call.channel import AnalysisSettings
 from gateway.call.effects import Identify, Transcribe
