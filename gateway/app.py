@@ -135,6 +135,7 @@ class EarshotServer:
             voiceprint_model=settings.voiceprint_model,
             recognizer_processes=settings.recognizer_processes or None,
             recording_processes=settings.quality_workers,
+            live_text=settings.live_text,
             on_ready=lambda engine: on_progress(f"{engine} ready"),
         )
         self._folder = DataFolderLock(data)
@@ -257,7 +258,8 @@ class EarshotServer:
         self._begun.push_async_callback(dispatcher.stop)
         self._run("apps-refresh", refresh_apps(self.apps))
         self._run("outbox-gauges", keep_gauges(box, self._clock, self.metrics))
-        self._run("load", follow_load(self.engines, self.calls, self.metrics))
+        if settings.live_text:
+            self._run("load", follow_load(self.engines, self.calls, self.metrics))
         links = RecordingLinks(subkey(self._key, "recordings"), now=time)
         door = HttpDoor(self.calls, records, recordings.path, self._credentials, self.metrics, self._not_ready, links)
         routes = [*door.routes(), *voiceprint_routes, *qc.routes, *qc.rule_routes(ground, records, door.caller)]

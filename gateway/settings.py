@@ -172,6 +172,9 @@ class Settings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
 
     # --- words and rules ---
     recognizer: Literal["whisper-base", "whisper-tiny.en"] = "whisper-base"
+    live_text: bool = True
+    """Recognise words while calls are on. Off: no engine is loaded for it, and live rules see a softphone's own words
+    only; voice QC transcribes recordings all the same."""
     recognizer_processes: Count = 0
     """Engine processes for recognition; 0: one for each processor."""
     partial_hop_ms: Milliseconds = _ANALYSIS.partial_hop_ms
