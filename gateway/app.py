@@ -60,8 +60,8 @@ from gateway.stores.disk_space import DiskSpace
 from gateway.stores.dispatch import Dispatcher
 from gateway.stores.erasure import Eraser, Kept, Shelves
 from gateway.stores.journal import FileJournal, JournalLimits, RecoveredCall
-from gateway.stores.outbox import Outbox
 from gateway.stores.levels import StoredLevels
+from gateway.stores.outbox import Outbox
 from gateway.stores.ownership import DataFolderLock
 from gateway.stores.recordings import Recordings
 from gateway.stores.rule_books import SqliteRuleBooks
