@@ -29,6 +29,7 @@ from gateway.clients.fetcher import GuardedFetcher
 from gateway.credentials import Credentials
 from gateway.doors.deletion import DeletionRoutes
 from gateway.doors.http import HttpDoor
+from gateway.doors.levels import LevelRoutes
 from gateway.doors.limits import MIB, door_limits
 from gateway.doors.native import NativeDoor
 from gateway.doors.quality_callback import CallbackAddresses, QualityCallbacks
@@ -73,6 +74,7 @@ from gateway.stores.disk_space import DiskSpace
 from gateway.stores.dispatch import Dispatcher
 from gateway.stores.erasure import Eraser, Kept, Shelves
 from gateway.stores.journal import FileJournal, JournalLimits, RecoveredCall
+from gateway.stores.levels import StoredLevels
 from gateway.stores.outbox import Outbox
 from gateway.stores.ownership import DataFolderLock
 from gateway.stores.recordings import Recordings
@@ -274,6 +276,7 @@ class EarshotServer:
         routes += UsageRoutes(usage_meter(ground), parse_quotas(settings.quotas), self._clock, door.caller).routes()
         if callbacks is not None:
             routes += QualityCallbacks(callbacks, dispatcher.deliver_callback).routes()
+        routes += LevelRoutes(door.told, StoredLevels(self._journal, recordings)).routes()
         routes += ReportRoutes(door.told, qc.task_result, recordings.path, links, door.caller).routes()
         routes += ScreenPages(await asyncio.to_thread(installed_assets), lambda: self.addresses.ws).routes()
         self.eraser = eraser = self._eraser(records, recordings, dispatcher, qc)

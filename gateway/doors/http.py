@@ -73,7 +73,11 @@ class HttpDoor:
         return json_answer({"calls": [self._summary(record) for record in stored]})
 
     async def _one(self, request: web.Request) -> web.Response:
-        return json_answer(await self.told(request))
+        """The whole document; with `segments=0` all but the segments, which are nearly all of it."""
+        told = await self.told(request)
+        if request.query.get("segments") == "0":
+            told = {name: value for name, value in told.items() if name != "segments"}
+        return json_answer(told)
 
     async def told(self, request: web.Request) -> dict[str, Any]:
         """What there is to tell of the call that a request names. Raises the answer that others get."""
@@ -137,6 +141,8 @@ def _of_session(session: CallSession) -> dict[str, Any]:
         "state": "live" if session.live else "judging",
         "began_at_ms": session.began_at_ms,
         "ended_at_ms": session.ended_at_ms,
+        "seq": session.next_seq - 1,
+        "paused": session.paused,
         **session.snapshot(),
     }
 
