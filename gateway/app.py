@@ -39,6 +39,8 @@ from gateway.engines.engines import Engines
 from gateway.engines.webrtc import WebrtcGate
 from gateway.keys import cluster_key, local_app, server_key, subkey
 from gateway.ports import VoiceprintApi
+from gateway.screen.assets import installed_assets
+from gateway.screen.pages import ScreenPages
 from gateway.session.admission import Limits
 from gateway.session.calls import Calls
 from gateway.session.engines import Engines as CallEngines
@@ -257,6 +259,7 @@ class EarshotServer:
         if callbacks is not None:
             routes += QualityCallbacks(callbacks, dispatcher.deliver_callback).routes()
         routes += ReportRoutes(door.told, qc.task_result, recordings.path, links, door.caller).routes()
+        routes += ScreenPages(await asyncio.to_thread(installed_assets), lambda: self.addresses.ws).routes()
         self.eraser = eraser = self._eraser(records, recordings, dispatcher, qc)
         routes += DeletionRoutes(self.calls, records, eraser.erase_call, eraser.erase_task, door.caller).routes()
         kept = Kept(settings.retain_recordings_days, settings.retain_results_days)

@@ -1,0 +1,3 @@
+export default {
+  "board.title": "Live calls",
+};
