@@ -23,13 +23,13 @@
  * - `played`: a file is at its end.
  * - `failed` {code, message}: nothing more will come. The call, if it still is one, is hung up by the server in time.
  */
-import { Capture, decodeFile, openMicrophone } from './earshot/capture.js';
-import { Connection } from './earshot/connection.js';
-import { EarshotError } from './earshot/line.js';
-import { Outbox } from './earshot/outbox.js';
+import { Capture, decodeFile, openMicrophone } from "./earshot/capture.js";
+import { Connection } from "./earshot/connection.js";
+import { EarshotError } from "./earshot/line.js";
+import { Outbox } from "./earshot/outbox.js";
 
-export { audioInputs, decodeFile, openMicrophone } from './earshot/capture.js';
-export { EarshotError } from './earshot/line.js';
+export { audioInputs, decodeFile, openMicrophone } from "./earshot/capture.js";
+export { EarshotError } from "./earshot/line.js";
 
 /** The server takes holes of up to 120 s. */
 const MOST_HOLE_S = 100;
@@ -77,11 +77,11 @@ export class EarshotCall extends EventTarget {
   /** @private Use `start` or `resume`. */
   constructor({ start, keepSeconds = 300, ...connection }) {
     super();
-    this.terms = { encoding: 'pcm_s16le', rate: 16000, channels: 1, framing: 'framed', ...start };
+    this.terms = { encoding: "pcm_s16le", rate: 16000, channels: 1, framing: "framed", ...start };
     const { encoding, rate, channels, framing } = this.terms;
-    this.#bytesPerInstant = channels * (encoding === 'pcm_s16le' ? 2 : 1);
+    this.#bytesPerInstant = channels * (encoding === "pcm_s16le" ? 2 : 1);
     this.#outbox = new Outbox({
-      framed: framing === 'framed',
+      framed: framing === "framed",
       silence: SILENCE[encoding],
       maxBytes: this.#bytes(keepSeconds * 1000),
       maxHoleBytes: this.#bytes(MOST_HOLE_S * 1000),
@@ -96,8 +96,8 @@ export class EarshotCall extends EventTarget {
       },
     );
     this.ended = new Promise((resolve, reject) => {
-      this.addEventListener('ended', ({ detail }) => resolve(detail), { once: true });
-      this.addEventListener('failed', ({ detail }) => reject(detail), { once: true });
+      this.addEventListener("ended", ({ detail }) => resolve(detail), { once: true });
+      this.addEventListener("failed", ({ detail }) => reject(detail), { once: true });
     });
     this.ended.catch(() => {}); // whoever does not ask is told by `failed`
   }
@@ -160,7 +160,7 @@ export class EarshotCall extends EventTarget {
       Capture.ofStreams(streams, {
         rate: this.terms.rate,
         onAudio: (audio) => this.#hear(audio),
-        onLost: (channel) => this.#tell('device', { channel }),
+        onLost: (channel) => this.#tell("device", { channel }),
       }),
     );
   }
@@ -175,7 +175,7 @@ export class EarshotCall extends EventTarget {
         channels,
         audible,
         onAudio: (audio) => this.#hear(audio),
-        onEnded: () => this.#tell('played'),
+        onEnded: () => this.#tell("played"),
       }),
     );
   }
@@ -191,7 +191,7 @@ export class EarshotCall extends EventTarget {
     // In a pause silence keeps the time, and nothing that is said leaves the page.
     if (this.#paused) bytes.fill(SILENCE[this.terms.encoding]);
     const fromMs = this.positionMs;
-    if (!this.#outbox.keep(bytes)) this.#tell('audiolost', { fromMs, toMs: this.positionMs });
+    if (!this.#outbox.keep(bytes)) this.#tell("audiolost", { fromMs, toMs: this.positionMs });
     this.#connection.pump();
   }
 
@@ -206,45 +206,45 @@ export class EarshotCall extends EventTarget {
 
   /** Change `language`, `roles`, `metadata` or `categories` of the running call. */
   update(fields) {
-    this.#say({ ...fields, type: 'update' });
+    this.#say({ ...fields, type: "update" });
   }
 
   /** Until `continue`, nothing that is said leaves the page: for card numbers. */
   pause() {
-    this.#say({ type: 'pause' });
+    this.#say({ type: "pause" });
     this.#paused = true;
   }
 
   continue() {
-    this.#say({ type: 'continue' });
+    this.#say({ type: "continue" });
     this.#paused = false;
   }
 
   /** A key pressed: 0-9, A-D, * or #. */
   dtmf(digit) {
     if (!/^[0-9A-D*#]$/.test(digit)) throw new RangeError(`no key of a phone: ${digit}`);
-    this.#say({ type: 'dtmf', digit });
+    this.#say({ type: "dtmf", digit });
   }
 
   /** A named point of the call. */
   mark(name) {
-    this.#say({ type: 'mark', name });
+    this.#say({ type: "mark", name });
   }
 
   /** A sentence that the page recognised itself; times on the call's media clock (`positionMs`). */
   transcript({ text, beginMs, endMs, channel = 0 }) {
-    this.#say({ type: 'transcript', text, begin_ms: beginMs, end_ms: endMs, channel });
+    this.#say({ type: "transcript", text, begin_ms: beginMs, end_ms: endMs, channel });
   }
 
   /** End the call, after what is still on its way; messages go on until `ended`, which this promises. */
-  hangUp({ reason = 'hangup', waitQcMs = 180_000 } = {}) {
-    this.#hangingUp ??= this.#hangUp({ type: 'hangup', reason, wait_qc_ms: waitQcMs });
+  hangUp({ reason = "hangup", waitQcMs = 180_000 } = {}) {
+    this.#hangingUp ??= this.#hangUp({ type: "hangup", reason, wait_qc_ms: waitQcMs });
     return this.#hangingUp;
   }
 
   /** Leave without hanging up: the server keeps the call for its resume window. */
   async leave() {
-    this.#connection.end(new EarshotError('left', 'this page has left the call'));
+    this.#connection.end(new EarshotError("left", "this page has left the call"));
     await this.stopAudio();
   }
 
@@ -266,7 +266,7 @@ export class EarshotCall extends EventTarget {
   }
 
   async #take(open) {
-    if (this.terms.encoding !== 'pcm_s16le') throw new RangeError('microphones and files need encoding pcm_s16le');
+    if (this.terms.encoding !== "pcm_s16le") throw new RangeError("microphones and files need encoding pcm_s16le");
     await this.stopAudio();
     const capture = await open();
     if (this.#connection.over || this.#hungUp) await capture.stop();
@@ -275,12 +275,12 @@ export class EarshotCall extends EventTarget {
 
   #hear({ pcm, peaks }) {
     this.sendAudio(pcm);
-    this.#tell('level', { peaksDb: peaks.map((peak) => Math.max(-90, 20 * Math.log10(peak / 32768))) });
+    this.#tell("level", { peaksDb: peaks.map((peak) => Math.max(-90, 20 * Math.log10(peak / 32768))) });
   }
 
   #say(message) {
     if (this.#connection.over) throw this.#connection.over;
-    if (this.#hungUp) throw new EarshotError('unexpected_message', 'the call is hung up');
+    if (this.#hungUp) throw new EarshotError("unexpected_message", "the call is hung up");
     this.#outbox.addControl(JSON.stringify(message));
     this.#connection.pump();
   }
@@ -292,17 +292,17 @@ export class EarshotCall extends EventTarget {
   }
 
   #pass(message) {
-    this.#tell('message', message);
+    this.#tell("message", message);
     this.#tell(message.type, message);
   }
 
   #tellState(more = {}) {
-    this.#tell('connection', { state: this.state, keptMs: this.keptMs, ...more });
+    this.#tell("connection", { state: this.state, keptMs: this.keptMs, ...more });
   }
 
   #end(fault) {
     this.stopAudio();
-    if (fault) this.#tell('failed', fault);
+    if (fault) this.#tell("failed", fault);
     this.#tellState();
   }
 }

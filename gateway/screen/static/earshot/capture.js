@@ -1,7 +1,7 @@
 /** Sound of devices and files as 16-bit PCM at a call's rate, by an AudioWorklet. */
-import { EarshotError } from './line.js';
+import { EarshotError } from "./line.js";
 
-const WORKLET = new URL('./capture.worklet.js', import.meta.url);
+const WORKLET = new URL("./capture.worklet.js", import.meta.url);
 const CHUNK_MS = 40;
 /** How long the worklet may take to hand out its last samples; a context that the browser has suspended never does. */
 const STOP_TIMEOUT_MS = 500;
@@ -13,30 +13,30 @@ export async function decodeFile(file, rate) {
   try {
     return await new OfflineAudioContext(1, 1, rate).decodeAudioData(await file.arrayBuffer());
   } catch (cause) {
-    throw new EarshotError('bad_file', 'the browser cannot read this file as sound', { cause });
+    throw new EarshotError("bad_file", "the browser cannot read this file as sound", { cause });
   }
 }
 
 /** The audio inputs of this machine; without names until the page may use a microphone. */
 export async function audioInputs() {
   const devices = (await navigator.mediaDevices?.enumerateDevices()) ?? [];
-  return devices.filter((device) => device.kind === 'audioinput');
+  return devices.filter((device) => device.kind === "audioinput");
 }
 
 /** Open one microphone. Throws EarshotError: `no_microphone`, `microphone_refused` or `microphone_busy`. */
 export async function openMicrophone(deviceId, constraints = {}) {
   if (!navigator.mediaDevices) {
-    throw new EarshotError('no_microphone', 'browsers give a microphone to pages of https:// and of this machine only');
+    throw new EarshotError("no_microphone", "browsers give a microphone to pages of https:// and of this machine only");
   }
   const device = deviceId ? { deviceId: { exact: deviceId } } : {};
   try {
     return await navigator.mediaDevices.getUserMedia({ audio: { ...CONSTRAINTS, ...device, ...constraints } });
   } catch (cause) {
-    const refused = cause.name === 'NotAllowedError' || cause.name === 'SecurityError';
-    const missing = cause.name === 'NotFoundError' || cause.name === 'OverconstrainedError';
-    if (refused) throw new EarshotError('microphone_refused', 'the microphone was not allowed to this page', { cause });
-    if (missing) throw new EarshotError('no_microphone', 'there is no such microphone', { cause });
-    throw new EarshotError('microphone_busy', `the microphone cannot be used: ${cause.message}`, { cause });
+    const refused = cause.name === "NotAllowedError" || cause.name === "SecurityError";
+    const missing = cause.name === "NotFoundError" || cause.name === "OverconstrainedError";
+    if (refused) throw new EarshotError("microphone_refused", "the microphone was not allowed to this page", { cause });
+    if (missing) throw new EarshotError("no_microphone", "there is no such microphone", { cause });
+    throw new EarshotError("microphone_busy", `the microphone cannot be used: ${cause.message}`, { cause });
   }
 }
 
@@ -64,7 +64,7 @@ export class Capture {
     }
     sources.forEach((source, channel) => {
       source.connect(capture.#node, 0, channel);
-      for (const track of streams[channel].getAudioTracks()) track.addEventListener('ended', () => onLost(channel));
+      for (const track of streams[channel].getAudioTracks()) track.addEventListener("ended", () => onLost(channel));
     });
     return capture;
   }
@@ -84,7 +84,7 @@ export class Capture {
       splitter.connect(capture.#node, 1, 1);
     }
     if (audible) source.connect(context.destination);
-    source.addEventListener('ended', onEnded);
+    source.addEventListener("ended", onEnded);
     source.start();
     return capture;
   }
@@ -102,7 +102,7 @@ export class Capture {
     try {
       sources = makeSources(context);
     } catch (fault) {
-      if (fault.name !== 'NotSupportedError') throw fault;
+      if (fault.name !== "NotSupportedError") throw fault;
       await context.close();
       context = new AudioContext();
       sources = makeSources(context);
@@ -112,11 +112,11 @@ export class Capture {
     const chunkInstants = (rate * CHUNK_MS) / 1000;
     const processorOptions = { channels, rate, chunkInstants };
     // Its one output is silence: what leads to no output may not be run.
-    this.#node = new AudioWorkletNode(context, 'earshot-capture', { numberOfInputs: channels, processorOptions });
+    this.#node = new AudioWorkletNode(context, "earshot-capture", { numberOfInputs: channels, processorOptions });
     this.#node.port.onmessage = ({ data }) => data.pcm && onAudio(data);
     this.#node.connect(context.destination);
     // Not awaited: a browser that wants a click first would keep the caller waiting for it.
-    if (context.state === 'suspended') context.resume().catch(() => {});
+    if (context.state === "suspended") context.resume().catch(() => {});
     return { context, sources };
   }
 
@@ -125,7 +125,7 @@ export class Capture {
     await new Promise((resolve) => {
       const hand = port.onmessage;
       port.onmessage = (event) => (event.data.stopped ? resolve() : hand(event));
-      port.postMessage('stop');
+      port.postMessage("stop");
       setTimeout(resolve, STOP_TIMEOUT_MS);
     });
     this.#release();

@@ -5,7 +5,7 @@
  * All inputs belong to one render clock, so two devices never drift apart in what is sent: the browser fits each device's
  * own clock to it, and one that delivers nothing is silence.
  */
-import { Resampler } from './resampler.js';
+import { Resampler } from "./resampler.js";
 
 class CaptureProcessor extends AudioWorkletProcessor {
   #channels;
@@ -70,4 +70,4 @@ function mixed(input) {
   return mono;
 }
 
-registerProcessor('earshot-capture', CaptureProcessor);
+registerProcessor("earshot-capture", CaptureProcessor);

@@ -4,7 +4,7 @@
  * Each message is handed on once and in order. What the server has not acknowledged is kept in the outbox, and sent again
  * behind `resume` on the next socket.
  */
-import { EarshotError, Line } from './line.js';
+import { EarshotError, Line } from "./line.js";
 
 const FIRST_RETRY_MS = 100;
 const MOST_RETRY_MS = 5_000;
@@ -16,7 +16,7 @@ const GOING_AWAY = 1012;
 /** Close codes that follow an `error`. */
 const COMPLAINTS = new Set([1007, 1008]);
 /** Refusals that are about one message of ours, which is not sent again; all other faults of ours would come again. */
-const MESSAGE_REFUSED = new Set(['bad_json', 'unknown_type', 'bad_message', 'said_too_much']);
+const MESSAGE_REFUSED = new Set(["bad_json", "unknown_type", "bad_message", "said_too_much"]);
 /** How much the browser may hold for the network; what is beyond that stays here, where acks can take it away. */
 const MOST_BUFFERED_BYTES = 64 * 1024;
 const FLUSH_MS = 50;
@@ -59,13 +59,13 @@ export class Connection {
     this.#onMessage = onMessage;
     this.#onState = onState;
     this.#onEnd = onEnd;
-    globalThis.addEventListener('online', this.#hearOnline);
+    globalThis.addEventListener("online", this.#hearOnline);
   }
 
   get state() {
-    if (this.over) return 'over';
-    if (!this.#line) return 'lost';
-    return this.#flowing ? 'live' : 'held';
+    if (this.over) return "over";
+    if (!this.#line) return "lost";
+    return this.#flowing ? "live" : "held";
   }
 
   /** Start the call, or go on with one of another page (`resuming`). Throws EarshotError when no server takes it. */
@@ -95,7 +95,7 @@ export class Connection {
       const next = this.#outbox.next(frameBytes);
       if (!next) return;
       if (next.text !== undefined) line.sendText(next.text);
-      else if (this.#terms.framing === 'raw') line.sendRaw(next.bytes);
+      else if (this.#terms.framing === "raw") line.sendRaw(next.bytes);
       else line.sendFramed(next.bytes, next.at / this.#bytesPerInstant);
     }
     this.#flushing ??= setTimeout(() => {
@@ -107,8 +107,8 @@ export class Connection {
   /** Nothing more will come: of a fault, or because the call has ended. */
   end(fault) {
     if (this.over) return;
-    this.over = fault ?? new EarshotError('ended', 'the call has ended');
-    globalThis.removeEventListener('online', this.#hearOnline);
+    this.over = fault ?? new EarshotError("ended", "the call has ended");
+    globalThis.removeEventListener("online", this.#hearOnline);
     clearTimeout(this.#flushing);
     this.#line?.close();
     this.#line = null;
@@ -121,18 +121,18 @@ export class Connection {
   #receive(line, message) {
     if (this.over || line !== this.#line || (message.seq && message.seq <= this.#lastSeq)) return;
     this.#lastSeq = message.seq || this.#lastSeq;
-    if (message.type === 'ack') this.#outbox.forget(message.samples * this.#bytesPerInstant);
-    else if (message.type === 'error') this.#complaint = message.retryable ? null : message;
+    if (message.type === "ack") this.#outbox.forget(message.samples * this.#bytesPerInstant);
+    else if (message.type === "error") this.#complaint = message.retryable ? null : message;
     this.#onMessage(message);
-    if (message.type === 'flow') this.#heed(line, message);
+    if (message.type === "flow") this.#heed(line, message);
     // To come back from there would throw the other socket out in turn.
-    else if (message.type === 'replaced') this.end(new EarshotError('replaced', 'another page goes on with this call'));
-    else if (message.type === 'ended') this.end(null);
+    else if (message.type === "replaced") this.end(new EarshotError("replaced", "another page goes on with this call"));
+    else if (message.type === "ended") this.end(null);
   }
 
   #heed(line, { state }) {
-    line.held = state === 'xoff';
-    this.#flowing = state === 'xon';
+    line.held = state === "xoff";
+    this.#flowing = state === "xon";
     this.#onState();
     this.pump();
   }
@@ -140,7 +140,7 @@ export class Connection {
   // --- the sockets ---
 
   async #start() {
-    const { line, answer } = await this.#connect({ ...this.#terms, type: 'start' }, 'started');
+    const { line, answer } = await this.#connect({ ...this.#terms, type: "start" }, "started");
     this.started = answer;
     this.#use(line, answer);
   }
@@ -148,7 +148,7 @@ export class Connection {
   /** Go on where the server is with a call that is new to this page, and to which nobody spoke for `skipBytes`. */
   async #resumeOf({ started, skipBytes }) {
     this.started = started;
-    const { line, answer } = await this.#connect(this.#resumeMessage(), 'resumed');
+    const { line, answer } = await this.#connect(this.#resumeMessage(), "resumed");
     this.#outbox.beginAt(answer.samples * this.#bytesPerInstant, answer.controls);
     this.#outbox.skip(skipBytes);
     this.#use(line, answer);
@@ -156,11 +156,11 @@ export class Connection {
 
   async #resume() {
     const from_sample = this.#outbox.firstByte / this.#bytesPerInstant;
-    const { line, answer } = await this.#connect({ ...this.#resumeMessage(), from_sample }, 'resumed');
+    const { line, answer } = await this.#connect({ ...this.#resumeMessage(), from_sample }, "resumed");
     const byte = answer.samples * this.#bytesPerInstant;
     if (byte < this.#outbox.ackedByte) {
       line.close();
-      throw new EarshotError('audio_gone', 'the server no longer has what it had acknowledged');
+      throw new EarshotError("audio_gone", "the server no longer has what it had acknowledged");
     }
     if (this.#complaint) this.#outbox.dropRefused(answer.controls);
     this.#complaint = null;
@@ -170,7 +170,7 @@ export class Connection {
 
   #resumeMessage() {
     const { call_id, resume_token } = this.started;
-    return { type: 'resume', call_id, resume_token, last_seq: this.#lastSeq };
+    return { type: "resume", call_id, resume_token, last_seq: this.#lastSeq };
   }
 
   #use(line, answer) {
@@ -192,7 +192,7 @@ export class Connection {
     const answer = await line.answered;
     if (answer.type === expected) return { line, answer };
     line.close();
-    throw new EarshotError('bad_message', `expected ${expected}, got ${answer.type}`);
+    throw new EarshotError("bad_message", `expected ${expected}, got ${answer.type}`);
   }
 
   async #address() {
@@ -204,7 +204,7 @@ export class Connection {
     } catch (cause) {
       // Who is told no by name stays out; all else may be the network.
       const retryable = cause.status !== 401 && cause.status !== 403;
-      throw new EarshotError('no_ticket', `no ticket: ${cause.message}`, { retryable, cause });
+      throw new EarshotError("no_ticket", `no ticket: ${cause.message}`, { retryable, cause });
     }
   }
 
@@ -229,7 +229,7 @@ export class Connection {
     const patienceMs = this.#patienceMs ?? this.started.resume_window_s * 1000 + RESTART_MS;
     let giveUpAtMs = performance.now() + patienceMs;
     let retryMs = FIRST_RETRY_MS;
-    this.#onState({ attempt: 1, retryInMs: 0, code: 'closed' });
+    this.#onState({ attempt: 1, retryInMs: 0, code: "closed" });
     for (let attempt = 2; !this.over; attempt += 1) {
       try {
         await this.#resume();
@@ -238,7 +238,7 @@ export class Connection {
       } catch (fault) {
         if (this.over) return;
         const nowMs = performance.now();
-        if (fault.code === 'recovering') giveUpAtMs = nowMs + patienceMs; // it is there, and it has the call
+        if (fault.code === "recovering") giveUpAtMs = nowMs + patienceMs; // it is there, and it has the call
         if (!fault.retryable || nowMs > giveUpAtMs) {
           this.end(fault.retryable ? tooLate(patienceMs, fault) : fault);
           return;
@@ -266,7 +266,7 @@ export class Connection {
 
 function tooLate(patienceMs, cause) {
   const text = `no connection within ${Math.round(patienceMs / 1000)} s: ${cause.message}`;
-  return new EarshotError('call_lost', text, { cause });
+  return new EarshotError("call_lost", text, { cause });
 }
 
 function inTime(promise, ms) {

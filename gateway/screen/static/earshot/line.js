@@ -1,6 +1,6 @@
 /** One WebSocket of a call, from its first message on: it is dead as soon as nobody answers on it. */
 
-const SUBPROTOCOL = 'earshot.v1';
+const SUBPROTOCOL = "earshot.v1";
 /** The upgrade and the answer to the first message: both come before any slow work. */
 const ANSWER_TIMEOUT_MS = 10_000;
 const PING_MS = 5_000;
@@ -14,7 +14,7 @@ const HEADER_BYTES = 16;
 export class EarshotError extends Error {
   constructor(code, message, { retryable = false, retryAfterMs = 0, cause } = {}) {
     super(message, { cause });
-    this.name = 'EarshotError';
+    this.name = "EarshotError";
     this.code = code;
     this.retryable = retryable;
     this.retryAfterMs = retryAfterMs;
@@ -45,9 +45,9 @@ export class Line {
     try {
       this.#socket = new WebSocket(url, SUBPROTOCOL);
     } catch (cause) {
-      throw new EarshotError('bad_url', 'the address of the server is no ws:// or wss:// address', { cause });
+      throw new EarshotError("bad_url", "the address of the server is no ws:// or wss:// address", { cause });
     }
-    this.#socket.binaryType = 'arraybuffer';
+    this.#socket.binaryType = "arraybuffer";
     this.answered = new Promise((resolve, reject) => {
       this.#answer = { resolve, reject };
     });
@@ -110,13 +110,13 @@ export class Line {
     try {
       message = JSON.parse(data);
     } catch (cause) {
-      const fault = new EarshotError('bad_message', 'the server sent something that is no JSON', { cause });
+      const fault = new EarshotError("bad_message", "the server sent something that is no JSON", { cause });
       this.#silence();
       this.#socket.close(1000);
       this.#over(1007, fault);
       return;
     }
-    if (this.#answer && message.type === 'error') {
+    if (this.#answer && message.type === "error") {
       const { code, message: text, retryable, retry_after_ms: retryAfterMs } = message;
       this.close();
       this.#over(1008, new EarshotError(code, text, { retryable, retryAfterMs }));
@@ -145,8 +145,8 @@ export class Line {
       return;
     }
     // A page is not told why an upgrade was refused: ticket, origin, load and no network all look like this.
-    const text = 'no connection: the server is away or full, the ticket is spent, or this origin may not connect';
-    this.#answer.reject(fault ?? new EarshotError('no_connection', text, { retryable: true }));
+    const text = "no connection: the server is away or full, the ticket is spent, or this origin may not connect";
+    this.#answer.reject(fault ?? new EarshotError("no_connection", text, { retryable: true }));
     this.#answer = null;
   }
 }
