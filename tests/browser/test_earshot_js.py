@@ -19,6 +19,7 @@ from tests.browser.relays import Network
 from tests.client import Account
 from tests.earshot_process import EarshotProcess
 from tests.integration.hummed import humming
+from tests.quality_world import wav
 
 RATE_HZ = 16000
 TALK = humming((0, 300), (130, 1500), (0, 900), (100, 1200), (0, 700), rate_hz=RATE_HZ)
@@ -91,6 +92,14 @@ class Shop:
         status, body = await self.client.get(f"/v1/calls/{call_id}")
         assert status == 200
         return dict(msgspec.json.decode(body))
+
+
+@pytest.fixture(scope="module")
+def chromium_arguments(tmp_path_factory: pytest.TempPathFactory) -> list[str]:
+    """Somebody asks for money back into the microphone, again and again."""
+    speech = tmp_path_factory.mktemp("microphone") / "speech.wav"
+    speech.write_bytes(wav(np.frombuffer(TALK, np.int16), rate_hz=RATE_HZ))
+    return ["--use-fake-device-for-media-stream", f"--use-file-for-fake-audio-capture={speech}"]
 
 
 @asynccontextmanager
@@ -268,13 +277,97 @@ async def test_a_message_that_the_server_refuses_is_not_sent_again_and_the_call_
     assert [note["value"] for note in (await shop.document(call_id))["notes"]] == ["before", "after"]
 
 
+async def test_a_microphone_is_heard(shop: Shop) -> None:
+    call_id = await shop.start()
+    await shop.page.evaluate("call.microphone()")
+    await shop.until("heard.some(({ type, final, text }) => type === 'transcript' && final && text)")
+    ended = await shop.hang_up()
+    recording = await shop.recording(call_id)
+    assert len(recording) == ended["samples"] * 2
+    assert (await shop.heard("transcript"))[-1]["text"] in ("I want a refund.", "How can I help you?")
+
+
+async def test_a_microphone_that_is_not_allowed_is_told_as_such(shop: Shop) -> None:
+    await shop.page.context.clear_permissions()
+    await shop.start()
+    told = await shop.page.evaluate("call.microphone().catch(({ name, code }) => [name, code])")
+    assert told == ["EarshotError", "microphone_refused"]
+    await shop.hang_up()
+
+
+@pytest.mark.parametrize("channels", [1, 2])
+async def test_a_file_arrives_byte_for_byte_at_the_speed_of_speech(shop: Shop, channels: int) -> None:
+    tracks = [
+        np.frombuffer(humming((0, 200), (pitch, 900), (0, 700), rate_hz=RATE_HZ), np.int16) for pitch in (100, 130)
+    ]
+    file = base64.b64encode(wav(*tracks[:channels], rate_hz=RATE_HZ)).decode()
+    call_id = await shop.start({"channels": channels})
+    await shop.page.evaluate("(file) => call.play(new Blob([bytes(file)]))", file)
+    await shop.until("others.some(({ type }) => type === 'played')")
+    await shop.hang_up()
+    played = np.stack(tracks[:channels], axis=1).tobytes()
+    recording = await shop.recording(call_id)
+    begin = recording.find(played)
+    assert begin >= 0, "the recording holds the file as it is"
+    assert not any(recording[:begin]), "before it is silence"
+    assert not any(recording[begin + len(played) :]), "and behind it"
+    assert (await shop.document(call_id))["duration_ms"] >= 1800
+
+
+async def test_two_devices_are_two_channels(shop: Shop) -> None:
+    call_id = await shop.start({"channels": 2})
+    await shop.page.evaluate(
+        """async () => {
+          const context = new AudioContext();
+          const [low, high] = [400, 1000].map((hz) => {
+            const tone = new OscillatorNode(context, { frequency: hz });
+            const stream = context.createMediaStreamDestination();
+            tone.connect(stream);
+            tone.start();
+            return stream.stream;
+          });
+          await call.listen([low, high]);
+        }"""
+    )
+    await shop.until("call.positionMs > 1500")
+    await shop.hang_up()
+    recording = np.frombuffer(await shop.recording(call_id), "<i2").reshape(-1, 2)[-RATE_HZ:]
+    strongest = np.abs(np.fft.rfft(recording, axis=0)).argmax(axis=0) * RATE_HZ / len(recording)
+    assert np.allclose(strongest, (400, 1000), atol=3)
+
+
+async def test_where_the_browser_does_not_resample_the_worklets_filter_does(shop: Shop) -> None:
+    made = await shop.page.evaluate(
+        """async ([module, rates]) => {
+          const { Resampler } = await import(module);
+          return rates.map((rate) => {
+            const resampler = new Resampler(rate, 16000);
+            const tones = Float32Array.from({ length: rate * 2 }, (_, i) =>
+              0.25 * Math.sin((2 * Math.PI * 1000 * i) / rate) + 0.25 * Math.sin((2 * Math.PI * 9500 * i) / rate));
+            const out = [];
+            for (let at = 0; at < tones.length; at += 128) out.push(...resampler.push(tones.subarray(at, at + 128)));
+            return out;
+          });
+        }""",
+        [f"{shop.earshot}/earshot/resampler.js", [44100, 48000, 96000]],
+    )
+    for samples in made:
+        assert 2 * 16000 - 60 <= len(samples) <= 2 * 16000
+        middle = np.array(samples[4000:20000]) * np.hanning(16000)
+        spectrum_db = 20 * np.log10(np.abs(np.fft.rfft(middle)) / (0.25 * 16000 / 4) + 1e-12)
+        assert abs(spectrum_db[1000]) < 0.05
+        assert spectrum_db[6500] < -75, "what 9.5 kHz would fold to"
+        assert np.delete(spectrum_db, range(990, 1011)).max() < -75
+
+
 async def test_a_server_that_is_not_there_is_told_as_such(shop: Shop, faults: Faults) -> None:
     faults.expect("WebSocket connection")
     shop.network.fail()
     told = await shop.page.evaluate(
         """async ([module, url]) => {
           const { EarshotCall } = await import(module);
-          return EarshotCall.start({ url, ticket: window.ticket }).catch(({ name, code, retryable }) => [name, code, retryable]);
+          const call = EarshotCall.start({ url, ticket: window.ticket });
+          return call.catch(({ name, code, retryable }) => [name, code, retryable]);
         }""",
         [f"{shop.earshot}/earshot.js", shop.ws],
     )
