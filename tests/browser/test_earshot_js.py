@@ -251,7 +251,7 @@ async def test_a_call_that_another_page_takes_over_stays_with_that_page(shop: Sh
           const { EarshotCall } = await import(module);
           window.first = call;
           heard.length = 0;
-          watch(await EarshotCall.resume({ url, ticket: window.ticket, saved: first.saved, skipMs: 400 }));
+          watch(await EarshotCall.resume({ url, ticket: window.ticket, saved: first.saved, positionMs: 2000 }));
         }""",
         [f"{shop.earshot}/earshot.js", shop.ws],
     )

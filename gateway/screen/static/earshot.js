@@ -65,12 +65,13 @@ export class EarshotCall extends EventTarget {
   }
 
   /**
-   * Go on with a call that another page began, by what its `saved` was there. All its messages come again. `skipMs`: how
-   * long nobody listened, which the recording declares as a gap. Throws EarshotError, `unknown_call` when it is too late.
+   * Go on with a call that another page began, by what its `saved` was there. All its messages come again. `positionMs`:
+   * where the call's time stands by now; what the server lacks up to there is a gap in the recording. Without it the call
+   * goes on where the server is. Throws EarshotError, `unknown_call` when it is too late.
    */
-  static async resume({ url, ticket, saved, skipMs = 0, keepSeconds, patienceSeconds }) {
+  static async resume({ url, ticket, saved, positionMs = 0, keepSeconds, patienceSeconds }) {
     const call = new EarshotCall({ url, ticket, start: saved.start, keepSeconds, patienceSeconds });
-    await call.#connection.open({ started: saved.started, skipBytes: call.#bytes(skipMs) });
+    await call.#connection.open({ started: saved.started, positionBytes: call.#bytes(positionMs) });
     return call;
   }
 

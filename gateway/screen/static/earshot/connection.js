@@ -145,12 +145,13 @@ export class Connection {
     this.#use(line, answer);
   }
 
-  /** Go on where the server is with a call that is new to this page, and to which nobody spoke for `skipBytes`. */
-  async #resumeOf({ started, skipBytes }) {
+  /** Go on with a call that is new to this page: where the server is, or later, if its time has come to `positionBytes`. */
+  async #resumeOf({ started, positionBytes }) {
     this.started = started;
     const { line, answer } = await this.#connect(this.#resumeMessage(), "resumed");
-    this.#outbox.beginAt(answer.samples * this.#bytesPerInstant, answer.controls);
-    this.#outbox.skip(skipBytes);
+    const byte = answer.samples * this.#bytesPerInstant;
+    this.#outbox.beginAt(byte, answer.controls);
+    this.#outbox.skip(Math.max(0, positionBytes - byte));
     this.#use(line, answer);
   }
 
