@@ -15,6 +15,7 @@ import structlog
 from aiohttp import web
 from websockets.asyncio.server import Server
 
+from gateway.assembly.browsers import browsers
 from gateway.assembly.clock import SystemClock
 from gateway.assembly.cluster import join_cluster
 from gateway.assembly.folder import LEAVING_GRACE_S, StartFailed, refuse_to_share, sweep_spool, take_over
@@ -28,6 +29,7 @@ from gateway.clients.fetcher import GuardedFetcher
 from gateway.credentials import Credentials
 from gateway.doors.deletion import DeletionRoutes
 from gateway.doors.http import HttpDoor
+from gateway.doors.levels import LevelRoutes
 from gateway.doors.limits import MIB, door_limits
 from gateway.doors.native import NativeDoor
 from gateway.doors.quality_callback import CallbackAddresses, QualityCallbacks
@@ -51,7 +53,18 @@ from gateway.session.rulesets import RuleSets
 from gateway.session.session import Keeping, Patience
 from gateway.session.settings import call_settings
 from gateway.settings import Settings, in_url, is_loopback, parse_address, parse_apps, parse_fetch_allow, parse_quotas
-from gateway.stores import apps, calls, erasure, outbox, quality_rules, rule_books, rule_outcomes, usage, voiceprints
+from gateway.stores import (
+    apps,
+    calls,
+    erasure,
+    outbox,
+    quality_rules,
+    rule_books,
+    rule_outcomes,
+    spent,
+    usage,
+    voiceprints,
+)
 from gateway.stores import passages as passage_tables
 from gateway.stores import quality as quality_tasks
 from gateway.stores.apps import Apps
@@ -61,6 +74,7 @@ from gateway.stores.disk_space import DiskSpace
 from gateway.stores.dispatch import Dispatcher
 from gateway.stores.erasure import Eraser, Kept, Shelves
 from gateway.stores.journal import FileJournal, JournalLimits, RecoveredCall
+from gateway.stores.levels import StoredLevels
 from gateway.stores.outbox import Outbox
 from gateway.stores.ownership import DataFolderLock
 from gateway.stores.recordings import Recordings
@@ -74,7 +88,7 @@ log = structlog.get_logger(__name__)
 SCHEMAS: tuple[Schema, ...] = (
     apps.SCHEMA, calls.SCHEMA, outbox.SCHEMA, rule_books.SCHEMA, voiceprints.SCHEMA, quality_tasks.SCHEMA,
     erasure.SCHEMA,
-    quality_rules.SCHEMA, rule_outcomes.SCHEMA, usage.SCHEMA, passage_tables.SCHEMA,
+    quality_rules.SCHEMA, rule_outcomes.SCHEMA, usage.SCHEMA, passage_tables.SCHEMA, spent.SCHEMA,
 )  # fmt: skip
 MOST_GOODBYE_S = 2.0
 """How long a shutdown waits for clients to close their sockets, and again for their HTTP requests."""
@@ -125,6 +139,7 @@ class EarshotServer:
             voiceprint_model=settings.voiceprint_model,
             recognizer_processes=settings.recognizer_processes or None,
             recording_processes=settings.quality_workers,
+            live_text=settings.live_text,
             on_ready=lambda engine: on_progress(f"{engine} ready"),
         )
         self._folder = DataFolderLock(data)
@@ -247,7 +262,8 @@ class EarshotServer:
         self._begun.push_async_callback(dispatcher.stop)
         self._run("apps-refresh", refresh_apps(self.apps))
         self._run("outbox-gauges", keep_gauges(box, self._clock, self.metrics))
-        self._run("load", follow_load(self.engines, self.calls, self.metrics))
+        if settings.live_text:
+            self._run("load", follow_load(self.engines, self.calls, self.metrics))
         links = RecordingLinks(subkey(self._key, "recordings"), now=time)
         door = HttpDoor(self.calls, records, recordings.path, self._credentials, self.metrics, self._not_ready, links)
         routes = [*door.routes(), *voiceprint_routes, *qc.routes, *qc.rule_routes(ground, records, door.caller)]
@@ -255,9 +271,12 @@ class EarshotServer:
             ground, own_voices, records, recordings, door.caller, lambda: bool(self.calls.sessions)
         )
         routes += passage_routes
+        self._browsers = browsers(settings, self._database, self._key, self.apps, self._clock, self._begun)
+        routes += self._browsers.routes(self._credentials, self.metrics, door.caller, lambda: self._ws_port)
         routes += UsageRoutes(usage_meter(ground), parse_quotas(settings.quotas), self._clock, door.caller).routes()
         if callbacks is not None:
             routes += QualityCallbacks(callbacks, dispatcher.deliver_callback).routes()
+        routes += LevelRoutes(door.told, StoredLevels(self._journal, recordings)).routes()
         routes += ReportRoutes(door.told, qc.task_result, recordings.path, links, door.caller).routes()
         routes += ScreenPages(await asyncio.to_thread(installed_assets), lambda: self.addresses.ws).routes()
         self.eraser = eraser = self._eraser(records, recordings, dispatcher, qc)
@@ -338,17 +357,31 @@ class EarshotServer:
     async def _listen(self, routes: list[web.RouteDef]) -> None:
         settings = self.settings
         tls = self._tls.context if self._tls else None
-        http_port = await listen_http(settings, routes, tls, self.metrics, self._begun, goodbye_s=self._goodbye_s)
-        self._native = NativeDoor(self.calls, self._credentials, door_limits(settings), self.metrics)
+        http_port = await listen_http(
+            settings, routes, [self._browsers.middleware], tls, self.metrics, self._begun, goodbye_s=self._goodbye_s
+        )
+        self._native = NativeDoor(
+            self.calls,
+            self._credentials,
+            door_limits(settings),
+            self.metrics,
+            tickets=self._browsers.tickets,
+            origins=self._browsers.origins(http_port),
+        )
         http_host, _ = parse_address("http", settings.http)
         ws_host, ws_port = parse_address("ws", settings.ws)
         with listening("ws", settings.ws):
             self._ws: Server = await self._native.serve(ws_host, ws_port, tls)
-        ws_port = next(iter(self._ws.sockets)).getsockname()[1]
+        ws_port = self._ws_port
         secure = "s" if self._tls else ""
         self._addresses = Addresses(
             f"http{secure}://{in_url(http_host)}:{http_port}", f"ws{secure}://{in_url(ws_host)}:{ws_port}/v1/calls"
         )
+
+    @property
+    def _ws_port(self) -> int:
+        port: int = next(iter(self._ws.sockets)).getsockname()[1]
+        return port
 
     def _public_url(self) -> str:
         return self.settings.public_url or self.addresses.http

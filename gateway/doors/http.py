@@ -11,7 +11,7 @@ from prometheus_client import generate_latest
 from prometheus_client.exposition import CONTENT_TYPE_LATEST
 
 from gateway.credentials import AccessDenied, Credentials
-from gateway.doors.answers import json_answer, refused
+from gateway.doors.answers import access_denied, json_answer, refused
 from gateway.doors.recording_links import RecordingLinks
 from gateway.ports import CallRecord, CallStore
 from gateway.session.calls import Calls
@@ -73,7 +73,11 @@ class HttpDoor:
         return json_answer({"calls": [self._summary(record) for record in stored]})
 
     async def _one(self, request: web.Request) -> web.Response:
-        return json_answer(await self.told(request))
+        """The whole document; with `segments=0` all but the segments, which are nearly all of it."""
+        told = await self.told(request)
+        if request.query.get("segments") == "0":
+            told = {name: value for name, value in told.items() if name != "segments"}
+        return json_answer(told)
 
     async def told(self, request: web.Request) -> dict[str, Any]:
         """What there is to tell of the call that a request names. Raises the answer that others get."""
@@ -118,13 +122,10 @@ class HttpDoor:
     def caller(self, request: web.Request) -> str:
         """The app whose credentials a request bears. Raises the answer that others get."""
         try:
-            return self._credentials.from_headers(request.headers, request.query)
+            return self._credentials.of_request(request)
         except AccessDenied:
             self._metrics.refused.labels("access_denied").inc()
-            text = "signed headers (X-App-Key, X-Timestamp, X-App-Signature) or HTTP Basic are missing or wrong"
-            refusal = refused(web.HTTPUnauthorized, "access_denied", text)
-            refusal.headers["WWW-Authenticate"] = 'Basic realm="earshot"'
-            raise refusal from None
+            raise access_denied(request) from None
 
     def _summary(self, record: CallRecord) -> dict[str, Any]:
         session = self._calls.find(record.app_id, record.call_id)
@@ -140,6 +141,8 @@ def _of_session(session: CallSession) -> dict[str, Any]:
         "state": "live" if session.live else "judging",
         "began_at_ms": session.began_at_ms,
         "ended_at_ms": session.ended_at_ms,
+        "seq": session.next_seq - 1,
+        "paused": session.paused,
         **session.snapshot(),
     }
 
