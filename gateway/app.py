@@ -14,6 +14,9 @@ import aiohttp
 import structlog
 from aiohttp import web
 
+from gateway.assembly.browsers import browsers
+from gateway.assembly.bus import join_bus
+from gateway.assembly.call_shelves import call_shelves
 from gateway.assembly.clock import SystemClock
 from gateway.assembly.folder import LEAVING_GRACE_S, StartFailed, refuse_to_share, sweep_spool, take_over
 from gateway.assembly.ingest import IngestGround, goodbye_s
@@ -29,6 +32,7 @@ from gateway.clients.fetcher import GuardedFetcher
 from gateway.credentials import Credentials
 from gateway.doors.deletion import DeletionRoutes
 from gateway.doors.http import HttpDoor
+from gateway.doors.levels import LevelRoutes
 from gateway.doors.limits import MIB
 from gateway.doors.quality_callback import CallbackAddresses, QualityCallbacks
 from gateway.doors.recording_links import RecordingLinks
@@ -37,20 +41,33 @@ from gateway.doors.tls import Tls
 from gateway.doors.usage import UsageRoutes
 from gateway.engines.engines import Engines
 from gateway.keys import cluster_key, local_app, server_key, subkey
+from gateway.ports.bus import Bus
+from gateway.screen.assets import installed_assets
+from gateway.screen.pages import ScreenPages
 from gateway.session.calls import Calls
 from gateway.session.loop_lag import LoopLag
 from gateway.settings import Settings, in_url, is_loopback, parse_address, parse_apps, parse_fetch_allow, parse_quotas
-from gateway.stores import apps, calls, erasure, outbox, quality_rules, rule_books, rule_outcomes, usage, voiceprints
+from gateway.stores import (
+    apps,
+    call_versions,
+    calls,
+    erasure,
+    outbox,
+    quality_rules,
+    rule_books,
+    rule_outcomes,
+    spent,
+    usage,
+    voiceprints,
+)
 from gateway.stores import passages as passage_tables
 from gateway.stores import quality as quality_tasks
 from gateway.stores.apps import Apps
-from gateway.stores.calls import CallRecords
 from gateway.stores.disk_space import DiskSpace
 from gateway.stores.dispatch import Dispatcher
 from gateway.stores.erasure import Eraser, Kept, Shelves
 from gateway.stores.outbox import Outbox
 from gateway.stores.ownership import DataFolderLock
-from gateway.stores.recordings import Recordings
 from gateway.stores.sqlite import Database, Schema
 from gateway.telemetry import Metrics
 
@@ -58,8 +75,8 @@ log = structlog.get_logger(__name__)
 
 SCHEMAS: tuple[Schema, ...] = (
     apps.SCHEMA, calls.SCHEMA, outbox.SCHEMA, rule_books.SCHEMA, voiceprints.SCHEMA, quality_tasks.SCHEMA,
-    erasure.SCHEMA,
-    quality_rules.SCHEMA, rule_outcomes.SCHEMA, usage.SCHEMA, passage_tables.SCHEMA,
+    erasure.SCHEMA, call_versions.SCHEMA,
+    quality_rules.SCHEMA, rule_outcomes.SCHEMA, usage.SCHEMA, passage_tables.SCHEMA, spent.SCHEMA,
 )  # fmt: skip
 
 
@@ -108,6 +125,7 @@ class EarshotServer:
             voiceprint_model=settings.voiceprint_model,
             recognizer_processes=settings.recognizer_processes or None,
             recording_processes=settings.quality_workers,
+            live_text=settings.live_text,
             on_ready=lambda engine: on_progress(f"{engine} ready"),
         )
         self._folder = DataFolderLock(data)
@@ -180,13 +198,19 @@ class EarshotServer:
             await take_over(self._folder, settings.data_path, replace=self._replace, patience_s=patience_s)
         await asyncio.to_thread(sweep_spool, settings.data_path / "spool")
         self._http_client = await self._begun.enter_async_context(aiohttp.ClientSession())
-        records, recordings = CallRecords(self._database), Recordings(settings.data_path)
-        self._taking = taking = self._call_taker()
+        self._shelves = shelves = call_shelves(settings, self._database, self._clock, self._begun)
+        records, recordings = shelves.own, shelves.recordings
+        await asyncio.to_thread(recordings.tidy)
+        self._browsers = browsers(settings, self._database, self._key, self.apps, self._clock, self._begun)
+        self._bus, self._taking = self._call_taker()
+        taking = self._taking
         await taking.open()
         await self.disk_space.look()
         self._run("disk-space", self.disk_space.run())
         self._run("loop-lag", self._loop_lag.run())
-        self._outbox = box = Outbox(self._database, self._clock, data_dir=settings.data_path)
+        self._outbox = box = Outbox(
+            self._database, self._clock, data_dir=settings.data_path, recordings_dir=recordings.root
+        )
         self._fetcher = GuardedFetcher(FetchTargets(parse_fetch_allow(settings.fetch_allow)))
         callbacks = self._callbacks()
         stores = quality_stores(settings, self._database, self._clock, self._begun, rules_changed=taking.rules_changed)
@@ -208,25 +232,36 @@ class EarshotServer:
         self._begun.push_async_callback(dispatcher.stop)
         self._run("apps-refresh", refresh_apps(self.apps))
         self._run("outbox-gauges", keep_gauges(box, self._clock, self.metrics))
-        self._run("load", follow_load(self.engines, taking, self.metrics))
+        if settings.live_text:
+            self._run("load", follow_load(self.engines, taking, self.metrics))
         links = RecordingLinks(subkey(self._key, "recordings"), now=time)
-        door = HttpDoor(taking.live, records, recordings.path, self._credentials, self.metrics, self._not_ready, links)
-        routes = [*door.routes(), *voiceprint_routes, *qc.routes, *qc.rule_routes(ground, records, door.caller)]
+        live = shelves.live(taking.live, self._bus)
+        door = HttpDoor(
+            *(live, shelves.store, recordings.path, self._credentials, self.metrics, self._not_ready, links),
+            elsewhere=shelves.elsewhere,
+            incomplete=lambda: shelves.fault,
+        )
+        routes = [*door.routes(), *voiceprint_routes, *qc.routes, *qc.rule_routes(ground, shelves.store, door.caller)]
         passage_routes, self.passages = await passages(
             ground, own_voices, records, recordings, door.caller, lambda: taking.going_on > 0
         )
         routes += passage_routes
+        routes += self._browsers.routes(self._credentials, self.metrics, door.caller, lambda: self._ws_port)
         routes += UsageRoutes(usage_meter(ground), parse_quotas(settings.quotas), self._clock, door.caller).routes()
         if callbacks is not None:
             routes += QualityCallbacks(callbacks, dispatcher.deliver_callback).routes()
+        routes += LevelRoutes(door.told, taking.levels).routes()
         routes += ReportRoutes(door.told, qc.task_result, recordings.path, links, door.caller).routes()
-        self.eraser = eraser = self._eraser(records, recordings, dispatcher, qc)
-        routes += DeletionRoutes(taking.live, records, eraser.erase_call, eraser.erase_task, door.caller).routes()
+        routes += ScreenPages(await asyncio.to_thread(installed_assets), lambda: self.addresses.ws).routes()
+        self.eraser = eraser = self._eraser(dispatcher, qc)
+        routes += DeletionRoutes(live, shelves.store, eraser.erase_call, eraser.erase_task, door.caller).routes()
+        shelves.keep_in_step(eraser, taking.live, self._run)
         kept = Kept(settings.retain_recordings_days, settings.retain_results_days)
         self._run("retention", keep_retention(eraser, kept))
         await self._listen(routes)
 
-    def _eraser(self, records: CallRecords, recordings: Recordings, dispatcher: Dispatcher, qc: Quality) -> Eraser:
+    def _eraser(self, dispatcher: Dispatcher, qc: Quality) -> Eraser:
+        records, recordings = self._shelves.store, self._shelves.recordings
         box, forget_task = self._outbox, qc.service.forget
         shelves = Shelves(
             *(self._database, records, recordings, self._taking.journal, box, dispatcher, qc.tasks),
@@ -265,18 +300,23 @@ class EarshotServer:
             run=self._run,
         )
 
-    def _call_taker(self) -> CallTaker:
+    def _call_taker(self) -> tuple[Bus, CallTaker]:
+        """Also the bus by which this process hears of calls elsewhere."""
         settings = self.settings
+        bus = join_bus(settings, self.metrics, self._begun)
         ground = IngestGround(
             *(settings, self._database, self._clock, self._key, self._credentials, self.metrics),
+            browsers=self._browsers,
             folder=settings.data_path,
+            shelves=self._shelves,
             begun=self._begun,
             run=self._run,
         )
         if settings.workers > 1:
-            return Workers(ground, self.disk_space, self._loop_lag, self._folder, self._configured)
+            workers = Workers(ground, self.disk_space, self._loop_lag, self._folder, self._configured)
+            return (workers.bus if bus.alone else bus), workers
         self._one_process = OneProcess(ground, self.disk_space, self._loop_lag)
-        return self._one_process
+        return bus, self._one_process
 
     @property
     def calls_going_on(self) -> int:
@@ -290,10 +330,18 @@ class EarshotServer:
     async def _listen(self, routes: list[web.RouteDef]) -> None:
         settings = self.settings
         tls = self._tls.context if self._tls else None
-        http_port = await listen_http(settings, routes, tls, self.metrics, self._begun, goodbye_s=goodbye_s(settings))
+        http_port = await listen_http(
+            settings,
+            routes,
+            [self._browsers.middleware],
+            tls,
+            self.metrics,
+            self._begun,
+            goodbye_s=goodbye_s(settings),
+        )
         http_host, _ = parse_address("http", settings.http)
         ws_host, _ = parse_address("ws", settings.ws)
-        ws_port = await self._taking.listen(self._tls)
+        ws_port = self._ws_port = await self._taking.listen(self._tls, http_port)
         secure = "s" if self._tls else ""
         self._addresses = Addresses(
             f"http{secure}://{in_url(http_host)}:{http_port}", f"ws{secure}://{in_url(ws_host)}:{ws_port}/v1/calls"

@@ -15,6 +15,8 @@ from typing import Any
 import structlog
 from websockets.asyncio.server import Server
 
+from gateway.assembly.browsers import Browsers
+from gateway.assembly.call_shelves import CallShelves, call_shelves
 from gateway.assembly.cluster import join_cluster
 from gateway.credentials import Credentials
 from gateway.doors.limits import door_limits
@@ -33,9 +35,7 @@ from gateway.session.rulesets import RuleSets
 from gateway.session.session import Keeping, Patience
 from gateway.session.settings import call_settings
 from gateway.settings import Settings
-from gateway.stores.calls import CallRecords
 from gateway.stores.journal import FileJournal, JournalLimits, RecoveredCall
-from gateway.stores.recordings import Recordings
 from gateway.stores.rule_books import SqliteRuleBooks
 from gateway.stores.rule_outcomes import SqliteRuleOutcomes
 from gateway.stores.sqlite import Database
@@ -62,11 +62,14 @@ class IngestGround:
     key: bytes
     credentials: Credentials
     metrics: Metrics
+    browsers: Browsers
     folder: Path
     """Where the journal is."""
     begun: AsyncExitStack
     run: Callable[[str, Coroutine[Any, Any, None]], asyncio.Task[None]]
     """Runs work until the process stops."""
+    shelves: CallShelves | None = None
+    """What the process keeps of calls; None: it makes that itself."""
     siblings: Siblings | None = None
     """Processes that share the port and the database."""
     places: Places | None = None
@@ -78,8 +81,9 @@ class Ingest:
 
     def __init__(self, ground: IngestGround) -> None:
         self._ground = ground
-        self.records = CallRecords(ground.database)
-        self.recordings = Recordings(ground.settings.data_path)
+        shelves = ground.shelves or call_shelves(ground.settings, ground.database, ground.clock, ground.begun)
+        self.shelves = shelves
+        self.records, self.recordings = shelves.own, shelves.recordings
         self._listeners: list[Server] = []
 
     async def open(self) -> None:
@@ -108,8 +112,8 @@ class Ingest:
         recordings, `pressure` says why no new call should begin, or nothing."""
         ground, cluster = self._ground, self._cluster
         settings = ground.settings
-        rulesets = RuleSets(rules, cluster.books)
-        moving = Moving(cluster.owners, self.journal, cluster.tail, cluster.late, self.records)
+        rulesets, shelves = RuleSets(rules, cluster.books), self.shelves
+        moving = Moving(cluster.owners, self.journal, cluster.tail, cluster.late, self.records, shelves.give_up)
         outcomes = SqliteRuleOutcomes(ground.database)
         self.calls = Calls(
             engines,
@@ -131,11 +135,18 @@ class Ingest:
     async def _left_behind(self) -> Iterable[RecoveredCall]:
         return (await self.journal.recover()).calls
 
-    async def listen(self, at: tuple[str, int], tls: Tls | None) -> int:
-        """Take calls at this host and port; the port. Raises OSError."""
+    async def listen(self, at: tuple[str, int], tls: Tls | None, http_port: int) -> int:
+        """Take calls at this host and port, also from pages that `http_port` serves; the port. Raises OSError."""
         ground = self._ground
-        limits = door_limits(ground.settings)
-        self._door = NativeDoor(self.calls, ground.credentials, limits, ground.metrics, ground.siblings)
+        self._door = NativeDoor(
+            self.calls,
+            ground.credentials,
+            door_limits(ground.settings),
+            ground.metrics,
+            tickets=ground.browsers.tickets,
+            origins=ground.browsers.origins(http_port),
+            siblings=ground.siblings,
+        )
         if ground.siblings is not None:
             self._listeners.append(await self._door.serve_siblings(ground.siblings))
         host, port = at

@@ -11,13 +11,19 @@ import sys
 import threading
 from collections.abc import Coroutine
 from contextlib import AsyncExitStack
+from dataclasses import replace
 from time import time
 from typing import Any
 
+import msgspec
 import structlog
 import uvloop
 
+from gateway.assembly.browsers import browsers
+from gateway.assembly.bus import join_bus
+from gateway.assembly.call_shelves import call_shelves
 from gateway.assembly.clock import SystemClock
+from gateway.assembly.cluster import node_name
 from gateway.assembly.folder import StartFailed
 from gateway.assembly.ingest import Ingest, IngestGround
 from gateway.assembly.listening import listening
@@ -28,12 +34,15 @@ from gateway.doors.relay import Relaying
 from gateway.doors.tls import BadCertificate, Tls
 from gateway.keys import cluster_key, server_key
 from gateway.ports import QualityTask, Unavailable
+from gateway.ports.bus import Bus
 from gateway.session.engines import Engines
 from gateway.session.loop_lag import LoopLag
 from gateway.session.telling import CallsHere
 from gateway.settings import Settings, parse_address
 from gateway.stores.apps import Apps
+from gateway.stores.calls import CallRecords
 from gateway.stores.journal_folders import ingest_folder
+from gateway.stores.levels import StoredLevels
 from gateway.stores.outbox import Outbox
 from gateway.stores.sqlite import Database
 from gateway.telemetry import Metrics, configure_logging, samples_of
@@ -44,6 +53,7 @@ from gateway.workers.limits import LinkedPlaces
 from gateway.workers.link import Link, LinkFault
 from gateway.workers.questions import (
     BEGAN,
+    CALL_STORED,
     DRAIN,
     HELLO,
     LOCATE,
@@ -106,7 +116,8 @@ class IngestProcess:
         self._clock = SystemClock()
         self._level, self._pressure = setup.level, setup.pressure
         self._drained = asyncio.Event()
-        self.bus = LinkedBus(link)
+        self.bus: Bus = LinkedBus(link)
+        """Among this server's processes, or through Redis those of all nodes."""
 
     async def run(self) -> None:
         """Take calls until the main process says to drain. Raises StartFailed, BadCertificate, OSError."""
@@ -123,16 +134,24 @@ class IngestProcess:
         apps = Apps(database, {app_id: tuple(known) for app_id, known in setup.configured_apps.items()})
         key = cluster_key(settings.cluster_key) if settings.cluster_key else server_key(settings.data_path)
         places = LinkedPlaces(link, self._going_on)
+        shelves = call_shelves(settings, database, self._clock, begun)
+        own = CallRecords(database, saved=lambda: link.tell(CALL_STORED, Nothing()))
+        # To a cluster each worker is a node; what is kept of calls is the server's.
+        as_node = msgspec.structs.replace(settings, node=f"{node_name(settings)}/{setup.number}")
         ground = IngestGround(
-            *(settings, database, self._clock, key),
+            *(as_node, database, self._clock, key),
             Credentials(apps, skew_s=settings.clock_skew_s, now=time),
             self._metrics,
+            browsers(settings, database, key, apps, self._clock, begun),
+            shelves=replace(shelves, own=own),
             folder=ingest_folder(settings.data_path, setup.number),
             begun=begun,
             run=self._run,
             siblings=LinkedSiblings(link, Relaying(setup.relay, setup.relay_secret)),
             places=places,
         )
+        if settings.redis_url:
+            self.bus = join_bus(settings, self._metrics, begun)
         self._lag = LoopLag(self._clock, self._metrics, most_ms=settings.max_loop_lag_ms)
         self._run("loop-lag", self._lag.run())
         self._ingest = ingest = Ingest(ground)
@@ -140,19 +159,20 @@ class IngestProcess:
         stores = quality_stores(
             settings, database, self._clock, begun, rules_changed=lambda: ingest.rule_changes.changed()
         )
-        outbox = Outbox(database, self._clock, data_dir=settings.data_path)
+        outbox = Outbox(database, self._clock, data_dir=settings.data_path, recordings_dir=shelves.recordings.root)
         engines = Engines(LinkedConfirmer(link), LinkedRecognizer(link), LinkedVoiceprint(link))
         ingest.begin(engines, stores.rules, NudgingOutbox(outbox, link), self._weighs)
         ingest.calls.pace(self._level)
         self._run("apps-refresh", refresh_apps(apps))
-        CallDesk(ingest.calls, CallsHere(ingest.calls), ingest.journal, places).open(link)
+        levels = StoredLevels(ingest.journal, ingest.recordings)
+        CallDesk(ingest.calls, CallsHere(ingest.calls), ingest.journal, levels, places).open(link)
         link.hears(WEIGHT, self._take_weight)
         link.hears(RULES_CHANGED, lambda _: ingest.rule_changes.changed())
         link.hears(RELOAD, self._reload)
         link.answers(DRAIN, self._drain)
         host, _ = parse_address("ws", settings.ws)
         with listening("ws", settings.ws):
-            await ingest.listen((host, setup.port), self._tls)
+            await ingest.listen((host, setup.port), self._tls, setup.http_port)
         self._run("report", self._report())
 
     def _going_on(self) -> dict[str, str]:

@@ -9,7 +9,6 @@ import sys
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 
-import msgspec
 import structlog
 
 from gateway.assembly.folder import StartFailed
@@ -25,6 +24,7 @@ from gateway.settings import parse_address
 from gateway.stores.calls import CallRecords
 from gateway.stores.disk_space import DiskSpace
 from gateway.stores.journal_folders import gather_journals
+from gateway.stores.levels import StoredLevels
 from gateway.stores.outbox import Outbox
 from gateway.stores.ownership import DataFolderLock
 from gateway.stores.rule_outcomes import SqliteRuleOutcomes
@@ -35,6 +35,7 @@ from gateway.workers.engines import answer_for_engines
 from gateway.workers.limits import PlacesGiven
 from gateway.workers.link import Link
 from gateway.workers.questions import (
+    CALL_STORED,
     GOING_ON,
     LOCATE,
     OUTBOX_CHANGED,
@@ -75,16 +76,17 @@ class Workers:
         self._folder = folder
         self._configured_apps = configured_apps
         settings = ground.settings
-        self._node = settings.node or f"{socket.gethostname()}-{secrets.token_hex(3)}"
         self._relay, self._relay_secret = f"earshot-{secrets.token_hex(8)}", secrets.token_hex(32)
         self._level = 0
         self._places = PlacesGiven(Limits(settings.max_calls, settings.max_call_s, settings.max_calls_per_app))
         self._slots: list[WorkerSlot] = []
-        self._port = 0
+        self._port = self._http_port = 0
         self.bus = HubBus()
         records = CallRecords(ground.database)
         verdicts = StoredVerdicts(records, SqliteRuleOutcomes(ground.database), ground.clock)
-        self._calls = WorkersCalls(self._slots, verdicts, self._relay_name)
+        assert ground.shelves is not None, "they are the server's"
+        sealed = StoredLevels(None, ground.shelves.recordings)
+        self._calls = WorkersCalls(self._slots, verdicts, self._relay_name, sealed.recorded)
 
     # --- starting ---
 
@@ -102,33 +104,44 @@ class Workers:
             self._ground.begun.callback(one.close)
 
     async def begin(self, engines: Engines, voices: VoiceprintApi, rules: QualityRules, box: Outbox) -> None:
-        """Returns when every worker takes calls, or has failed at its first try while others do."""
+        """Nothing is taken up before `listen`: workers do that when they begin."""
         self._engines = engines
 
         def attach(slot: WorkerSlot, link: Link) -> None:
             answer_for_engines(link, engines.confirmer, engines.recognizer, voices)
             link.hears(OUTBOX_CHANGED, lambda _: box.changed.set())
+            link.hears(CALL_STORED, lambda _: self._share())
             self._attend(slot, link)
 
         kept_open = (self._folder.fileno(),)
         for number in range(1, self._ground.settings.workers + 1):
-            slot = WorkerSlot(number, self._setup, attach, self._detach, kept_open, self._ground.clock)
-            self._slots.append(slot)
-            running = self._ground.run(f"worker-{number}", slot.run())
+            self._slots.append(WorkerSlot(number, self._setup, attach, self._detach, kept_open, self._ground.clock))
+
+    async def listen(self, tls: Tls | None, http_port: int) -> int:
+        """Returns when every worker takes calls, or has failed at its first try while others do."""
+        self._http_port = http_port
+        for slot in self._slots:
+            running = self._ground.run(f"worker-{slot.number}", slot.run())
             running.add_done_callback(_tell_why)
         await asyncio.gather(*(slot.tried.wait() for slot in self._slots))
         if not any(slot.up.is_set() for slot in self._slots):
             raise StartFailed(f"no worker could start: {self._slots[0].fault}")
         self._ground.metrics.elsewhere = self._measured
         self._ground.run("workers-weight", self._tell_weight())
+        return self._port
+
+    def _share(self) -> None:
+        shelves = self._ground.shelves
+        if shelves is not None and shelves.shared is not None:
+            shelves.shared.wake()
 
     def _setup(self, number: int) -> Setup:
-        settings = msgspec.structs.replace(self._ground.settings, node=f"{self._node}/{number}")
         return Setup(
             number,
-            settings,
+            self._ground.settings,
             self._configured_apps,
             self._port,
+            self._http_port,
             self._relay_name(number),
             self._relay_secret,
             self._level,
@@ -155,10 +168,6 @@ class Workers:
         self.bus.leave(link)
         self._places.leave(slot.number)
 
-    async def listen(self, tls: Tls | None) -> int:
-        """Workers listen from when they begin."""
-        return self._port
-
     # --- as the rest of the server sees them ---
 
     @property
@@ -167,6 +176,10 @@ class Workers:
 
     @property
     def journal(self) -> WorkersCalls:
+        return self._calls
+
+    @property
+    def levels(self) -> WorkersCalls:
         return self._calls
 
     @property

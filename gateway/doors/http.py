@@ -10,7 +10,7 @@ from aiohttp import web
 from prometheus_client.exposition import CONTENT_TYPE_LATEST
 
 from gateway.credentials import AccessDenied, Credentials
-from gateway.doors.answers import json_answer, refused
+from gateway.doors.answers import access_denied, json_answer, refused
 from gateway.doors.recording_links import RecordingLinks
 from gateway.ports import CallRecord, CallStore, LiveCalls, Unavailable
 from gateway.session.telling import of_record
@@ -18,6 +18,11 @@ from gateway.telemetry import Metrics
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 MAX_PAGE = 200
+Elsewhere = Callable[[str, str], Awaitable[str]]
+
+
+async def _nowhere(app_id: str, call_id: str) -> str:
+    return ""
 
 
 class HttpDoor:
@@ -32,9 +37,15 @@ class HttpDoor:
         metrics: Metrics,
         not_ready: Callable[[], str],
         links: RecordingLinks,
+        *,
+        elsewhere: Elsewhere = _nowhere,
+        incomplete: Callable[[], str] = lambda: "",
     ) -> None:
         """`recording_path` names a call's WAV file; `not_ready` says what is still missing, or nothing; `links` open
-        recordings without credentials."""
+        recordings without credentials; `elsewhere` names the node that has a recording that is not here; `incomplete`
+        says why calls may be missing from the store's latest page."""
+        self._elsewhere = elsewhere
+        self._incomplete = incomplete
         self._links = links
         self._calls = calls
         self._store = store
@@ -69,10 +80,16 @@ class HttpDoor:
         limit = _number(request, "limit", default=20, least=1, most=MAX_PAGE)
         stored = await self._store.page(app_id, limit=limit, before=request.query.get("before"))
         live = await self._now(app_id, *(record.call_id for record in stored))
-        return json_answer({"calls": [_in_brief(live.get(one.call_id) or of_record(one)) for one in stored]})
+        told = {"calls": [_in_brief(live.get(one.call_id) or of_record(one)) for one in stored]}
+        fault = self._incomplete()
+        return json_answer({**told, "incomplete": fault} if fault else told)
 
     async def _one(self, request: web.Request) -> web.Response:
-        return json_answer(await self.told(request))
+        """The whole document; with `segments=0` all but the segments, which are nearly all of it."""
+        told = await self.told(request)
+        if request.query.get("segments") == "0":
+            told = {name: value for name, value in told.items() if name != "segments"}
+        return json_answer(told)
 
     async def told(self, request: web.Request) -> dict[str, Any]:
         """What there is to tell of the call that a request names. Raises the answer that others get."""
@@ -99,10 +116,17 @@ class HttpDoor:
         over = over and (await self._stored(app_id, call_id)).state in ("judged", "failed")
         path = self._recording_path(call_id)
         if not path.exists() and over:
-            raise refused(web.HTTPNotFound, "no_recording", "the recording is not kept any more, or there was none")
+            raise await self._no_recording(app_id, call_id)
         if not path.exists():
             raise refused(web.HTTPConflict, "not_sealed", "the recording is sealed when the call has hung up")
         return web.FileResponse(path, headers=headers)
+
+    async def _no_recording(self, app_id: str, call_id: str) -> web.HTTPException:
+        node = await self._elsewhere(app_id, call_id)
+        if not node:
+            return refused(web.HTTPNotFound, "no_recording", "the recording is not kept any more, or there was none")
+        remedy = "ask there, or give all nodes the same recordings_folder"
+        return refused(web.HTTPConflict, "recording_elsewhere", f"node {node} has the recording: {remedy}", node=node)
 
     async def _now(self, app_id: str, *call_ids: str) -> Mapping[str, dict[str, Any]]:
         try:
@@ -114,9 +138,9 @@ class HttpDoor:
         # Whoever has just read `ended` finds the whole call here, not what was stored at its hangup.
         try:
             await self._calls.filed(call_id)
+            record = await self._store.get(app_id, call_id)
         except Unavailable as fault:
             raise refused(web.HTTPServiceUnavailable, "unavailable", str(fault)) from fault
-        record = await self._store.get(app_id, call_id)
         if record is None:
             raise refused(web.HTTPNotFound, "unknown_call", f"no call {call_id!r}")
         return record
@@ -124,13 +148,10 @@ class HttpDoor:
     def caller(self, request: web.Request) -> str:
         """The app whose credentials a request bears. Raises the answer that others get."""
         try:
-            return self._credentials.from_headers(request.headers, request.query)
+            return self._credentials.of_request(request)
         except AccessDenied:
             self._metrics.refused.labels("access_denied").inc()
-            text = "signed headers (X-App-Key, X-Timestamp, X-App-Signature) or HTTP Basic are missing or wrong"
-            refusal = refused(web.HTTPUnauthorized, "access_denied", text)
-            refusal.headers["WWW-Authenticate"] = 'Basic realm="earshot"'
-            raise refusal from None
+            raise access_denied(request) from None
 
 
 def _in_brief(whole: dict[str, Any]) -> dict[str, Any]:

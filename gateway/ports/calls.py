@@ -62,6 +62,10 @@ class Journal(Protocol):
     async def seal(self, call_id: str) -> Path:
         """Copy the call out to its WAV file, durably; doing it again gives the same file."""
 
+    async def publish(self, call_id: str) -> Path:
+        """Let the sealed file be found, now that the call is known to be this node's to hand in; again does nothing.
+        Raises OSError: then it is to be sealed again."""
+
     async def release(self, call_id: str) -> None:
         """Audio and messages are safe elsewhere: the call's part of the journal may go."""
 

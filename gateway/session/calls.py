@@ -452,7 +452,10 @@ class Calls:
 
     async def _keep_ownerless(self, found: Recovered) -> None:
         """Nobody knows whose it is, so nobody may have it: make its audio a file, and leave its records as they are."""
-        recording = str(await self._keeping.journal.seal(found.call_id)) if found.rate_hz else ""
+        recording = ""
+        if found.rate_hz:
+            await self._keeping.journal.seal(found.call_id)
+            recording = str(await self._keeping.journal.publish(found.call_id))
         log.error("call_without_owner", call_id=found.call_id, samples=found.end_sample, recording=recording)
 
     async def _rebuilt(self, found: Recovered, header: CallHeader) -> Rebuilt:
@@ -479,9 +482,11 @@ class Calls:
         document.content.update(
             samples=found.end_sample, duration_ms=terms.audio.samples_to_ms(found.end_sample), reason="node_lost"
         )
-        recording = await keeping.journal.seal(found.call_id) if found.rate_hz else None
+        if found.rate_hz:
+            await keeping.journal.seal(found.call_id)
         if not await keeping.owners.finish(found.call_id):
             return
+        recording = await keeping.journal.publish(found.call_id) if found.rate_hz else None
         known = await keeping.calls.get(header.app_id, found.call_id)
         if known is None or known.state in ("live", "judging"):
             now_ms = round(keeping.clock.wall() * 1000)

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import suppress
 from typing import Any, TypeVar
 
 from gateway.ports import QualityAnswer, Unavailable
+from gateway.ports.levels import CallLevels, LevelsAsked
 from gateway.session.calls import RECOVERY_WAIT_S
 from gateway.session.verdicts import StoredVerdicts
 from gateway.workers.link import LinkFault
@@ -16,8 +17,10 @@ from gateway.workers.questions import (
     FILED,
     HAS,
     HOLDS,
+    LEVELS,
     NOW,
     VERDICT,
+    LevelsOf,
     OneCall,
     SomeCalls,
     Verdict,
@@ -36,10 +39,18 @@ LOOK_EVERY_S = 0.1
 
 
 class WorkersCalls:
-    """Fills the roles LiveCalls and Erasable, and brings verdicts home."""
+    """Fills the roles LiveCalls, LevelReader and Erasable, and brings verdicts home."""
 
-    def __init__(self, slots: Sequence[WorkerSlot], verdicts: StoredVerdicts, relay_name: Callable[[int], str]) -> None:
-        """`slots` may grow later; `relay_name` names where a worker takes connections that others pass on."""
+    def __init__(
+        self,
+        slots: Sequence[WorkerSlot],
+        verdicts: StoredVerdicts,
+        relay_name: Callable[[int], str],
+        recorded: Callable[[str, LevelsAsked], Awaitable[CallLevels | None]],
+    ) -> None:
+        """`slots` may grow later; `relay_name` names where a worker takes connections that others pass on; `recorded`
+        reads the levels of a sealed recording."""
+        self._recorded = recorded
         self._slots = slots
         self._verdicts = verdicts
         self._relay_name = relay_name
@@ -49,14 +60,12 @@ class WorkersCalls:
     async def now(self, app_id: str, call_ids: Sequence[str]) -> Mapping[str, dict[str, Any]]:
         """See the port. What a worker has that is being restarted is told as it was stored."""
         asked = SomeCalls(app_id, call_ids)
-        asking = [self._ask(slot, NOW, asked) for slot in self._slots]
-        told = [answer for answer in await asyncio.gather(*asking) if answer is not None]
+        told = await self._everybody(NOW, asked)
         return {call_id: document for answer in told for call_id, document in answer.by_call.items()}
 
     async def filed(self, call_id: str) -> None:
         asked = OneCall("", call_id)
-        asking = [self._ask(slot, FILED, asked, timeout_s=None) for slot in self._slots]
-        await asyncio.gather(*asking)
+        await self._everybody(FILED, asked, timeout_s=None)
 
     async def holds(self, app_id: str, call_id: str) -> bool:
         return await self._any(HOLDS, OneCall(app_id, call_id)) is not None
@@ -73,6 +82,16 @@ class WorkersCalls:
                 raise Unavailable(f"ingest worker {slot.number} {slot.amiss or 'does not answer'}")
             gone = gone and answer.so
         return gone
+
+    # --- LevelReader ---
+
+    async def recorded(self, call_id: str, asked: LevelsAsked) -> CallLevels | None:
+        """Of the recordings, which all processes share."""
+        return await self._recorded(call_id, asked)
+
+    async def running(self, call_id: str, asked: LevelsAsked) -> CallLevels | None:
+        told = await self._everybody(LEVELS, LevelsOf(call_id, asked))
+        return next((one.levels for one in told if one.levels is not None), None)
 
     # --- whose a call is ---
 
@@ -122,6 +141,17 @@ class WorkersCalls:
                     await asyncio.sleep(LOOK_EVERY_S)
         slot = next(iter(left))
         raise Unavailable(f"ingest worker {slot.number} {slot.amiss or 'does not answer'}")
+
+    async def _everybody(
+        self, question: Question[Q, A], asked: Q, *, timeout_s: float | None = ANSWER_TIMEOUT_S
+    ) -> list[A]:
+        """The answers of the workers that are there."""
+
+        async def one(slot: WorkerSlot) -> A | None:
+            return await self._ask(slot, question, asked, timeout_s=timeout_s)
+
+        answers = await asyncio.gather(*map(one, self._slots))
+        return [answer for answer in answers if answer is not None]
 
     async def _ask(
         self, slot: WorkerSlot, question: Question[Q, A], asked: Q, *, timeout_s: float | None = ANSWER_TIMEOUT_S

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Protocol
 
 from gateway.ports import LiveCalls
+from gateway.ports.levels import LevelReader
 from gateway.session.calls import Calls
 from gateway.workers.limits import LinkedPlaces
 from gateway.workers.link import Link
@@ -14,10 +15,13 @@ from gateway.workers.questions import (
     GOING_ON,
     HAS,
     HOLDS,
+    LEVELS,
     NOW,
     VERDICT,
     Documents,
     GoingOn,
+    LevelsOf,
+    LevelsTold,
     OneCall,
     SomeCalls,
     Verdict,
@@ -33,10 +37,13 @@ class Erasable(Protocol):
 class CallDesk:
     """Answers for one worker's calls."""
 
-    def __init__(self, calls: Calls, live: LiveCalls, journal: Erasable, places: LinkedPlaces) -> None:
+    def __init__(
+        self, calls: Calls, live: LiveCalls, journal: Erasable, levels: LevelReader, places: LinkedPlaces
+    ) -> None:
         self._calls = calls
         self._live = live
         self._journal = journal
+        self._levels = levels
         self._places = places
 
     def open(self, link: Link) -> None:
@@ -47,6 +54,7 @@ class CallDesk:
         link.answers(HOLDS, self._holds)
         link.answers(VERDICT, self._verdict)
         link.answers(ERASE, self._erase)
+        link.answers(LEVELS, self._running_levels)
         link.answers(GOING_ON, self._going_on)
 
     async def _has(self, asked: OneCall) -> Whether:
@@ -74,6 +82,9 @@ class CallDesk:
 
     async def _erase(self, asked: OneCall) -> Whether:
         return Whether(await self._journal.erase(asked.call_id))
+
+    async def _running_levels(self, asked: LevelsOf) -> LevelsTold:
+        return LevelsTold(await self._levels.running(asked.call_id, asked.asked))
 
     async def _going_on(self, _: Nothing) -> GoingOn:
         return self._places.count()

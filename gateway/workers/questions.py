@@ -8,6 +8,7 @@ from typing import Any, Literal
 import msgspec
 
 from gateway.ports import Candidate, QualityAnswer, SpeechProbabilities, TranscribeRequest, Transcription
+from gateway.ports.levels import CallLevels, LevelsAsked
 from gateway.settings import Settings
 from gateway.telemetry import SampleKey
 from gateway.workers.wire import Nothing, Notice, Question
@@ -60,6 +61,8 @@ class Setup(_Body, frozen=True):
     """Secrets by app id, beside the apps of the database."""
     port: int
     """That of the native socket, shared by all workers."""
+    http_port: int
+    """Where our own pages come from."""
     relay: str
     """Name of the abstract socket on which this worker takes connections that others pass on."""
     relay_secret: str
@@ -96,6 +99,7 @@ HELLO = Question("hello", Nothing, Setup)
 BEGAN = Notice("began", Began)
 REPORT = Notice("report", Report)
 OUTBOX_CHANGED = Notice("outbox_changed", Nothing)
+CALL_STORED = Notice("call_stored", Nothing)
 WEIGHT = Notice("weight", Weight)
 RULES_CHANGED = Notice("rules_changed", Nothing)
 RELOAD = Notice("reload", Nothing)
@@ -146,6 +150,15 @@ class Verdict(_Body, frozen=True):
     """With no answer: why there will be none."""
 
 
+class LevelsOf(_Body, frozen=True):
+    call_id: str
+    asked: LevelsAsked
+
+
+class LevelsTold(_Body, frozen=True):
+    levels: CallLevels | None
+
+
 class Whether(_Body, frozen=True):
     so: bool
 
@@ -162,6 +175,7 @@ FILED = Question("filed", OneCall, Nothing)
 HOLDS = Question("holds", OneCall, Whether)
 VERDICT = Question("verdict", Verdict, Whether)
 ERASE = Question("erase", OneCall, Whether)
+LEVELS = Question("levels", LevelsOf, LevelsTold)
 
 
 # --- the bus ---
