@@ -7,6 +7,8 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import suppress
 from typing import Any, TypeVar
 
+import msgspec
+
 from gateway.ports import QualityAnswer, Unavailable
 from gateway.ports.levels import CallLevels, LevelsAsked
 from gateway.session.calls import RECOVERY_WAIT_S
@@ -60,8 +62,10 @@ class WorkersCalls:
     async def now(self, app_id: str, call_ids: Sequence[str]) -> Mapping[str, dict[str, Any]]:
         """See the port. What a worker has that is being restarted is told as it was stored."""
         asked = SomeCalls(app_id, call_ids)
-        told = await self._everybody(NOW, asked)
-        return {call_id: document for answer in told for call_id, document in answer.by_call.items()}
+        told: dict[str, dict[str, Any]] = {}
+        for answer in await self._everybody(NOW, asked):
+            told |= msgspec.json.decode(answer.by_call_json, type=dict[str, dict[str, Any]])
+        return told
 
     async def filed(self, call_id: str) -> None:
         asked = OneCall("", call_id)

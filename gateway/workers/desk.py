@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Protocol
 
+import msgspec
+
 from gateway.ports import LiveCalls
 from gateway.ports.levels import LevelReader
 from gateway.session.calls import Calls
@@ -61,7 +63,7 @@ class CallDesk:
         return Whether(await self._calls.has(asked.call_id))
 
     async def _now(self, asked: SomeCalls) -> Documents:
-        return Documents(dict(await self._live.now(asked.app_id, asked.call_ids)))
+        return Documents(msgspec.json.encode(await self._live.now(asked.app_id, asked.call_ids)))
 
     async def _filed(self, asked: OneCall) -> Nothing:
         await self._live.filed(asked.call_id)

@@ -26,12 +26,12 @@ class LinkedPlaces:
         self._taking: dict[str, str] = {}
 
     async def take(self, app_id: str, call_id: str) -> None:
-        # Before it is asked for: the answer to `count` must hold whatever was given before that question.
-        self._taking[call_id] = app_id
         try:
             await self._link.ask(TAKE_PLACE, Place(app_id, call_id))
         except (Unavailable, LinkFault) as fault:
             raise ProtocolError("overloaded", f"the server cannot count its calls right now: {fault}") from fault
+        # In the very step in which the answer is taken: whoever is asked to `count` after it was given has it.
+        self._taking[call_id] = app_id
 
     def settle(self, call_id: str) -> None:
         self._taking.pop(call_id, None)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any, Literal
+from typing import Literal
 
 import msgspec
 
@@ -139,7 +139,8 @@ class SomeCalls(_Body, frozen=True):
 
 
 class Documents(_Body, frozen=True):
-    by_call: Mapping[str, dict[str, Any]]
+    by_call_json: bytes
+    """JSON, as parts of live documents are kept: no other format takes them in as they are."""
 
 
 class Verdict(_Body, frozen=True):

@@ -205,8 +205,7 @@ async def test_a_call_is_resumed_through_whichever_worker_its_client_reaches(ser
         for _ in range(MOST_TRIES):
             await client.send_audio(AFTER)
             said += len(AFTER) // 2
-            expected = said
-            await heard.until(Ack, lambda ack: ack.samples == expected)
+            await heard.until(Ack, lambda ack, expected=said: ack.samples == expected)  # type: ignore[misc]
             passed_on = server.running.log.count("connection_passed_on")
             if passed_on >= 2:
                 break
