@@ -14,6 +14,7 @@ import aiohttp
 import structlog
 from aiohttp import web
 
+from gateway.assembly.browsers import browsers
 from gateway.assembly.bus import join_bus
 from gateway.assembly.call_shelves import call_shelves
 from gateway.assembly.clock import SystemClock
@@ -30,6 +31,7 @@ from gateway.clients.fetcher import GuardedFetcher
 from gateway.credentials import Credentials
 from gateway.doors.deletion import DeletionRoutes
 from gateway.doors.http import HttpDoor
+from gateway.doors.levels import LevelRoutes
 from gateway.doors.limits import MIB
 from gateway.doors.quality_callback import CallbackAddresses, QualityCallbacks
 from gateway.doors.recording_links import RecordingLinks
@@ -38,6 +40,8 @@ from gateway.doors.tls import Tls
 from gateway.doors.usage import UsageRoutes
 from gateway.engines.engines import Engines
 from gateway.keys import cluster_key, local_app, server_key, subkey
+from gateway.screen.assets import installed_assets
+from gateway.screen.pages import ScreenPages
 from gateway.session.calls import Calls
 from gateway.session.loop_lag import LoopLag
 from gateway.settings import Settings, in_url, is_loopback, parse_address, parse_apps, parse_fetch_allow, parse_quotas
@@ -50,6 +54,7 @@ from gateway.stores import (
     quality_rules,
     rule_books,
     rule_outcomes,
+    spent,
     usage,
     voiceprints,
 )
@@ -69,7 +74,7 @@ log = structlog.get_logger(__name__)
 SCHEMAS: tuple[Schema, ...] = (
     apps.SCHEMA, calls.SCHEMA, outbox.SCHEMA, rule_books.SCHEMA, voiceprints.SCHEMA, quality_tasks.SCHEMA,
     erasure.SCHEMA, call_versions.SCHEMA,
-    quality_rules.SCHEMA, rule_outcomes.SCHEMA, usage.SCHEMA, passage_tables.SCHEMA,
+    quality_rules.SCHEMA, rule_outcomes.SCHEMA, usage.SCHEMA, passage_tables.SCHEMA, spent.SCHEMA,
 )  # fmt: skip
 
 
@@ -118,6 +123,7 @@ class EarshotServer:
             voiceprint_model=settings.voiceprint_model,
             recognizer_processes=settings.recognizer_processes or None,
             recording_processes=settings.quality_workers,
+            live_text=settings.live_text,
             on_ready=lambda engine: on_progress(f"{engine} ready"),
         )
         self._folder = DataFolderLock(data)
@@ -193,6 +199,7 @@ class EarshotServer:
         records, recordings = shelves.own, shelves.recordings
         await asyncio.to_thread(recordings.tidy)
         self._bus = join_bus(settings, self.metrics, self._begun)
+        self._browsers = browsers(settings, self._database, self._key, self.apps, self._clock, self._begun)
         self._taking = taking = self._call_taker()
         await taking.open()
         await self.disk_space.look()
@@ -222,7 +229,8 @@ class EarshotServer:
         self._begun.push_async_callback(dispatcher.stop)
         self._run("apps-refresh", refresh_apps(self.apps))
         self._run("outbox-gauges", keep_gauges(box, self._clock, self.metrics))
-        self._run("load", follow_load(self.engines, taking, self.metrics))
+        if settings.live_text:
+            self._run("load", follow_load(self.engines, taking, self.metrics))
         links = RecordingLinks(subkey(self._key, "recordings"), now=time)
         live = shelves.live(taking.live, self._bus)
         door = HttpDoor(
@@ -235,10 +243,13 @@ class EarshotServer:
             ground, own_voices, records, recordings, door.caller, lambda: taking.going_on > 0
         )
         routes += passage_routes
+        routes += self._browsers.routes(self._credentials, self.metrics, door.caller, lambda: self._ws_port)
         routes += UsageRoutes(usage_meter(ground), parse_quotas(settings.quotas), self._clock, door.caller).routes()
         if callbacks is not None:
             routes += QualityCallbacks(callbacks, dispatcher.deliver_callback).routes()
+        routes += LevelRoutes(door.told, taking.levels).routes()
         routes += ReportRoutes(door.told, qc.task_result, recordings.path, links, door.caller).routes()
+        routes += ScreenPages(await asyncio.to_thread(installed_assets), lambda: self.addresses.ws).routes()
         self.eraser = eraser = self._eraser(dispatcher, qc)
         routes += DeletionRoutes(live, shelves.store, eraser.erase_call, eraser.erase_task, door.caller).routes()
         shelves.keep_in_step(eraser, taking.live, self._run)
@@ -290,6 +301,7 @@ class EarshotServer:
         settings = self.settings
         ground = IngestGround(
             *(settings, self._database, self._clock, self._key, self._credentials, self.metrics),
+            browsers=self._browsers,
             folder=settings.data_path,
             shelves=self._shelves,
             begun=self._begun,
@@ -310,10 +322,18 @@ class EarshotServer:
     async def _listen(self, routes: list[web.RouteDef]) -> None:
         settings = self.settings
         tls = self._tls.context if self._tls else None
-        http_port = await listen_http(settings, routes, tls, self.metrics, self._begun, goodbye_s=goodbye_s(settings))
+        http_port = await listen_http(
+            settings,
+            routes,
+            [self._browsers.middleware],
+            tls,
+            self.metrics,
+            self._begun,
+            goodbye_s=goodbye_s(settings),
+        )
         http_host, _ = parse_address("http", settings.http)
         ws_host, _ = parse_address("ws", settings.ws)
-        ws_port = await self._taking.listen(self._tls)
+        ws_port = self._ws_port = await self._taking.listen(self._tls, http_port)
         secure = "s" if self._tls else ""
         self._addresses = Addresses(
             f"http{secure}://{in_url(http_host)}:{http_port}", f"ws{secure}://{in_url(ws_host)}:{ws_port}/v1/calls"

@@ -18,6 +18,7 @@ from platformdirs import user_cache_path
 from gateway.call.channel import AnalysisSettings
 from gateway.call.segmenter import SegmenterSettings
 from gateway.call.speaker import SpeakerSettings
+from gateway.origins import parse_origins
 from gateway.ports import Product, Quotas
 
 PREFIX = "EARSHOT_"
@@ -51,6 +52,11 @@ class Settings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Folder of the model files; default the user's cache folder."""
     public_url: str = ""
     """Base of every link that Earshot gives out; default the HTTP listener."""
+    public_ws_url: str = ""
+    """Base of the native socket's address as browsers reach it, wss://host; default: the host by which they asked, and
+    the port of `ws`."""
+    origins: str = ""
+    """Origins whose pages may open sockets beside our own, https://crm.example.com, by commas; compared exactly."""
     tls_cert: str = ""
     """PEM certificate chain; with `tls_key`, both listeners speak TLS. Read again on SIGHUP."""
     tls_key: str = ""
@@ -169,6 +175,9 @@ class Settings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
 
     # --- words and rules ---
     recognizer: Literal["whisper-base", "whisper-tiny.en"] = "whisper-base"
+    live_text: bool = True
+    """Recognise words while calls are on. Off: no engine is loaded for it, and live rules see a softphone's own words
+    only; voice QC transcribes recordings all the same."""
     recognizer_processes: Count = 0
     """Engine processes for recognition; 0: one for each processor."""
     partial_hop_ms: Milliseconds = _ANALYSIS.partial_hop_ms
@@ -203,6 +212,9 @@ class Settings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
         parse_apps(self.apps)
         parse_fetch_allow(self.fetch_allow)
         parse_quotas(self.quotas)
+        parse_origins(self.origins)
+        if self.public_ws_url and not self.public_ws_url.startswith(("ws://", "wss://")):
+            raise ValueError("public_ws_url must look like wss://host or ws://host:port")
         self._check_cluster()
 
     def _check_cluster(self) -> None:

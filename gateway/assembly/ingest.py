@@ -15,6 +15,7 @@ from typing import Any
 import structlog
 from websockets.asyncio.server import Server
 
+from gateway.assembly.browsers import Browsers
 from gateway.assembly.call_shelves import CallShelves, call_shelves
 from gateway.assembly.cluster import join_cluster
 from gateway.credentials import Credentials
@@ -60,6 +61,7 @@ class IngestGround:
     key: bytes
     credentials: Credentials
     metrics: Metrics
+    browsers: Browsers
     folder: Path
     """Where the journal is."""
     begun: AsyncExitStack
@@ -125,10 +127,17 @@ class Ingest:
     async def _left_behind(self) -> Iterable[RecoveredCall]:
         return (await self.journal.recover()).calls
 
-    async def listen(self, at: tuple[str, int], tls: Tls | None) -> int:
-        """Take calls at this host and port; the port. Raises OSError."""
+    async def listen(self, at: tuple[str, int], tls: Tls | None, http_port: int) -> int:
+        """Take calls at this host and port, also from pages that `http_port` serves; the port. Raises OSError."""
         ground = self._ground
-        self._door = NativeDoor(self.calls, ground.credentials, door_limits(ground.settings), ground.metrics)
+        self._door = NativeDoor(
+            self.calls,
+            ground.credentials,
+            door_limits(ground.settings),
+            ground.metrics,
+            tickets=ground.browsers.tickets,
+            origins=ground.browsers.origins(http_port),
+        )
         host, port = at
         self._ws = await self._door.serve(host, port, tls.context if tls else None)
         bound: int = next(iter(self._ws.sockets)).getsockname()[1]

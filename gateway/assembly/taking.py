@@ -9,6 +9,7 @@ from gateway.assembly.listening import listening
 from gateway.doors.tls import Tls
 from gateway.engines.engines import Engines
 from gateway.ports import LiveCalls, QualityAnswer, QualityRules, VoiceprintApi
+from gateway.ports.levels import LevelReader
 from gateway.session.calls import Calls
 from gateway.session.engines import Engines as CallEngines
 from gateway.session.loop_lag import LoopLag
@@ -16,6 +17,7 @@ from gateway.session.telling import CallsHere
 from gateway.settings import parse_address
 from gateway.stores.disk_space import DiskSpace
 from gateway.stores.erasure import Erasable
+from gateway.stores.levels import StoredLevels
 from gateway.stores.outbox import Outbox
 
 
@@ -31,6 +33,10 @@ class CallTaker(Protocol):
         """Where a call's audio and messages are until it is sealed."""
 
     @property
+    def levels(self) -> LevelReader:
+        """How loud calls are and were."""
+
+    @property
     def going_on(self) -> int:
         """How many calls are in memory and not over."""
 
@@ -44,8 +50,8 @@ class CallTaker(Protocol):
     async def begin(self, engines: Engines, voices: VoiceprintApi, rules: QualityRules, box: Outbox) -> None:
         """Take up what earlier processes left. Raises StartFailed."""
 
-    async def listen(self, tls: Tls | None) -> int:
-        """Take calls; the port. Raises StartFailed."""
+    async def listen(self, tls: Tls | None, http_port: int) -> int:
+        """Take calls, also from pages that `http_port` serves; the port. Raises StartFailed."""
 
     async def drain(self) -> None:
         """Let go of everything, and say so to clients."""
@@ -88,6 +94,10 @@ class OneProcess:
         return self._ingest.journal
 
     @property
+    def levels(self) -> LevelReader:
+        return StoredLevels(self._ingest.journal, self._ingest.recordings)
+
+    @property
     def going_on(self) -> int:
         return len(self._ingest.calls)
 
@@ -105,10 +115,10 @@ class OneProcess:
 
         self._ingest.begin(CallEngines(engines.confirmer, engines.recognizer, voices), rules, box, pressure)
 
-    async def listen(self, tls: Tls | None) -> int:
+    async def listen(self, tls: Tls | None, http_port: int) -> int:
         settings = self._ground.settings
         with listening("ws", settings.ws):
-            return await self._ingest.listen(parse_address("ws", settings.ws), tls)
+            return await self._ingest.listen(parse_address("ws", settings.ws), tls, http_port)
 
     async def drain(self) -> None:
         await self._ingest.drain()

@@ -16,6 +16,7 @@ from gateway.app import Addresses, EarshotServer
 from gateway.assembly.folder import StartFailed
 from gateway.commands.open_files import raise_open_files
 from gateway.commands.options import config_option, data_option, settings_of
+from gateway.commands.screen import screen_link
 from gateway.commands.supervisor import notify
 from gateway.doors.tls import BadCertificate
 from gateway.engines.models import ModelMissing
@@ -103,6 +104,7 @@ def _greet(server: EarshotServer, addresses: Addresses) -> None:
     if server.uses_local_app:
         app_id, secret = local_app(server.settings.data_path)
         click.echo(f"No app is set up: serving loopback only, app id {app_id}, secret {secret}")
+        click.echo(f"screen  {screen_link(server.settings, addresses.http, app_id)}")
 
 
 def _reload(server: EarshotServer) -> None:

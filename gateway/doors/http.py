@@ -11,7 +11,7 @@ from prometheus_client import generate_latest
 from prometheus_client.exposition import CONTENT_TYPE_LATEST
 
 from gateway.credentials import AccessDenied, Credentials
-from gateway.doors.answers import json_answer, refused
+from gateway.doors.answers import access_denied, json_answer, refused
 from gateway.doors.recording_links import RecordingLinks
 from gateway.ports import CallRecord, CallStore, LiveCalls, Unavailable
 from gateway.session.telling import of_record
@@ -86,7 +86,11 @@ class HttpDoor:
         return json_answer({**told, "incomplete": fault} if fault else told)
 
     async def _one(self, request: web.Request) -> web.Response:
-        return json_answer(await self.told(request))
+        """The whole document; with `segments=0` all but the segments, which are nearly all of it."""
+        told = await self.told(request)
+        if request.query.get("segments") == "0":
+            told = {name: value for name, value in told.items() if name != "segments"}
+        return json_answer(told)
 
     async def told(self, request: web.Request) -> dict[str, Any]:
         """What there is to tell of the call that a request names. Raises the answer that others get."""
@@ -145,13 +149,10 @@ class HttpDoor:
     def caller(self, request: web.Request) -> str:
         """The app whose credentials a request bears. Raises the answer that others get."""
         try:
-            return self._credentials.from_headers(request.headers, request.query)
+            return self._credentials.of_request(request)
         except AccessDenied:
             self._metrics.refused.labels("access_denied").inc()
-            text = "signed headers (X-App-Key, X-Timestamp, X-App-Signature) or HTTP Basic are missing or wrong"
-            refusal = refused(web.HTTPUnauthorized, "access_denied", text)
-            refusal.headers["WWW-Authenticate"] = 'Basic realm="earshot"'
-            raise refusal from None
+            raise access_denied(request) from None
 
 
 def _in_brief(whole: dict[str, Any]) -> dict[str, Any]:

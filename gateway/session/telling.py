@@ -36,6 +36,8 @@ def of_session(session: CallSession) -> dict[str, Any]:
         "state": "live" if session.live else "judging",
         "began_at_ms": session.began_at_ms,
         "ended_at_ms": session.ended_at_ms,
+        "seq": session.next_seq - 1,
+        "paused": session.paused,
         **session.snapshot(),
     }
 

@@ -438,6 +438,14 @@ class FileJournal:
             log.error("journal_records_unreadable", call_id=call_id, records=sealed.unreadable_records)
         return sealed
 
+    def audio_of(self, call_id: str) -> tuple[AudioLayout, dict[Path, list[tuple[int, int]]]] | None:
+        """How a call's PCM is laid out, and where what is safe of it stands: segments, offsets and sizes in bytes. A
+        copy, for a thread that reads it; segments may go meanwhile. None for a call that is not in this journal."""
+        call = self._calls.get(call_id)
+        if call is None or call.released or call.layout.rate_hz == 0:
+            return None
+        return call.layout, call.extents()
+
     async def read_back(self, call_id: str) -> tuple[int, AsyncIterator[bytes]]:
         """Every record of a call in the order of its writing: up to which position, and their bytes in pieces.
 

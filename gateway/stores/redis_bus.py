@@ -279,8 +279,11 @@ class RedisBus:
         return await self._ask(question, payload, timeout_s, first_only=False)
 
     async def _ask(self, question: str, payload: bytes, timeout_s: float, *, first_only: bool) -> list[bytes]:
-        if not self._listening.is_set():
-            raise Unavailable(f"answers from Redis at {self._connection.shown_url} could not be heard")
+        try:
+            async with asyncio.timeout(min(timeout_s, CONNECT_TIMEOUT_S)):
+                await self._listening.wait()
+        except TimeoutError as fault:
+            raise Unavailable(f"answers from Redis at {self._connection.shown_url} could not be heard") from fault
         number = next(self._numbers).to_bytes(_ID_BYTES)
         asked = self._asked[number] = _Asked(asyncio.get_running_loop().create_future(), first_only)
         try:
