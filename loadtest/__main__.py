@@ -20,6 +20,7 @@ from rich.table import Table
 from gateway.commands.open_files import raise_open_files
 from gateway.stores.serving import served_at
 from gateway.terminal.softphone import NotAudio
+from loadtest.cost import sink
 from loadtest.figures import table
 from loadtest.figures.catalogue import FIGURES
 from loadtest.figures.compare import NotComparable, compare, remarks
@@ -160,6 +161,23 @@ def compare_command(before: Path, after: Path, tolerance: float) -> None:
     for remark in remarks(a, b):
         console.print(f"Note: {remark}.", style="yellow")
     sys.exit(FAILED if any(row.verdict == "worse" for row in rows) else PASSED)
+
+
+@main.command()
+@click.option("--calls", type=click.IntRange(min=1), default=500, show_default=True)
+@click.option("--duration", "duration_s", type=click.FloatRange(min=2), default=10.0, show_default=True)
+@click.option("--cpus", metavar="LIST", help="Processors for the softphones, such as 0,1.")
+@click.option("--json", "json_file", type=click.Path(path_type=Path, writable=True), help="The result, to keep.")
+def cost(calls: int, duration_s: float, cpus: str | None, json_file: Path | None) -> None:
+    """Measure what the harness itself costs, against a process that takes audio and does nothing with it."""
+    scenario = overridden(load("steady"), calls, 2.0, duration_s)
+    with cannot_run(), sink() as served:
+        ordered = Ordered(scenario, served, Slo(Thresholds()), processors=_processors(cpus), verify=0)
+        with Progress(Console(stderr=True), "cost") as progress:
+            result = asyncio.run(run_load(ordered, progress.show))
+    Console().print(table.shown(result))
+    if json_file is not None:
+        result.write(json_file)
 
 
 @main.command()

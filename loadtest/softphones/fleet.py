@@ -307,8 +307,8 @@ class Fleet:
         loop.default_exception_handler(context)
 
     def _turn(self) -> None:
-        self._timer = self._loop.call_later(TICK_S, self._turn)
         self._wheel.turn(time.monotonic())
+        self._timer = self._loop.call_later(self._wheel.rest_s(), self._turn)
 
 
 def _is_live(phone: Phone | ResumingPhone) -> bool:
