@@ -17,6 +17,7 @@ from websockets.version import version
 from gateway.doors.frames import FrameCutter, Payload
 from gateway.doors.limits import BURST_S, DoorLimits
 from gateway.doors.strangers import Strangers
+from gateway.tickets import Ticket
 from gateway.token_bucket import TokenBucket
 from protocol.codec import MAX_MESSAGE_BYTES
 
@@ -44,6 +45,8 @@ class NativeConnection(ServerConnection):
         """Called once, when far too many frames have come; nothing more is taken from then on."""
         self.on_audio: Callable[[Payload], bool] | None = None
         """Offered each whole binary frame that is next in line, in place of a message; False: make it a message."""
+        self.ticket: Ticket | None = None
+        """What the peer came in by, if it was a ticket: it may do that and no more."""
         self._frames: FrameCutter | None = None
         self._last_bytes = b""
         self._strangers = strangers
