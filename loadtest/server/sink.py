@@ -67,7 +67,11 @@ class Sink(asyncio.Protocol):
             self._say(Ack(seq=self._next(), samples=self._bytes // self._width))
 
     def _upgrade(self, head: bytes) -> None:
-        key = next(line for line in head.split(b"\r\n") if line.lower().startswith(b"sec-websocket-key:"))
+        key = next((line for line in head.split(b"\r\n") if line.lower().startswith(b"sec-websocket-key:")), None)
+        if key is None:  # who asks for metrics
+            self._transport.write(b"HTTP/1.1 404 Not Found\r\nContent-Length: 0\r\nConnection: close\r\n\r\n")
+            self._transport.close()
+            return
         digest = hashlib.sha1(key.split(b":")[1].strip() + b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11")  # noqa: S324 - RFC 6455
         accept = base64.b64encode(digest.digest()).decode()
         self._transport.write(
