@@ -24,8 +24,8 @@ DENIED = (
     "missing or wrong"
 )
 """What callers are told, whatever was wrong."""
-PROVEN_APP = "earshot.proven_app"
-"""Under this name an HTTP request bears the app that its ticket or session proved."""
+PROVEN_APP = web.RequestKey("proven_app", str)
+"""Under this key an HTTP request bears the app that its ticket or session proved."""
 
 
 def proven_app(request: web.Request) -> str:

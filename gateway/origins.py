@@ -49,7 +49,8 @@ class OwnOrigins:
     def _names(self, host: str) -> tuple[str, ...]:
         bound = f"[{self.host}]" if ":" in self.host else self.host
         if self.host in _WILDCARDS:
-            return (host.rpartition(":")[0] if _has_port(host) else host,)
+            name = host.rpartition(":")[0] if _has_port(host) else host
+            return (name,) if name else ()
         return _LOOPBACK if bound in _LOOPBACK else (bound,)
 
 

@@ -36,6 +36,8 @@ class ScreenPages:
             web.get("/", self._home),
             web.get("/screen", self._home),
             web.get("/screen/{path:.*}", self._any),
+            # Where others import the softphone from, whatever becomes of the screen's own addresses.
+            web.get(r"/{path:earshot\.js|earshot/.+}", self._any),
         ]
 
     async def _home(self, _: web.Request) -> web.StreamResponse:
