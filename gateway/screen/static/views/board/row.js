@@ -2,7 +2,7 @@
 
 import { aria, fill, h, setText } from "../../dom.js";
 import { clock } from "../../format.js";
-import { hasConflict, isOver, severity } from "./ranking.js";
+import { hasConflict, isOver, rank, severity } from "./ranking.js";
 
 const MOST_CHIPS = 2;
 const QUIETEST_DB = -60;
@@ -11,6 +11,8 @@ const KINDS = ["final", "provisional", "past"];
 
 export class CallRow {
   brief = null;
+  /** How soon its call needs a look: see `rank`. */
+  rank = 0;
   /** Whether it is on the screen: only then its meters and its clock are worth drawing. */
   visible = false;
   /** It has left the board, and stands only because somebody points here. */
@@ -45,6 +47,7 @@ export class CallRow {
   /** Show what the call is now. */
   show(brief, nowMs) {
     this.brief = brief;
+    this.rank = rank(brief);
     this.#toldAt = nowMs;
     setText(this.agent, brief.agent || this.#t("board.no_agent", { id: brief.call_id.slice(0, 8) }));
     this.#showState(brief);
