@@ -11,7 +11,7 @@ const LEAST_SKIPPED_MS = 800;
 const EDGE_MS = 200;
 
 export class Player {
-  /** `url`: of the WAV; `on`: `position(ms, playing)`. */
+  /** `url`: of the WAV; `on`: `position(ms, playing)`, `state(state)`. */
   constructor({ t, announce }, url, on) {
     this._t = t;
     this._announce = announce;
@@ -90,6 +90,7 @@ export class Player {
 
   _become(state) {
     this.state = state;
+    this._on.state(state);
     this._changed();
     if (state === "ready" && this._wantedMs) this._audio.currentTime = this._wantedMs / 1000;
   }
