@@ -15,6 +15,8 @@ import structlog
 from aiohttp import web
 
 from gateway.assembly.browsers import browsers
+from gateway.assembly.bus import join_bus
+from gateway.assembly.call_shelves import call_shelves
 from gateway.assembly.clock import SystemClock
 from gateway.assembly.folder import LEAVING_GRACE_S, StartFailed, refuse_to_share, sweep_spool, take_over
 from gateway.assembly.ingest import IngestGround, goodbye_s
@@ -45,6 +47,7 @@ from gateway.session.loop_lag import LoopLag
 from gateway.settings import Settings, in_url, is_loopback, parse_address, parse_apps, parse_fetch_allow, parse_quotas
 from gateway.stores import (
     apps,
+    call_versions,
     calls,
     erasure,
     outbox,
@@ -58,13 +61,11 @@ from gateway.stores import (
 from gateway.stores import passages as passage_tables
 from gateway.stores import quality as quality_tasks
 from gateway.stores.apps import Apps
-from gateway.stores.calls import CallRecords
 from gateway.stores.disk_space import DiskSpace
 from gateway.stores.dispatch import Dispatcher
 from gateway.stores.erasure import Eraser, Kept, Shelves
 from gateway.stores.outbox import Outbox
 from gateway.stores.ownership import DataFolderLock
-from gateway.stores.recordings import Recordings
 from gateway.stores.sqlite import Database, Schema
 from gateway.telemetry import Metrics
 
@@ -72,7 +73,7 @@ log = structlog.get_logger(__name__)
 
 SCHEMAS: tuple[Schema, ...] = (
     apps.SCHEMA, calls.SCHEMA, outbox.SCHEMA, rule_books.SCHEMA, voiceprints.SCHEMA, quality_tasks.SCHEMA,
-    erasure.SCHEMA,
+    erasure.SCHEMA, call_versions.SCHEMA,
     quality_rules.SCHEMA, rule_outcomes.SCHEMA, usage.SCHEMA, passage_tables.SCHEMA, spent.SCHEMA,
 )  # fmt: skip
 
@@ -194,14 +195,19 @@ class EarshotServer:
             await take_over(self._folder, settings.data_path, replace=self._replace, patience_s=patience_s)
         await asyncio.to_thread(sweep_spool, settings.data_path / "spool")
         self._http_client = await self._begun.enter_async_context(aiohttp.ClientSession())
-        records, recordings = CallRecords(self._database), Recordings(settings.data_path)
+        self._shelves = shelves = call_shelves(settings, self._database, self._clock, self._begun)
+        records, recordings = shelves.own, shelves.recordings
+        await asyncio.to_thread(recordings.tidy)
+        self._bus = join_bus(settings, self.metrics, self._begun)
         self._browsers = browsers(settings, self._database, self._key, self.apps, self._clock, self._begun)
         self._taking = taking = self._call_taker()
         await taking.open()
         await self.disk_space.look()
         self._run("disk-space", self.disk_space.run())
         self._run("loop-lag", self._loop_lag.run())
-        self._outbox = box = Outbox(self._database, self._clock, data_dir=settings.data_path)
+        self._outbox = box = Outbox(
+            self._database, self._clock, data_dir=settings.data_path, recordings_dir=recordings.root
+        )
         self._fetcher = GuardedFetcher(FetchTargets(parse_fetch_allow(settings.fetch_allow)))
         callbacks = self._callbacks()
         stores = quality_stores(settings, self._database, self._clock, self._begun, rules_changed=taking.rules_changed)
@@ -226,8 +232,13 @@ class EarshotServer:
         if settings.live_text:
             self._run("load", follow_load(self.engines, taking, self.metrics))
         links = RecordingLinks(subkey(self._key, "recordings"), now=time)
-        door = HttpDoor(taking.live, records, recordings.path, self._credentials, self.metrics, self._not_ready, links)
-        routes = [*door.routes(), *voiceprint_routes, *qc.routes, *qc.rule_routes(ground, records, door.caller)]
+        live = shelves.live(taking.live, self._bus)
+        door = HttpDoor(
+            *(live, shelves.store, recordings.path, self._credentials, self.metrics, self._not_ready, links),
+            elsewhere=shelves.elsewhere,
+            incomplete=lambda: shelves.fault,
+        )
+        routes = [*door.routes(), *voiceprint_routes, *qc.routes, *qc.rule_routes(ground, shelves.store, door.caller)]
         passage_routes, self.passages = await passages(
             ground, own_voices, records, recordings, door.caller, lambda: taking.going_on > 0
         )
@@ -239,13 +250,15 @@ class EarshotServer:
         routes += LevelRoutes(door.told, taking.levels).routes()
         routes += ReportRoutes(door.told, qc.task_result, recordings.path, links, door.caller).routes()
         routes += ScreenPages(await asyncio.to_thread(installed_assets), lambda: self.addresses.ws).routes()
-        self.eraser = eraser = self._eraser(records, recordings, dispatcher, qc)
-        routes += DeletionRoutes(taking.live, records, eraser.erase_call, eraser.erase_task, door.caller).routes()
+        self.eraser = eraser = self._eraser(dispatcher, qc)
+        routes += DeletionRoutes(live, shelves.store, eraser.erase_call, eraser.erase_task, door.caller).routes()
+        shelves.keep_in_step(eraser, taking.live, self._run)
         kept = Kept(settings.retain_recordings_days, settings.retain_results_days)
         self._run("retention", keep_retention(eraser, kept))
         await self._listen(routes)
 
-    def _eraser(self, records: CallRecords, recordings: Recordings, dispatcher: Dispatcher, qc: Quality) -> Eraser:
+    def _eraser(self, dispatcher: Dispatcher, qc: Quality) -> Eraser:
+        records, recordings = self._shelves.store, self._shelves.recordings
         box, forget_task = self._outbox, qc.service.forget
         shelves = Shelves(
             *(self._database, records, recordings, self._taking.journal, box, dispatcher, qc.tasks),
@@ -290,6 +303,7 @@ class EarshotServer:
             *(settings, self._database, self._clock, self._key, self._credentials, self.metrics),
             browsers=self._browsers,
             folder=settings.data_path,
+            shelves=self._shelves,
             begun=self._begun,
             run=self._run,
         )

@@ -16,6 +16,7 @@ import structlog
 from websockets.asyncio.server import Server
 
 from gateway.assembly.browsers import Browsers
+from gateway.assembly.call_shelves import CallShelves, call_shelves
 from gateway.assembly.cluster import join_cluster
 from gateway.credentials import Credentials
 from gateway.doors.limits import door_limits
@@ -33,9 +34,7 @@ from gateway.session.rulesets import RuleSets
 from gateway.session.session import Keeping, Patience
 from gateway.session.settings import call_settings
 from gateway.settings import Settings
-from gateway.stores.calls import CallRecords
 from gateway.stores.journal import FileJournal, JournalLimits, RecoveredCall
-from gateway.stores.recordings import Recordings
 from gateway.stores.rule_books import SqliteRuleBooks
 from gateway.stores.rule_outcomes import SqliteRuleOutcomes
 from gateway.stores.sqlite import Database
@@ -68,6 +67,8 @@ class IngestGround:
     begun: AsyncExitStack
     run: Callable[[str, Coroutine[Any, Any, None]], asyncio.Task[None]]
     """Runs work until the process stops."""
+    shelves: CallShelves | None = None
+    """What the process keeps of calls; None: it makes that itself."""
 
 
 class Ingest:
@@ -75,8 +76,9 @@ class Ingest:
 
     def __init__(self, ground: IngestGround) -> None:
         self._ground = ground
-        self.records = CallRecords(ground.database)
-        self.recordings = Recordings(ground.settings.data_path)
+        shelves = ground.shelves or call_shelves(ground.settings, ground.database, ground.clock, ground.begun)
+        self.shelves = shelves
+        self.records, self.recordings = shelves.own, shelves.recordings
         self._ws: Server | None = None
 
     async def open(self) -> None:
@@ -103,8 +105,8 @@ class Ingest:
         recordings, `pressure` says why no new call should begin, or nothing."""
         ground, cluster = self._ground, self._cluster
         settings = ground.settings
-        rulesets = RuleSets(rules, cluster.books)
-        moving = Moving(cluster.owners, self.journal, cluster.tail, cluster.late, self.records)
+        rulesets, shelves = RuleSets(rules, cluster.books), self.shelves
+        moving = Moving(cluster.owners, self.journal, cluster.tail, cluster.late, self.records, shelves.give_up)
         outcomes = SqliteRuleOutcomes(ground.database)
         self.calls = Calls(
             engines,

@@ -7,7 +7,7 @@ from collections.abc import Awaitable, Callable
 from aiohttp import web
 
 from gateway.doors.answers import refused
-from gateway.ports import CallStore, LiveCalls, Unavailable
+from gateway.ports import CallRecord, CallStore, LiveCalls, Unavailable
 
 EraseCall = Callable[[str, str], Awaitable[None]]
 EraseTask = Callable[[str, str], Awaitable[bool]]
@@ -41,7 +41,7 @@ class DeletionRoutes:
     async def _delete_call(self, request: web.Request) -> web.Response:
         app_id, call_id = self._caller(request), request.match_info["call_id"]
         held = await self._holds(app_id, call_id)
-        record = await self._store.get(app_id, call_id)
+        record = await self._stored(app_id, call_id)
         if held or (record is not None and record.state == "live"):
             raise refused(web.HTTPConflict, "call_runs", "the call has not ended; delete it afterwards")
         if record is None:
@@ -54,7 +54,7 @@ class DeletionRoutes:
 
     async def _delete_task(self, request: web.Request) -> web.Response:
         app_id, session_id = self._caller(request), request.match_info["session_id"]
-        if await self._holds(app_id, session_id) or await self._store.get(app_id, session_id) is not None:
+        if await self._holds(app_id, session_id) or await self._stored(app_id, session_id) is not None:
             message = f"this is the task of a call; delete it with DELETE /v1/calls/{session_id}"
             raise refused(web.HTTPConflict, "task_of_a_call", message)
         try:
@@ -64,6 +64,12 @@ class DeletionRoutes:
         if not erased:
             raise refused(web.HTTPNotFound, "unknown_task", f"no task {session_id!r}")
         return web.Response(status=204)
+
+    async def _stored(self, app_id: str, call_id: str) -> CallRecord | None:
+        try:
+            return await self._store.get(app_id, call_id)
+        except Unavailable as fault:
+            raise _not_all(fault) from fault
 
     async def _holds(self, app_id: str, call_id: str) -> bool:
         try:

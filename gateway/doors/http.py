@@ -19,6 +19,11 @@ from gateway.telemetry import Metrics
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 MAX_PAGE = 200
+Elsewhere = Callable[[str, str], Awaitable[str]]
+
+
+async def _nowhere(app_id: str, call_id: str) -> str:
+    return ""
 
 
 class HttpDoor:
@@ -33,9 +38,15 @@ class HttpDoor:
         metrics: Metrics,
         not_ready: Callable[[], str],
         links: RecordingLinks,
+        *,
+        elsewhere: Elsewhere = _nowhere,
+        incomplete: Callable[[], str] = lambda: "",
     ) -> None:
         """`recording_path` names a call's WAV file; `not_ready` says what is still missing, or nothing; `links` open
-        recordings without credentials."""
+        recordings without credentials; `elsewhere` names the node that has a recording that is not here; `incomplete`
+        says why calls may be missing from the store's latest page."""
+        self._elsewhere = elsewhere
+        self._incomplete = incomplete
         self._links = links
         self._calls = calls
         self._store = store
@@ -70,7 +81,9 @@ class HttpDoor:
         limit = _number(request, "limit", default=20, least=1, most=MAX_PAGE)
         stored = await self._store.page(app_id, limit=limit, before=request.query.get("before"))
         live = await self._now(app_id, *(record.call_id for record in stored))
-        return json_answer({"calls": [_in_brief(live.get(one.call_id) or of_record(one)) for one in stored]})
+        told = {"calls": [_in_brief(live.get(one.call_id) or of_record(one)) for one in stored]}
+        fault = self._incomplete()
+        return json_answer({**told, "incomplete": fault} if fault else told)
 
     async def _one(self, request: web.Request) -> web.Response:
         """The whole document; with `segments=0` all but the segments, which are nearly all of it."""
@@ -104,10 +117,17 @@ class HttpDoor:
         over = over and (await self._stored(app_id, call_id)).state in ("judged", "failed")
         path = self._recording_path(call_id)
         if not path.exists() and over:
-            raise refused(web.HTTPNotFound, "no_recording", "the recording is not kept any more, or there was none")
+            raise await self._no_recording(app_id, call_id)
         if not path.exists():
             raise refused(web.HTTPConflict, "not_sealed", "the recording is sealed when the call has hung up")
         return web.FileResponse(path, headers=headers)
+
+    async def _no_recording(self, app_id: str, call_id: str) -> web.HTTPException:
+        node = await self._elsewhere(app_id, call_id)
+        if not node:
+            return refused(web.HTTPNotFound, "no_recording", "the recording is not kept any more, or there was none")
+        remedy = "ask there, or give all nodes the same recordings_folder"
+        return refused(web.HTTPConflict, "recording_elsewhere", f"node {node} has the recording: {remedy}", node=node)
 
     async def _now(self, app_id: str, *call_ids: str) -> Mapping[str, dict[str, Any]]:
         try:
@@ -119,9 +139,9 @@ class HttpDoor:
         # Whoever has just read `ended` finds the whole call here, not what was stored at its hangup.
         try:
             await self._calls.filed(call_id)
+            record = await self._store.get(app_id, call_id)
         except Unavailable as fault:
             raise refused(web.HTTPServiceUnavailable, "unavailable", str(fault)) from fault
-        record = await self._store.get(app_id, call_id)
         if record is None:
             raise refused(web.HTTPNotFound, "unknown_call", f"no call {call_id!r}")
         return record

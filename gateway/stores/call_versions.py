@@ -1,4 +1,4 @@
-"""Which of a node's calls the other nodes have not been told of yet: kept beside the calls, in their own transactions."""
+"""Which of a node's calls the others have not been told of yet: kept beside the calls, in their own transactions."""
 
 from __future__ import annotations
 

@@ -15,7 +15,7 @@ from contextlib import suppress
 import structlog
 
 from gateway.ports import CallRecord, Clock, Unavailable
-from gateway.stores.call_versions import CallVersions, PackedCall, Version
+from gateway.stores.call_versions import RANK, CallVersions, PackedCall, Version
 from gateway.stores.calls import CallRecords, OldCall
 from gateway.stores.redis_calls import DELETIONS_KEPT_MS, RedisCalls, SharedCopy
 
@@ -109,6 +109,16 @@ class SharedCalls:
             return ""
         return copy.node if isinstance(copy, SharedCopy) and copy.node != self._node else ""
 
+    async def going_on(self, call_ids: Sequence[str]) -> Sequence[str]:
+        """Those of `call_ids` that some node has told of and not yet finished. Raises Unavailable."""
+        if not call_ids:
+            return []
+        known = await self._shared.versions(call_ids)
+        over = RANK["failed"]
+        return [
+            call_id for call_id, there in zip(call_ids, known, strict=True) if there is not None and there.rank < over
+        ]
+
     # --- deleting ---
 
     async def forget(self, app_id: str, call_id: str) -> bool:
@@ -136,12 +146,19 @@ class SharedCalls:
         not_ours = await self._own.unknown(call_ids, ended_before_ms)
         return await self._shared.old_or_unknown(not_ours, ended_before_ms)
 
-    async def give_up(self, app_id: str, call_id: str) -> None:
-        """Another node has finished a call that began here: forget how it was then, if that is known there."""
+    async def give_up(self, app_id: str, call_id: str) -> bool:
+        """Another node has finished a call that was here: forget how it was then, unless that is all that is known of
+        the call so far (False). Raises Unavailable."""
         version = await self._versions.version(app_id, call_id)
+        if version is None:
+            return True
         copy = await self._shared.copy(app_id, call_id)
-        if version is not None and isinstance(copy, SharedCopy) and copy.version > version and copy.node != self._node:
-            await self._own.forget(app_id, call_id)
+        if copy == "deleted":
+            return True  # the whole call goes, here too
+        if not isinstance(copy, SharedCopy) or copy.node == self._node or copy.version < version:
+            return False
+        await self._own.forget(app_id, call_id)
+        return True
 
     # --- keeping in step ---
 
