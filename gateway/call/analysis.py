@@ -58,9 +58,9 @@ class Analysis:
         return f"{self._id_prefix}s{self._segments}"
 
     @property
-    def backlog_ms(self) -> int:
-        """Audio that waits for an answer."""
-        return len(self._frames) * FRAME_MS
+    def backlog_samples(self) -> int:
+        """Audio that waits for an answer, per channel."""
+        return len(self._frames) * self._framer.frame_samples
 
     def push(self, pcm: bytes) -> None:
         """Take interleaved PCM."""

@@ -82,6 +82,7 @@ class Call:
         self.state = State.NEW
         self.samples = 0
         self.terms = terms
+        self._room_samples = terms.audio.ms_to_samples(ROOM_MS)
         self._instant_bytes = 2 * terms.audio.channels
         self._stored = 0
         self._now_ms = 0
@@ -126,8 +127,13 @@ class Call:
 
         A client ahead of real time also waits for final texts; one that keeps time never does.
         """
-        waiting_ms = self.terms.audio.samples_to_ms(self.unstored_samples) + self._analysis.backlog_ms
-        return waiting_ms < ROOM_MS and not (ahead_of_time and self._transcripts.finals_pending > 2)
+        waiting_samples = self.samples - self._stored + self._analysis.backlog_samples
+        return waiting_samples < self._room_samples and not (ahead_of_time and self.owes_texts)
+
+    @property
+    def owes_texts(self) -> bool:
+        """Whether so many final texts are awaited that a client ahead of real time has to wait."""
+        return self._transcripts.finals_pending > 2
 
     def receive(self, event: Event) -> list[Effect]:
         """Let something happen; return what is to be done about it, in order.

@@ -284,7 +284,11 @@ class CallSession:
     @property
     def has_room(self) -> bool:
         """Whether audio may come right now."""
-        return self._keeping.journal.has_room and self._core.has_room(ahead_of_time=self._ahead_ms > FAST_MS)
+        core = self._core
+        # Looking at the clock is left to when it matters: this is asked for every packet.
+        return self._keeping.journal.has_room and core.has_room(
+            ahead_of_time=core.owes_texts and self._ahead_ms > FAST_MS
+        )
 
     @property
     def _ahead_ms(self) -> float:
