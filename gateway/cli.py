@@ -16,6 +16,7 @@ from gateway.commands.models import models
 from gateway.commands.outbox import outbox
 from gateway.commands.qc import qc
 from gateway.commands.rules import rules
+from gateway.commands.screen import screen
 from gateway.commands.serve import serve
 from gateway.commands.voiceprint import voiceprint
 from gateway.commands.worker import worker
@@ -30,7 +31,7 @@ def cli() -> None:
     """
 
 
-for command in (serve, worker, call, qc, demo, models, doctor, app, outbox, rules, evaluate, voiceprint):
+for command in (serve, screen, worker, call, qc, demo, models, doctor, app, outbox, rules, evaluate, voiceprint):
     cli.add_command(command)
 
 

@@ -1,4 +1,4 @@
-"""Who is calling: the signed headers of the voiceprint API, HTTP Basic, and nothing else.
+"""Who is calling: the signed headers of the voiceprint API, HTTP Basic, or what a ticket or a session has proved.
 
 An app (tenant) has an id and one or more live secrets, so that a secret can be rotated without a dropped call.
 """
@@ -10,11 +10,28 @@ import hmac
 from collections.abc import Callable, Mapping
 from typing import Protocol
 
+from aiohttp import web
+
 from protocol.voiceprint import sign
 
 
 class AccessDenied(Exception):
     """The caller did not prove who it is. The reason is for our log; callers all get the same answer."""
+
+
+DENIED = (
+    "signed headers (X-App-Key, X-Timestamp, X-App-Signature), HTTP Basic, a ticket or the screen's session are "
+    "missing or wrong"
+)
+"""What callers are told, whatever was wrong."""
+PROVEN_APP = web.RequestKey("proven_app", str)
+"""Under this key an HTTP request bears the app that its ticket or session proved."""
+
+
+def proven_app(request: web.Request) -> str:
+    """The app that a request's ticket or session proved before it came here; empty if neither did."""
+    app_id: str = request.get(PROVEN_APP, "")
+    return app_id
 
 
 class AppDirectory(Protocol):
@@ -29,6 +46,10 @@ class Credentials:
         self._apps = apps
         self._skew_s = skew_s
         self._now = now
+
+    def of_request(self, request: web.Request) -> str:
+        """The app id that an HTTP request proves, in whichever way. Raises AccessDenied."""
+        return proven_app(request) or self.from_headers(request.headers, request.query)
 
     def from_headers(self, headers: Mapping[str, str], query: Mapping[str, str]) -> str:
         """The app id proved by a request's headers or query (`X-App-Key`/`appid` and their like, or Basic).

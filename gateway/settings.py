@@ -18,6 +18,7 @@ from platformdirs import user_cache_path
 from gateway.call.channel import AnalysisSettings
 from gateway.call.segmenter import SegmenterSettings
 from gateway.call.speaker import SpeakerSettings
+from gateway.origins import parse_origins
 from gateway.ports import Product, Quotas
 
 PREFIX = "EARSHOT_"
@@ -51,6 +52,11 @@ class Settings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Folder of the model files; default the user's cache folder."""
     public_url: str = ""
     """Base of every link that Earshot gives out; default the HTTP listener."""
+    public_ws_url: str = ""
+    """Base of the native socket's address as browsers reach it, wss://host; default: the host by which they asked, and
+    the port of `ws`."""
+    origins: str = ""
+    """Origins whose pages may open sockets beside our own, https://crm.example.com, by commas; compared exactly."""
     tls_cert: str = ""
     """PEM certificate chain; with `tls_key`, both listeners speak TLS. Read again on SIGHUP."""
     tls_key: str = ""
@@ -91,9 +97,12 @@ class Settings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Audio is acked once it is on this node's disk (`local`), or in Redis too (`replica`); default `replica` with
     `redis_url`."""
     node: str = ""
-    """This node's name in the cluster; default the host's and a random part."""
+    """This node's name in the cluster; default the host's and a part that the data folder keeps."""
     lease_s: Annotated[float, Meta(ge=1, le=600)] = 15
     """A node that Redis has not heard of for this long counts as gone."""
+    recordings_folder: str = ""
+    """Folder of calls' recordings; default `recordings` in the data folder. Nodes that have the same one play, and
+    complete, one another's."""
 
     # --- use and retention ---
     quotas: str = ""
@@ -203,6 +212,9 @@ class Settings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
         parse_apps(self.apps)
         parse_fetch_allow(self.fetch_allow)
         parse_quotas(self.quotas)
+        parse_origins(self.origins)
+        if self.public_ws_url and not self.public_ws_url.startswith(("ws://", "wss://")):
+            raise ValueError("public_ws_url must look like wss://host or ws://host:port")
         self._check_cluster()
 
     def _check_cluster(self) -> None:
@@ -240,6 +252,11 @@ class Settings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     @property
     def quality_path(self) -> Path:
         return Path(self.quality_folder) if self.quality_folder else self.data_path / "quality"
+
+    @property
+    def shared_recordings(self) -> Path | None:
+        """The folder of recordings, if it is not the data folder's own."""
+        return Path(self.recordings_folder) if self.recordings_folder else None
 
     @property
     def data_path(self) -> Path:

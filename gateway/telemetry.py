@@ -65,6 +65,9 @@ class Metrics:
         self.erased = Counter(
             "earshot_erased", "What was deleted for good, on request or by retention.", ["what"], registry=registry
         )
+        self.bus_dropped = Counter(
+            "earshot_bus_dropped", "What other processes should have been told and were not.", registry=registry
+        )
         self.refused = Counter("earshot_refused", "Requests and sockets refused.", ["code"], registry=registry)
 
 

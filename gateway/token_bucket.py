@@ -19,6 +19,10 @@ class TokenBucket:
         self._level -= amount
         return True
 
+    def has(self, amount: float, now_s: float) -> bool:
+        """Whether `amount` is there; it stays there."""
+        return self._fill(now_s) >= amount
+
     def borrow(self, amount: float, now_s: float) -> float:
         """Take `amount` whether it is there or not; how long, in seconds, until the debt is paid."""
         self._level = self._fill(now_s) - amount

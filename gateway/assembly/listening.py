@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import AsyncExitStack, contextmanager
 from ssl import SSLContext
 
 from aiohttp import web
+from aiohttp.typedefs import Middleware
 
 from gateway.assembly.folder import StartFailed
 from gateway.doors.http_guard import GuardedSite, HttpLimits, guard_requests
@@ -21,6 +22,7 @@ MAX_BODY_BYTES = 1024 * 1024
 async def listen_http(
     settings: Settings,
     routes: list[web.RouteDef],
+    middlewares: Sequence[Middleware],
     tls: SSLContext | None,
     metrics: Metrics,
     begun: AsyncExitStack,
@@ -28,7 +30,7 @@ async def listen_http(
     goodbye_s: float,
 ) -> int:
     """Serve `routes` until `begun` ends, and say on which port; clients then have `goodbye_s`. Raises StartFailed."""
-    application = web.Application(client_max_size=MAX_BODY_BYTES, middlewares=[guard_requests])
+    application = web.Application(client_max_size=MAX_BODY_BYTES, middlewares=[guard_requests, *middlewares])
     application.add_routes(routes)
     bounds = HttpLimits(head_timeout_s=settings.handshake_timeout_s, max_strangers=settings.max_pending_connections)
     http = web.AppRunner(

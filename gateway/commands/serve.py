@@ -16,6 +16,7 @@ from gateway.app import Addresses, EarshotServer
 from gateway.assembly.folder import StartFailed
 from gateway.commands.open_files import raise_open_files
 from gateway.commands.options import config_option, data_option, settings_of
+from gateway.commands.screen import screen_link
 from gateway.commands.supervisor import notify
 from gateway.doors.tls import BadCertificate
 from gateway.engines.models import ModelMissing
@@ -68,7 +69,7 @@ async def _serve(settings: Settings, *, replace: bool) -> None:
     note_addresses(settings.data_path, addresses.http, addresses.ws)
     notify("READY=1")
     await stopping
-    log.info("stopping", calls=len(server.calls))
+    log.info("stopping", calls=server.calls_going_on)
     notify("STOPPING=1")
     _leave_within(settings.drain_s)
     withdraw_addresses(settings.data_path)
@@ -103,6 +104,7 @@ def _greet(server: EarshotServer, addresses: Addresses) -> None:
     if server.uses_local_app:
         app_id, secret = local_app(server.settings.data_path)
         click.echo(f"No app is set up: serving loopback only, app id {app_id}, secret {secret}")
+        click.echo(f"screen  {screen_link(server.settings, addresses.http, app_id)}")
 
 
 def _reload(server: EarshotServer) -> None:

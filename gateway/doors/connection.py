@@ -17,6 +17,7 @@ from websockets.version import version
 from gateway.doors.frames import FrameCutter, Payload, text_frame
 from gateway.doors.limits import BURST_S, DoorLimits
 from gateway.doors.strangers import Strangers
+from gateway.tickets import Ticket
 from gateway.token_bucket import TokenBucket
 from protocol.codec import MAX_MESSAGE_BYTES
 
@@ -45,6 +46,8 @@ class NativeConnection(ServerConnection):
         self.on_audio: Callable[[bytes, int], bool] | None = None
         """Offered each whole binary frame that is next in line, with the length of its header, in place of a message;
         False: make it a message."""
+        self.ticket: Ticket | None = None
+        """What the peer came in by, if it was a ticket: it may do that and no more."""
         self._frames: FrameCutter | None = None
         self._last_bytes = b""
         self._strangers = strangers

@@ -18,15 +18,18 @@ from websockets.http11 import Request, Response
 from websockets.typing import Subprotocol
 from yarl import URL
 
-from gateway.credentials import AccessDenied, Credentials
+from gateway.credentials import DENIED, AccessDenied, Credentials
 from gateway.doors.connection import NativeConnection, keep_alive
 from gateway.doors.conversation import Conversation, error_message
 from gateway.doors.limits import DoorLimits
 from gateway.doors.outgoing import Outgoing
 from gateway.doors.strangers import Strangers
+from gateway.origins import Origins
+from gateway.ports import Unavailable
 from gateway.session.calls import Calls
 from gateway.session.session import CallSession
 from gateway.telemetry import Metrics
+from gateway.tickets import Tickets
 from protocol import messages
 from protocol.codec import MAX_MESSAGE_BYTES, SUBPROTOCOL, decode_client, encode
 from protocol.errors import ProtocolError
@@ -43,7 +46,19 @@ SHUTTING_DOWN_RETRY_MS = 1000
 class NativeDoor:
     """Serves the native socket. A bad message costs its own call or its own socket, never another's."""
 
-    def __init__(self, calls: Calls, credentials: Credentials, limits: DoorLimits, metrics: Metrics) -> None:
+    def __init__(
+        self,
+        calls: Calls,
+        credentials: Credentials,
+        limits: DoorLimits,
+        metrics: Metrics,
+        *,
+        tickets: Tickets | None = None,
+        origins: Origins | None = None,
+    ) -> None:
+        """Without `tickets` none is taken; without `origins` only pages from the socket's own address are welcome."""
+        self._tickets = tickets
+        self._origins = origins or Origins()
         self._calls = calls
         self._credentials = credentials
         self._limits = limits
@@ -81,33 +96,48 @@ class NativeDoor:
 
     # --- the upgrade ---
 
-    def _admit(self, connection: ServerConnection, request: Request) -> Response | None:
+    async def _admit(self, connection: ServerConnection, request: Request) -> Response | None:
         try:
-            return self._check(connection, request, URL(request.path))
+            return await self._check(connection, request, URL(request.path))
         except MultipleValuesError as fault:
             return self._refuse(HTTPStatus.BAD_REQUEST, "bad_request", f"the header {fault} may come only once")
         except ValueError as fault:
             return self._refuse(HTTPStatus.BAD_REQUEST, "bad_request", f"not a URL: {fault}")
 
-    def _check(self, connection: ServerConnection, request: Request, url: URL) -> Response | None:
+    async def _check(self, connection: ServerConnection, request: Request, url: URL) -> Response | None:
         if url.path != PATH:
             return self._refuse(HTTPStatus.NOT_FOUND, "not_found", f"the native socket is at {PATH}")
         if self._draining:
             return self._refuse(HTTPStatus.SERVICE_UNAVAILABLE, "shutting_down", "the server is going away")
-        origin = request.headers.get("Origin")
-        if origin is not None and _authority(origin) != request.headers.get("Host", ""):
-            return self._refuse(HTTPStatus.FORBIDDEN, "foreign_origin", "this origin may not open calls")
+        if not self._origins.admit(request.headers.get("Origin"), request.headers.get("Host", "")):
+            return self._refuse(HTTPStatus.FORBIDDEN, "foreign_origin", "pages of this origin may not open sockets")
         offered = request.headers.get_all("Sec-WebSocket-Protocol")
         if offered and SUBPROTOCOL not in {one.strip() for value in offered for one in value.split(",")}:
             return self._refuse(HTTPStatus.BAD_REQUEST, "bad_subprotocol", f"expected subprotocol {SUBPROTOCOL}")
         try:
-            connection.username = self._credentials.from_headers(request.headers, url.query)
-            busy = self._calls.refusal_at_the_door(connection.username)
+            return await self._let_in(connection, request, url)
         except AccessDenied as denied:
             log.info("access_denied", reason=str(denied))
-            text = "signed headers (X-App-Key, X-Timestamp, X-App-Signature) or HTTP Basic are missing or wrong"
-            return self._refuse(HTTPStatus.UNAUTHORIZED, "access_denied", text)
-        return None if busy is None else self._refuse(HTTPStatus.SERVICE_UNAVAILABLE, busy.code, busy.message)
+            return self._refuse(HTTPStatus.UNAUTHORIZED, "access_denied", DENIED)
+        except Unavailable as fault:
+            log.warning("ticket_not_taken", fault=str(fault))
+            return self._refuse(HTTPStatus.SERVICE_UNAVAILABLE, "overloaded", "tickets cannot be taken for now")
+
+    async def _let_in(self, connection: ServerConnection, request: Request, url: URL) -> Response | None:
+        """None for whoever may come in. Raises AccessDenied and Unavailable."""
+        assert isinstance(connection, NativeConnection)
+        text, tickets = url.query.get("ticket"), self._tickets
+        if text is not None and tickets is not None:
+            connection.ticket = tickets.read(text, lambda ticket: ticket.purpose in ("call", "screen"))
+            connection.username = connection.ticket.app_id
+        else:
+            connection.username = self._credentials.from_headers(request.headers, url.query)
+        busy = self._calls.refusal_at_the_door(connection.username)
+        if busy is not None:
+            return self._refuse(HTTPStatus.SERVICE_UNAVAILABLE, busy.code, busy.message)
+        if connection.ticket is not None and tickets is not None:
+            await tickets.spend(connection.ticket)  # last, so that whoever is sent away may come back with it
+        return None
 
     def _refuse(self, status: HTTPStatus, code: str, message: str) -> Response:
         self._metrics.refused.labels(code).inc()
@@ -167,7 +197,8 @@ class NativeDoor:
             retry_ms = RECOVERING_RETRY_MS  # it has waited for its call already
         return encode(error_message(fault, retry_after_ms=retry_ms))
 
-    async def _first_message(self, connection: ServerConnection, app_id: str, outgoing: Outgoing) -> CallSession:
+    async def _first_message(self, connection: NativeConnection, app_id: str, outgoing: Outgoing) -> CallSession:
+        only = "" if connection.ticket is None else connection.ticket.call_id
         patience = asyncio.timeout(self._limits.first_message_timeout_s)
         try:
             async with patience:
@@ -184,9 +215,13 @@ class NativeDoor:
         if self._draining:
             raise _leaving()
         if isinstance(message, messages.Start):
+            if only:
+                raise ProtocolError("unexpected_message", f"this socket's ticket is for call {only}; expected resume")
             session = await self._calls.open(app_id, message)
             session.attach(outgoing, last_seq=0)
             return session
+        if only not in ("", message.call_id):
+            raise ProtocolError("unknown_call", f"this socket's ticket is for call {only}")
         session = await self._calls.resume(app_id, message)
         earlier = session.take_sink()
         if earlier is not None:
@@ -205,14 +240,6 @@ class NativeDoor:
 
 def _leaving() -> ProtocolError:
     return ProtocolError("shutting_down", "the server is going away")
-
-
-def _authority(origin: str) -> str:
-    """Host and port of an Origin header; nothing for one that names none, such as `null`."""
-    try:
-        return URL(origin).authority
-    except ValueError:
-        return ""
 
 
 def _decode_first(payload: str | bytes) -> messages.Start | messages.Resume:

@@ -9,7 +9,7 @@ import msgspec
 import structlog
 from aiohttp import web
 
-from gateway.credentials import AccessDenied
+from gateway.credentials import AccessDenied, proven_app
 from gateway.ports import Unavailable
 from gateway.quality.fields import BUSY_RETRY_S, BodyReader
 from gateway.quality.rulebook import Rulebook
@@ -124,7 +124,7 @@ class QualityEndpoints:
         authorization = request.headers.get("Authorization", "")
         bearer = authorization[7:].strip() if authorization[:7].lower() == "bearer " else ""
         early = bearer or request.query.get("access_token", "")
-        app_id = self._tokens.verify(early) if early else ""
+        app_id = self._tokens.verify(early) if early else proven_app(request)
         if request.path == CREATE_PATH:
             limit_bytes, too_large = self._task_body_bytes, ErrorCode.AUDIO_TOO_LARGE
         else:

@@ -11,6 +11,7 @@ from typing import Any, TypeVar
 
 import structlog
 from redis.asyncio import BlockingConnectionPool, Redis
+from redis.asyncio.client import PubSub
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 from redis.exceptions import ConnectionError as RedisConnectionError
@@ -56,6 +57,7 @@ class RedisConnection:
     def __init__(self, url: str, *, timeout_s: float = 2.0) -> None:
         """`url` is redis://, rediss:// or unix://, with the password if any. Raises ValueError for another."""
         self.shown_url = without_password(url)
+        self._url = url
         self._timeout_s = timeout_s
         self._pool = BlockingConnectionPool.from_url(
             url,
@@ -71,10 +73,34 @@ class RedisConnection:
         await self._redis.aclose()
         await self._pool.disconnect()
 
+    @property
+    def database(self) -> int:
+        """The number of the Redis database whose keys these are."""
+        return int(self._pool.connection_kwargs.get("db") or 0)
+
+    def listener(self) -> PubSub:
+        """Something to hear published messages with, on a connection of its own; whoever takes it closes it."""
+        alone: Redis = Redis.from_url(
+            self._url,
+            socket_timeout=self._timeout_s,
+            socket_connect_timeout=self._timeout_s,
+            retry=Retry(NoBackoff(), 0),
+        )
+        return _Listener(alone)
+
     async def command(self, *words: Argument) -> Any:
         """One command's reply; bytes stay bytes. Raises Unavailable, whatever Redis has against it."""
         async with self._faults():
             return await self._redis.execute_command(*words)  # type: ignore[no-untyped-call]
+
+    async def commands(self, commands: Sequence[Sequence[Argument]]) -> list[Any]:
+        """The replies to several commands, in one round trip. Raises Unavailable if any fails."""
+        async with self._faults():
+            pipeline = self._redis.pipeline(transaction=False)
+            for words in commands:
+                pipeline.execute_command(*words)
+            replies: list[Any] = await pipeline.execute()
+            return replies
 
     async def run(self, script: RedisScript, keys: Sequence[Argument], arguments: Sequence[Argument]) -> Any:
         """One script's reply. Raises Unavailable."""
@@ -133,6 +159,18 @@ class RedisConnection:
             # that was told to end would go on for ever.
             if task and task.cancelling() > cancelled_before:
                 raise asyncio.CancelledError
+
+
+class _Listener(PubSub):
+    """Takes its client's pool with it when it is closed."""
+
+    def __init__(self, client: Redis) -> None:
+        super().__init__(client.connection_pool)
+        self._client = client
+
+    async def aclose(self) -> None:
+        await super().aclose()  # type: ignore[no-untyped-call]
+        await self._client.aclose(close_connection_pool=True)
 
 
 OLDEST_REDIS = 7

@@ -95,7 +95,7 @@ class VoiceprintRoutes:
     def _answering(self, operation: Operation) -> Callable[[web.Request], Awaitable[web.Response]]:
         async def answered(request: web.Request) -> web.Response:
             try:
-                app_id = self._credentials.from_headers(request.headers, request.query)
+                app_id = self._credentials.of_request(request)
                 with self._admission.place(app_id):
                     data = await operation(request, app_id)
             except AccessDenied as denied:

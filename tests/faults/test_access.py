@@ -10,12 +10,15 @@ from urllib.parse import parse_qs, quote, urlencode, urlsplit
 import aiohttp
 import pytest
 
+from gateway.keys import server_key, subkey
+from gateway.seal import Seal
+from gateway.tickets import issue
 from protocol.codec import SUBPROTOCOL
 from protocol.errors import CODES
 from protocol.voiceprint import sign
 from tests.faults.ledger import Ledger
 from tests.faults.raw import OFFER, Answer, Headers, signed, started_call, upgrade
-from tests.faults.servers import APP_ID, Serve
+from tests.faults.servers import APP_ID, SECRET, Serve
 from tests.faults.witness import unharmed_call
 
 # --- row 13 ------------------------------------------------------------------------------------------------------
@@ -215,6 +218,66 @@ async def test_all_bad_credentials_get_one_answer_and_none_are_logged(serve: Ser
 async def test_the_check_sees_a_server_that_talks_about_credentials(serve: Serve, mutant: str, sees: str) -> None:
     with pytest.raises(AssertionError, match=sees):
         await check_credentials(serve, mutant)
+
+
+async def check_tickets(serve: Serve, mutant: str = "") -> int:
+    """A ticket that is changed, expired, of another server, for something else or used before, and the cookie."""
+    server = serve(mutant=mutant, environment={"EARSHOT_LOG_LEVEL": "debug"})
+    seal = Seal(subkey(server_key(server.data), "tickets"))
+    used, _ = issue(seal, time.time(), APP_ID, "screen")
+    async with await upgrade(server.ws, OFFER, target=f"/v1/calls?ticket={used}") as wire:
+        assert wire.answer.status == 101
+    whole, _ = issue(seal, time.time(), APP_ID, "screen")
+    spoilt = [whole[:at] + ("A" if whole[at] != "A" else "B") + whole[at + 1 :] for at in range(0, len(whole), 7)]
+    bad = [
+        "",
+        used,
+        *spoilt,
+        whole[:-1],
+        whole + "A",
+        issue(seal, time.time() - 61, APP_ID, "screen")[0],
+        issue(seal, time.time(), "nobody", "screen")[0],
+        issue(seal, time.time(), APP_ID, "watch", call_id="c1")[0],
+        issue(Seal(bytes(32)), time.time(), APP_ID, "screen")[0],
+    ]
+    socket_answers: set[tuple[object, ...]] = set()
+    http_answers: set[tuple[object, ...]] = set()
+    async with aiohttp.ClientSession() as http:
+        for ticket in bad:
+            async with await upgrade(server.ws, OFFER, target=f"/v1/calls?ticket={ticket}") as wire:
+                socket_answers.add(without_date(wire.answer))
+            for headers in ({}, {"Cookie": f"earshot_session={ticket}"}):
+                query = "" if headers else f"?ticket={ticket}"
+                async with http.get(f"{server.http}/v1/calls{query}", headers=headers) as answer:
+                    seen = {name.lower(): value for name, value in answer.headers.items()}
+                    http_answers.add(without_date(Answer(answer.status, seen, await answer.read())))
+        assert len(socket_answers) == len(http_answers) == 1, "an answer tells what was wrong"
+        assert {answer[0] for answer in socket_answers | http_answers} == {401}
+        async with http.get(f"{server.http}/v1/calls?ticket={whole}") as answer:
+            assert answer.status == 200, "what was tried in its likeness has not spent it"
+        async with http.post(f"{server.http}/v1/session", json={"app_id": APP_ID, "secret": SECRET}) as answer:
+            cookie = answer.cookies["earshot_session"].value
+    server.stop()
+    printed = [line for line in server.log.splitlines() if "/screen/#ticket=" not in line]
+    for secret in (*(one for one in bad if len(one) > 20), whole, cookie):
+        assert not any(secret in line for line in printed), f"{secret} is in the log"
+    return 3 * len(bad)
+
+
+@pytest.mark.row(35)
+async def test_a_ticket_is_good_once_and_unchanged_and_stands_in_no_log(serve: Serve, ledger: Ledger) -> None:
+    tried = await check_tickets(serve)
+    ledger.add(row=35, fault="a ticket changed, expired, used again, of another server", tried=tried)
+
+
+@pytest.mark.full
+@pytest.mark.row(35)
+@pytest.mark.parametrize(
+    ("mutant", "sees"), [("tickets_never_spent", "tells what was wrong"), ("tickets_logged", "is in the log")]
+)
+async def test_the_check_sees_a_server_that_is_careless_with_tickets(serve: Serve, mutant: str, sees: str) -> None:
+    with pytest.raises(AssertionError, match=sees):
+        await check_tickets(serve, mutant)
 
 
 # --- row 16 ------------------------------------------------------------------------------------------------------

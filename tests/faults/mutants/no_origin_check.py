@@ -9,9 +9,9 @@ from gateway.doors.native import NativeDoor
 _admit = NativeDoor._admit
 
 
-def _admit_any(self: NativeDoor, connection: Any, request: Request) -> Response | None:
+async def _admit_any(self: NativeDoor, connection: Any, request: Request) -> Response | None:
     request.headers.pop("Origin", None)
-    return _admit(self, connection, request)
+    return await _admit(self, connection, request)
 
 
 def break_it() -> None:
