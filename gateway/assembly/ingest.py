@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Collection, Coroutine, Iterable
 from contextlib import AsyncExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +26,7 @@ from gateway.doors.tls import Tls
 from gateway.engines.webrtc import WebrtcGate
 from gateway.keys import subkey
 from gateway.ports import Clock, QualityRules, RuleBooks, TaskQueue
+from gateway.ports.bus import Bus
 from gateway.session.admission import Limits, Places
 from gateway.session.calls import Calls
 from gateway.session.engines import Engines
@@ -38,6 +39,7 @@ from gateway.settings import Settings
 from gateway.stores.journal import FileJournal, JournalLimits, RecoveredCall
 from gateway.stores.rule_books import SqliteRuleBooks
 from gateway.stores.rule_outcomes import SqliteRuleOutcomes
+from gateway.stores.solitary_bus import SolitaryBus
 from gateway.stores.sqlite import Database
 from gateway.telemetry import Metrics
 
@@ -68,6 +70,8 @@ class IngestGround:
     begun: AsyncExitStack
     run: Callable[[str, Coroutine[Any, Any, None]], asyncio.Task[None]]
     """Runs work until the process stops."""
+    bus: Bus = field(default_factory=SolitaryBus)
+    """How it hears of the calls of other processes."""
     shelves: CallShelves | None = None
     """What the process keeps of calls; None: it makes that itself."""
     siblings: Siblings | None = None

@@ -143,6 +143,7 @@ class IngestProcess:
             Credentials(apps, skew_s=settings.clock_skew_s, now=time),
             self._metrics,
             browsers(settings, database, key, apps, self._clock, begun),
+            bus=self.bus,
             shelves=replace(shelves, own=own),
             folder=ingest_folder(settings.data_path, setup.number),
             begun=begun,

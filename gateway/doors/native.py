@@ -179,6 +179,8 @@ class NativeDoor:
 
     async def _handle(self, connection: ServerConnection) -> None:
         assert isinstance(connection, NativeConnection)
+        if isinstance(connection, PassableConnection) and connection.subprotocol != SUBPROTOCOL:
+            connection.stays()  # it watches: that it may do anywhere
         outgoing = Outgoing(connection, self._limits, self._last_words)
         connection.on_flood = partial(self._cut_off_flood, outgoing)
         conversation: Conversation | None = None
