@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import Callable, Coroutine, Iterable, Iterator
+from collections.abc import Callable, Coroutine, Iterator
 from contextlib import AsyncExitStack, contextmanager
 from dataclasses import dataclass
 from time import time
@@ -13,45 +13,41 @@ from typing import Any
 import aiohttp
 import structlog
 from aiohttp import web
-from websockets.asyncio.server import Server
 
 from gateway.assembly.browsers import browsers
+from gateway.assembly.bus import join_bus
+from gateway.assembly.call_shelves import call_shelves
 from gateway.assembly.clock import SystemClock
-from gateway.assembly.cluster import join_cluster
 from gateway.assembly.folder import LEAVING_GRACE_S, StartFailed, refuse_to_share, sweep_spool, take_over
-from gateway.assembly.listening import listen_http, listening
+from gateway.assembly.ingest import IngestGround, goodbye_s
+from gateway.assembly.listening import listen_http
 from gateway.assembly.passages import passages
 from gateway.assembly.quality_work import quality_stores
 from gateway.assembly.services import Ground, Quality, quality, usage_meter, voiceprint
+from gateway.assembly.taking import CallTaker, OneProcess
 from gateway.assembly.upkeep import follow_load, keep_gauges, keep_retention, refresh_apps
 from gateway.clients.fetch_targets import FetchTargets
 from gateway.clients.fetcher import GuardedFetcher
 from gateway.credentials import Credentials
 from gateway.doors.deletion import DeletionRoutes
 from gateway.doors.http import HttpDoor
-from gateway.doors.limits import MIB, door_limits
-from gateway.doors.native import NativeDoor
+from gateway.doors.levels import LevelRoutes
+from gateway.doors.limits import MIB
 from gateway.doors.quality_callback import CallbackAddresses, QualityCallbacks
 from gateway.doors.recording_links import RecordingLinks
 from gateway.doors.report import ReportRoutes
 from gateway.doors.tls import Tls
 from gateway.doors.usage import UsageRoutes
 from gateway.engines.engines import Engines
-from gateway.engines.webrtc import WebrtcGate
 from gateway.keys import cluster_key, local_app, server_key, subkey
-from gateway.ports import VoiceprintApi
-from gateway.session.admission import Limits
+from gateway.screen.assets import installed_assets
+from gateway.screen.pages import ScreenPages
 from gateway.session.calls import Calls
-from gateway.session.engines import Engines as CallEngines
 from gateway.session.loop_lag import LoopLag
-from gateway.session.moving import Moving
-from gateway.session.rule_changes import RuleChanges
-from gateway.session.rulesets import RuleSets
-from gateway.session.session import Keeping, Patience
-from gateway.session.settings import call_settings
 from gateway.settings import Settings, in_url, is_loopback, parse_address, parse_apps, parse_fetch_allow, parse_quotas
 from gateway.stores import (
     apps,
+    call_versions,
     calls,
     erasure,
     outbox,
@@ -65,17 +61,11 @@ from gateway.stores import (
 from gateway.stores import passages as passage_tables
 from gateway.stores import quality as quality_tasks
 from gateway.stores.apps import Apps
-from gateway.stores.calls import CallRecords
-from gateway.stores.cluster import Cluster
 from gateway.stores.disk_space import DiskSpace
 from gateway.stores.dispatch import Dispatcher
 from gateway.stores.erasure import Eraser, Kept, Shelves
-from gateway.stores.journal import FileJournal, JournalLimits, RecoveredCall
 from gateway.stores.outbox import Outbox
 from gateway.stores.ownership import DataFolderLock
-from gateway.stores.recordings import Recordings
-from gateway.stores.rule_books import SqliteRuleBooks
-from gateway.stores.rule_outcomes import SqliteRuleOutcomes
 from gateway.stores.sqlite import Database, Schema
 from gateway.telemetry import Metrics
 
@@ -83,11 +73,9 @@ log = structlog.get_logger(__name__)
 
 SCHEMAS: tuple[Schema, ...] = (
     apps.SCHEMA, calls.SCHEMA, outbox.SCHEMA, rule_books.SCHEMA, voiceprints.SCHEMA, quality_tasks.SCHEMA,
-    erasure.SCHEMA,
+    erasure.SCHEMA, call_versions.SCHEMA,
     quality_rules.SCHEMA, rule_outcomes.SCHEMA, usage.SCHEMA, passage_tables.SCHEMA, spent.SCHEMA,
 )  # fmt: skip
-MOST_GOODBYE_S = 2.0
-"""How long a shutdown waits for clients to close their sockets, and again for their HTTP requests."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,6 +123,7 @@ class EarshotServer:
             voiceprint_model=settings.voiceprint_model,
             recognizer_processes=settings.recognizer_processes or None,
             recording_processes=settings.quality_workers,
+            live_text=settings.live_text,
             on_ready=lambda engine: on_progress(f"{engine} ready"),
         )
         self._folder = DataFolderLock(data)
@@ -206,81 +195,73 @@ class EarshotServer:
             await take_over(self._folder, settings.data_path, replace=self._replace, patience_s=patience_s)
         await asyncio.to_thread(sweep_spool, settings.data_path / "spool")
         self._http_client = await self._begun.enter_async_context(aiohttp.ClientSession())
-        recordings = Recordings(settings.data_path)
-        self._cluster = cluster = await join_cluster(
-            settings, SqliteRuleBooks(self._database), self._clock, self._begun
-        )
-        self._journal = FileJournal(
-            settings.data_path,
-            recordings,
-            limits=JournalLimits(commit_interval_ms=settings.commit_interval_ms),
-            follower=cluster.replication,
-        )
-        self._begun.push_async_callback(cluster.owners.stop)
-        self._begun.push_async_callback(cluster.replication.stop)
-        await self._journal.start()
-        self._begun.push_async_callback(self._journal.stop)
-        cluster.replication.start(self._journal.read_back)
-        self.metrics.journal_backlog_bytes.set_function(lambda: self._journal.backlog_bytes)
+        self._shelves = shelves = call_shelves(settings, self._database, self._clock, self._begun)
+        records, recordings = shelves.own, shelves.recordings
+        await asyncio.to_thread(recordings.tidy)
+        self._bus = join_bus(settings, self.metrics, self._begun)
+        self._browsers = browsers(settings, self._database, self._key, self.apps, self._clock, self._begun)
+        self._taking = taking = self._call_taker()
+        await taking.open()
         await self.disk_space.look()
         self._run("disk-space", self.disk_space.run())
         self._run("loop-lag", self._loop_lag.run())
-        records = CallRecords(self._database)
-        self._outbox = box = Outbox(self._database, self._clock, data_dir=settings.data_path)
+        self._outbox = box = Outbox(
+            self._database, self._clock, data_dir=settings.data_path, recordings_dir=recordings.root
+        )
         self._fetcher = GuardedFetcher(FetchTargets(parse_fetch_allow(settings.fetch_allow)))
         callbacks = self._callbacks()
-        stores = quality_stores(
-            settings, self._database, self._clock, self._begun, rules_changed=lambda: rule_changes.changed()
-        )
-        rules = stores.rules
+        stores = quality_stores(settings, self._database, self._clock, self._begun, rules_changed=taking.rules_changed)
         self._usage = stores.usage
         ground = self._ground()
         voiceprint_routes, voices, own_voices = await voiceprint(ground, lambda request: door.caller(request))
         qc = quality(ground, stores, voices, callbacks)
         self._worker = qc.worker
-        rulesets = RuleSets(rules, cluster.books)
-        moving = Moving(cluster.owners, self._journal, cluster.tail, cluster.late, records)
-        self.calls = self._calls(voices, rulesets, records, box, cluster, moving)
-        rule_changes = RuleChanges(lambda: self.calls.sessions, rulesets, rules)
+        await taking.begin(self.engines, voices, stores.rules, box)
         dispatcher = Dispatcher(
             box,
             qc.api,
             self._clock,
-            on_status=self.calls.note_verdict,
-            on_dead=self.calls.note_no_verdict,
+            on_status=taking.note_verdict,
+            on_dead=taking.note_no_verdict,
             poll_s=settings.qc_poll_s,
         )
-        self.calls.take_up(self._left_behind)
-        cluster.owners.start(self.calls.lose, self.calls.adopt, moving.look_after)
-        self._run("rule-changes", rule_changes.run())
         dispatcher.start()
         self._begun.push_async_callback(dispatcher.stop)
         self._run("apps-refresh", refresh_apps(self.apps))
         self._run("outbox-gauges", keep_gauges(box, self._clock, self.metrics))
-        self._run("load", follow_load(self.engines, self.calls, self.metrics))
+        if settings.live_text:
+            self._run("load", follow_load(self.engines, taking, self.metrics))
         links = RecordingLinks(subkey(self._key, "recordings"), now=time)
-        door = HttpDoor(self.calls, records, recordings.path, self._credentials, self.metrics, self._not_ready, links)
-        routes = [*door.routes(), *voiceprint_routes, *qc.routes, *qc.rule_routes(ground, records, door.caller)]
+        live = shelves.live(taking.live, self._bus)
+        door = HttpDoor(
+            *(live, shelves.store, recordings.path, self._credentials, self.metrics, self._not_ready, links),
+            elsewhere=shelves.elsewhere,
+            incomplete=lambda: shelves.fault,
+        )
+        routes = [*door.routes(), *voiceprint_routes, *qc.routes, *qc.rule_routes(ground, shelves.store, door.caller)]
         passage_routes, self.passages = await passages(
-            ground, own_voices, records, recordings, door.caller, lambda: bool(self.calls.sessions)
+            ground, own_voices, records, recordings, door.caller, lambda: taking.going_on > 0
         )
         routes += passage_routes
-        self._browsers = browsers(settings, self._database, self._key, self.apps, self._clock, self._begun)
         routes += self._browsers.routes(self._credentials, self.metrics, door.caller, lambda: self._ws_port)
         routes += UsageRoutes(usage_meter(ground), parse_quotas(settings.quotas), self._clock, door.caller).routes()
         if callbacks is not None:
             routes += QualityCallbacks(callbacks, dispatcher.deliver_callback).routes()
+        routes += LevelRoutes(door.told, taking.levels).routes()
         routes += ReportRoutes(door.told, qc.task_result, recordings.path, links, door.caller).routes()
-        self.eraser = eraser = self._eraser(records, recordings, dispatcher, qc)
-        routes += DeletionRoutes(self.calls, records, eraser.erase_call, eraser.erase_task, door.caller).routes()
+        routes += ScreenPages(await asyncio.to_thread(installed_assets), lambda: self.addresses.ws).routes()
+        self.eraser = eraser = self._eraser(dispatcher, qc)
+        routes += DeletionRoutes(live, shelves.store, eraser.erase_call, eraser.erase_task, door.caller).routes()
+        shelves.keep_in_step(eraser, taking.live, self._run)
         kept = Kept(settings.retain_recordings_days, settings.retain_results_days)
         self._run("retention", keep_retention(eraser, kept))
         await self._listen(routes)
 
-    def _eraser(self, records: CallRecords, recordings: Recordings, dispatcher: Dispatcher, qc: Quality) -> Eraser:
+    def _eraser(self, dispatcher: Dispatcher, qc: Quality) -> Eraser:
+        records, recordings = self._shelves.store, self._shelves.recordings
         box, forget_task = self._outbox, qc.service.forget
         shelves = Shelves(
-            *(self._database, records, recordings, self._journal, box, dispatcher, qc.tasks),
+            *(self._database, records, recordings, self._taking.journal, box, dispatcher, qc.tasks),
             forget_passages=self.passages.forget,
             forget_task=forget_task,
         )
@@ -316,64 +297,47 @@ class EarshotServer:
             run=self._run,
         )
 
-    def _calls(
-        self,
-        voices: VoiceprintApi,
-        rulesets: RuleSets,
-        records: CallRecords,
-        tasks: Outbox,
-        cluster: Cluster,
-        moving: Moving,
-    ) -> Calls:
+    def _call_taker(self) -> CallTaker:
         settings = self.settings
-        outcomes = SqliteRuleOutcomes(self._database)
-        return Calls(
-            CallEngines(self.engines.confirmer, self.engines.recognizer, voices),
-            Keeping(self._journal, records, outcomes, tasks, self._clock, self.metrics, cluster.owners),
-            rulesets,
-            call_settings(settings, WebrtcGate),
-            Patience(settings.resume_window_s, settings.settle_timeout_s),
-            Limits(settings.max_calls, settings.max_call_s, settings.max_calls_per_app),
-            subkey(self._key, "resume"),
-            moving,
-            self._pressure,
+        ground = IngestGround(
+            *(settings, self._database, self._clock, self._key, self._credentials, self.metrics),
+            browsers=self._browsers,
+            folder=settings.data_path,
+            shelves=self._shelves,
+            begun=self._begun,
+            run=self._run,
         )
+        self._one_process = OneProcess(ground, self.disk_space, self._loop_lag)
+        return self._one_process
 
-    def _pressure(self) -> str:
-        """Why no new call should begin, nothing when all is well: running ones must not suffer from it."""
-        return self.disk_space.refusal or self._loop_lag.refusal or self.engines.overload
+    @property
+    def calls_going_on(self) -> int:
+        return self._taking.going_on
 
-    async def _left_behind(self) -> Iterable[RecoveredCall]:
-        return (await self._journal.recover()).calls
+    @property
+    def calls(self) -> Calls:
+        """Those of this process; workers have theirs."""
+        return self._one_process.calls
 
     async def _listen(self, routes: list[web.RouteDef]) -> None:
         settings = self.settings
         tls = self._tls.context if self._tls else None
         http_port = await listen_http(
-            settings, routes, [self._browsers.middleware], tls, self.metrics, self._begun, goodbye_s=self._goodbye_s
-        )
-        self._native = NativeDoor(
-            self.calls,
-            self._credentials,
-            door_limits(settings),
+            settings,
+            routes,
+            [self._browsers.middleware],
+            tls,
             self.metrics,
-            tickets=self._browsers.tickets,
-            origins=self._browsers.origins(http_port),
+            self._begun,
+            goodbye_s=goodbye_s(settings),
         )
         http_host, _ = parse_address("http", settings.http)
-        ws_host, ws_port = parse_address("ws", settings.ws)
-        with listening("ws", settings.ws):
-            self._ws: Server = await self._native.serve(ws_host, ws_port, tls)
-        ws_port = self._ws_port
+        ws_host, _ = parse_address("ws", settings.ws)
+        ws_port = self._ws_port = await self._taking.listen(self._tls, http_port)
         secure = "s" if self._tls else ""
         self._addresses = Addresses(
             f"http{secure}://{in_url(http_host)}:{http_port}", f"ws{secure}://{in_url(ws_host)}:{ws_port}/v1/calls"
         )
-
-    @property
-    def _ws_port(self) -> int:
-        port: int = next(iter(self._ws.sockets)).getsockname()[1]
-        return port
 
     def _public_url(self) -> str:
         return self.settings.public_url or self.addresses.http
@@ -383,22 +347,13 @@ class EarshotServer:
             return "the server is shutting down"
         if not self.engines.ready:
             return "an engine is being restarted"
-        if self._journal.degraded:
-            return f"the journal is degraded: {self._journal.degraded}"
-        if self._cluster.replication.degraded:
-            return f"acks wait for the cluster: {self._cluster.replication.degraded}"
-        if self.calls.recovery.fault is not None:
-            return f"unfinished calls could not be looked for: {self.calls.recovery.fault}"
+        if fault := self._taking.not_ready:
+            return fault
         if self._worker is not None and self._worker.done():
             return "the voice QC worker has ended"
-        return self._pressure()
+        return self.disk_space.refusal or self._loop_lag.refusal or self.engines.overload
 
     # --- stopping ---
-
-    @property
-    def _goodbye_s(self) -> float:
-        """The share of a shutdown that others may take their time for; the rest is for keeping what they sent."""
-        return min(MOST_GOODBYE_S, self.settings.drain_s / 4)
 
     async def stop(self) -> None:
         """Tell clients, let go of calls (the journal has them), finish what is being kept, stop listening.
@@ -407,26 +362,14 @@ class EarshotServer:
         hears that the server is going away. A client that does not close its socket is cut off.
         """
         self._draining = True
-        self._native.drain()
-        deadline_ms = int(self.settings.drain_s * 1000)
-        for session in self.calls.sessions:
-            session.say_goodbye(deadline_ms)
-        await self.calls.stop()
-        if self._ws.handler_tasks:
-            await asyncio.wait(set(self._ws.handler_tasks), timeout=self._goodbye_s)
-        hanging = set(self._ws.all_connections)  # `connections` leaves out those that are closing
-        for connection in hanging:
-            connection.transport.abort()
-        if hanging:
-            log.warning("clients_cut_off", sockets=len(hanging))
-        self._ws.close()
-        await self._ws.wait_closed()
+        await self._taking.drain()
         await self._begun.aclose()
 
     def reload_certificate(self) -> None:
         """Read the TLS certificate again; connections from now on get it. Raises BadCertificate."""
         if self._tls is not None:
             self._tls.reload()
+            self._taking.reload_certificate()
 
 
 async def _cancelled(task: asyncio.Task[None]) -> None:

@@ -97,9 +97,12 @@ class Settings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Audio is acked once it is on this node's disk (`local`), or in Redis too (`replica`); default `replica` with
     `redis_url`."""
     node: str = ""
-    """This node's name in the cluster; default the host's and a random part."""
+    """This node's name in the cluster; default the host's and a part that the data folder keeps."""
     lease_s: Annotated[float, Meta(ge=1, le=600)] = 15
     """A node that Redis has not heard of for this long counts as gone."""
+    recordings_folder: str = ""
+    """Folder of calls' recordings; default `recordings` in the data folder. Nodes that have the same one play, and
+    complete, one another's."""
 
     # --- use and retention ---
     quotas: str = ""
@@ -172,6 +175,9 @@ class Settings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
 
     # --- words and rules ---
     recognizer: Literal["whisper-base", "whisper-tiny.en"] = "whisper-base"
+    live_text: bool = True
+    """Recognise words while calls are on. Off: no engine is loaded for it, and live rules see a softphone's own words
+    only; voice QC transcribes recordings all the same."""
     recognizer_processes: Count = 0
     """Engine processes for recognition; 0: one for each processor."""
     partial_hop_ms: Milliseconds = _ANALYSIS.partial_hop_ms
@@ -246,6 +252,11 @@ class Settings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     @property
     def quality_path(self) -> Path:
         return Path(self.quality_folder) if self.quality_folder else self.data_path / "quality"
+
+    @property
+    def shared_recordings(self) -> Path | None:
+        """The folder of recordings, if it is not the data folder's own."""
+        return Path(self.recordings_folder) if self.recordings_folder else None
 
     @property
     def data_path(self) -> Path:

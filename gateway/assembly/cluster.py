@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import secrets
 import socket
 from contextlib import AsyncExitStack
 
 import structlog
 
 from gateway.assembly.folder import StartFailed
+from gateway.keys import server_key, subkey
 from gateway.ports import Clock, RuleBooks, Unavailable
 from gateway.session.ownership import Standing
 from gateway.settings import Settings
@@ -32,11 +32,16 @@ async def join_cluster(settings: Settings, books: RuleBooks, clock: Clock, begun
         doubts = [f"{fault}; this node goes on alone until it can be"]
     for doubt in doubts:
         log.warning("cluster_doubtful", doubt=doubt)
-    standing = Standing(settings.lease_s, settings.resume_window_s, settings.replicated)
-    node = settings.node or f"{socket.gethostname()}-{secrets.token_hex(3)}"
+    node = node_name(settings)
+    standing = Standing(settings.lease_s, settings.resume_window_s, settings.replicated, node=node)
     ack = "replica" if standing.replicated else "local"
     log.info("node_of_a_cluster", node=node, redis=connection.shown_url, ack=ack)
     return through_redis(connection, node, clock, books, standing, _note_replication)
+
+
+def node_name(settings: Settings) -> str:
+    """Under which the others know this node: the same after a restart, for what it has finished stays with it."""
+    return settings.node or f"{socket.gethostname()}-{subkey(server_key(settings.data_path), 'node').hex()[:6]}"
 
 
 def _note_replication(fault: str | None) -> None:

@@ -4,19 +4,27 @@ from __future__ import annotations
 
 import asyncio
 import sqlite3
+from typing import Protocol
 
 import structlog
 
 from gateway.engines.engines import Engines
 from gateway.engines.load import TICK_S
 from gateway.ports import Clock, Unavailable
-from gateway.session.calls import Calls
 from gateway.stores.apps import Apps
 from gateway.stores.erasure import Eraser, Kept
 from gateway.stores.outbox import Outbox, OutboxState
 from gateway.telemetry import Metrics
 
 log = structlog.get_logger(__name__)
+
+
+class Paced(Protocol):
+    """Whoever has calls."""
+
+    def pace(self, level: int) -> None:
+        """The recogniser is so loaded (0 to 6)."""
+
 
 APPS_REFRESH_S = 2.0
 """How often a running server looks for apps and secrets that `earshot app` has made or revoked."""
@@ -65,7 +73,7 @@ async def keep_retention(eraser: Eraser, kept: Kept) -> None:
         await asyncio.sleep(SWEEP_EVERY_S)
 
 
-async def follow_load(engines: Engines, calls: Calls, metrics: Metrics) -> None:
+async def follow_load(engines: Engines, calls: Paced, metrics: Metrics) -> None:
     """Let the calls know how loaded the recogniser is, again and again."""
     recognizer = engines.pools["recognizer"]
     known = 0

@@ -35,6 +35,8 @@ class AnalysisSettings:
     identify_short_ms: int = 1500
     """Where anybody may speak, a segment with less than `identify_after_ms` of speech, but this, is identified at its
     close."""
+    transcribes: bool = True
+    """Whether texts are wanted at all."""
 
 
 @dataclass(slots=True)
@@ -260,6 +262,8 @@ class Channel:
             short and utterance.net_speech_ms >= self._analysis.identify_short_ms
         ):
             happenings.append(self._gather(utterance))
+        if not self._analysis.transcribes:
+            return happenings
         pcm = self._pcm(utterance.begin_ms, utterance.end_ms)
         hurried = self._cadence.hurried
         happenings.append(TextWanted(utterance, "final", pcm, utterance.begin_ms, utterance.end_ms, hurried=hurried))
@@ -267,7 +271,7 @@ class Channel:
 
     def _want_partial(self) -> list[Happening]:
         utterance, settings, pace = self._open, self._analysis, self._cadence
-        if utterance is None:
+        if utterance is None or not settings.transcribes:
             return []
         now_ms = self._history.end_sample // self._samples_per_ms
         pausing = pace.at_pauses and self._segmenter.silence_frames * FRAME_MS >= settings.pause_ms

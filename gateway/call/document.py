@@ -54,6 +54,7 @@ class CallDocument:
                     language=message.language,
                     # As JSON already: nobody looks into them here, and as objects they would take six times the memory.
                     words=msgspec.Raw(msgspec.json.encode(message.words)),
+                    stable_chars=message.stable_chars,
                 )
             case messages.Speaker():
                 self._segment_of(message)["speaker"] = {

@@ -56,7 +56,7 @@ from gateway.call.states import TRANSITIONS, IllegalEvent, State
 from gateway.call.text import Text
 from gateway.call.transcripts import Said, Transcripts, nothing_heard
 from protocol import messages
-from protocol.messages import ServerMessage
+from protocol.messages import Alert, AlertUpdate, ServerMessage
 from protocol.rules.matcher import RuleSet
 
 ROOM_MS = 10_000
@@ -95,6 +95,9 @@ class Call:
         self._categories = rules.categories
         self._load = 0
         self._transcripts = Transcripts()
+        self._transcribes = settings.analysis.transcribes
+        self._unheard_ms: dict[int, int] = {}
+        """By channel, up to where nobody knows the words; see `_leave_unheard`."""
         self._impatient = False
         self._paused_at = 0
         self._hangup_reason = ""
@@ -138,7 +141,8 @@ class Call:
         before, self.state = self.state, after
         self._handle(event, before)
         if self.state is State.SETTLING and self._settled():
-            self._send_all(self._alerts.close(self._now_ms))
+            if not self._without_words:
+                self._send_all(self._alerts.close(self._now_ms))
             self.state = State.ENDED if self._verdict or self._wait_over else State.JUDGING
         if self.state is State.ENDED and before is not State.ENDED:
             self._end(judged=before is not State.NEW)
@@ -241,7 +245,8 @@ class Call:
             case Asked(ordinal, pcm, fresh):
                 return [ConfirmSpeech(happened.channel, ordinal, pcm, fresh)]
             case Began(utterance):
-                self._transcripts.begin(utterance, self.terms.language)
+                if self._transcribes:
+                    self._transcripts.begin(utterance, self.terms.language)
                 opened = self._segment(utterance, "opened")
                 return self._numbered_all([opened, *self._alerts.opened(utterance.channel, utterance.begin_ms)])
             case Ceased(utterance):
@@ -268,7 +273,21 @@ class Call:
             label = self._labels.at_close(utterance, self.terms)
             drafts += [label, *self._alerts.labelled(segment_id, label.name, stable=label.stable, now_ms=self._now_ms)]
         drafts += self._alerts.spoke(segment_id, utterance.channel, utterance.begin_ms, utterance.end_ms)
+        if not self._transcribes and not self._transcripts.ceded(utterance.channel):
+            drafts += self._leave_unheard(utterance)
         return drafts
+
+    @property
+    def _without_words(self) -> bool:
+        """Whether people spoke and nobody told what: then nothing can be said to be missing."""
+        return bool(self._unheard_ms) and not any(map(self._transcripts.ceded, range(self.terms.audio.channels)))
+
+    def _leave_unheard(self, utterance: Utterance) -> list[Alert | AlertUpdate]:
+        """To the rules, speech without words is a hole. Each begins where the last one ended, so they stay one hole."""
+        channel = utterance.channel
+        begin_ms = self._unheard_ms.get(channel, utterance.begin_ms)
+        self._unheard_ms[channel] = utterance.end_ms
+        return self._alerts.lost(channel, self.terms.roles[channel], begin_ms, utterance.end_ms)
 
     def _settled_ms(self, unheard_ms: int) -> int:
         """Everything said before has its final text. In a pause, which will be a hole, nothing settles."""

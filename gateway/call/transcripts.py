@@ -61,6 +61,10 @@ class Transcripts:
         oldest = (self._wanted(ordinals[0]) for ordinals in self._finals.values() if ordinals)
         return min((wanted.utterance.begin_ms for wanted in oldest), default=None)
 
+    def ceded(self, channel: int) -> bool:
+        """Whether the channel's words are the softphone's."""
+        return channel in self._ceded
+
     def begin(self, utterance: Utterance, language: Language) -> None:
         """A segment has opened: its texts are in this language, whatever is agreed on meanwhile for later ones."""
         if utterance.channel not in self._ceded:

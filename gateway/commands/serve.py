@@ -69,7 +69,7 @@ async def _serve(settings: Settings, *, replace: bool) -> None:
     note_addresses(settings.data_path, addresses.http, addresses.ws)
     notify("READY=1")
     await stopping
-    log.info("stopping", calls=len(server.calls))
+    log.info("stopping", calls=server.calls_going_on)
     notify("STOPPING=1")
     _leave_within(settings.drain_s)
     withdraw_addresses(settings.data_path)

@@ -25,7 +25,7 @@ def access_denied(request: web.Request) -> web.HTTPException:
     return refusal
 
 
-def refused(kind: type[web.HTTPException], code: str, message: str) -> web.HTTPException:
+def refused(kind: type[web.HTTPException], code: str, message: str, **more: str) -> web.HTTPException:
     """An error's answer, to be raised."""
-    text = msgspec.json.encode({"code": code, "message": message}).decode()
+    text = msgspec.json.encode({"code": code, "message": message, **more}).decode()
     return kind(text=text, content_type="application/json")

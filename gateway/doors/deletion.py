@@ -7,8 +7,7 @@ from collections.abc import Awaitable, Callable
 from aiohttp import web
 
 from gateway.doors.answers import refused
-from gateway.ports import CallStore, Unavailable
-from gateway.session.calls import Calls
+from gateway.ports import CallRecord, CallStore, LiveCalls, Unavailable
 
 EraseCall = Callable[[str, str], Awaitable[None]]
 EraseTask = Callable[[str, str], Awaitable[bool]]
@@ -19,7 +18,7 @@ class DeletionRoutes:
 
     def __init__(
         self,
-        calls: Calls,
+        calls: LiveCalls,
         store: CallStore,
         erase_call: EraseCall,
         erase_task: EraseTask,
@@ -41,11 +40,9 @@ class DeletionRoutes:
 
     async def _delete_call(self, request: web.Request) -> web.Response:
         app_id, call_id = self._caller(request), request.match_info["call_id"]
-        await self._calls.recovery.taken_up(call_id)
-        await self._calls.filed(call_id)
-        record = await self._store.get(app_id, call_id)
-        session = self._calls.find(app_id, call_id)
-        if session is not None or (record is not None and record.state == "live"):
+        held = await self._holds(app_id, call_id)
+        record = await self._stored(app_id, call_id)
+        if held or (record is not None and record.state == "live"):
             raise refused(web.HTTPConflict, "call_runs", "the call has not ended; delete it afterwards")
         if record is None:
             raise refused(web.HTTPNotFound, "unknown_call", f"no call {call_id!r}")
@@ -57,7 +54,7 @@ class DeletionRoutes:
 
     async def _delete_task(self, request: web.Request) -> web.Response:
         app_id, session_id = self._caller(request), request.match_info["session_id"]
-        if self._calls.find(app_id, session_id) is not None or await self._store.get(app_id, session_id) is not None:
+        if await self._holds(app_id, session_id) or await self._stored(app_id, session_id) is not None:
             message = f"this is the task of a call; delete it with DELETE /v1/calls/{session_id}"
             raise refused(web.HTTPConflict, "task_of_a_call", message)
         try:
@@ -67,6 +64,18 @@ class DeletionRoutes:
         if not erased:
             raise refused(web.HTTPNotFound, "unknown_task", f"no task {session_id!r}")
         return web.Response(status=204)
+
+    async def _stored(self, app_id: str, call_id: str) -> CallRecord | None:
+        try:
+            return await self._store.get(app_id, call_id)
+        except Unavailable as fault:
+            raise _not_all(fault) from fault
+
+    async def _holds(self, app_id: str, call_id: str) -> bool:
+        try:
+            return await self._calls.holds(app_id, call_id)
+        except Unavailable as fault:
+            raise _not_all(fault) from fault
 
 
 def _not_all(fault: Exception) -> web.HTTPException:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -13,13 +13,17 @@ from prometheus_client.exposition import CONTENT_TYPE_LATEST
 from gateway.credentials import AccessDenied, Credentials
 from gateway.doors.answers import access_denied, json_answer, refused
 from gateway.doors.recording_links import RecordingLinks
-from gateway.ports import CallRecord, CallStore
-from gateway.session.calls import Calls
-from gateway.session.session import CallSession
+from gateway.ports import CallRecord, CallStore, LiveCalls, Unavailable
+from gateway.session.telling import of_record
 from gateway.telemetry import Metrics
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 MAX_PAGE = 200
+Elsewhere = Callable[[str, str], Awaitable[str]]
+
+
+async def _nowhere(app_id: str, call_id: str) -> str:
+    return ""
 
 
 class HttpDoor:
@@ -27,16 +31,22 @@ class HttpDoor:
 
     def __init__(
         self,
-        calls: Calls,
+        calls: LiveCalls,
         store: CallStore,
         recording_path: Callable[[str], Path],
         credentials: Credentials,
         metrics: Metrics,
         not_ready: Callable[[], str],
         links: RecordingLinks,
+        *,
+        elsewhere: Elsewhere = _nowhere,
+        incomplete: Callable[[], str] = lambda: "",
     ) -> None:
         """`recording_path` names a call's WAV file; `not_ready` says what is still missing, or nothing; `links` open
-        recordings without credentials."""
+        recordings without credentials; `elsewhere` names the node that has a recording that is not here; `incomplete`
+        says why calls may be missing from the store's latest page."""
+        self._elsewhere = elsewhere
+        self._incomplete = incomplete
         self._links = links
         self._calls = calls
         self._store = store
@@ -70,18 +80,23 @@ class HttpDoor:
         app_id = self.caller(request)
         limit = _number(request, "limit", default=20, least=1, most=MAX_PAGE)
         stored = await self._store.page(app_id, limit=limit, before=request.query.get("before"))
-        return json_answer({"calls": [self._summary(record) for record in stored]})
+        live = await self._now(app_id, *(record.call_id for record in stored))
+        told = {"calls": [_in_brief(live.get(one.call_id) or of_record(one)) for one in stored]}
+        fault = self._incomplete()
+        return json_answer({**told, "incomplete": fault} if fault else told)
 
     async def _one(self, request: web.Request) -> web.Response:
-        return json_answer(await self.told(request))
+        """The whole document; with `segments=0` all but the segments, which are nearly all of it."""
+        told = await self.told(request)
+        if request.query.get("segments") == "0":
+            told = {name: value for name, value in told.items() if name != "segments"}
+        return json_answer(told)
 
     async def told(self, request: web.Request) -> dict[str, Any]:
         """What there is to tell of the call that a request names. Raises the answer that others get."""
         app_id, call_id = self.caller(request), request.match_info["call_id"]
-        session = self._calls.find(app_id, call_id)
-        if session is not None:
-            return _of_session(session)
-        return _of_record(await self._stored(app_id, call_id))
+        live = (await self._now(app_id, call_id)).get(call_id)
+        return live if live is not None else of_record(await self._stored(app_id, call_id))
 
     async def _recording(self, request: web.Request) -> web.StreamResponse:
         """The WAV file, or the part that `Range` names; a signed link (`expires`, `sig`) is as good as credentials."""
@@ -98,19 +113,35 @@ class HttpDoor:
                 raise refused(web.HTTPNotFound, "no_recording", "the recording is not kept any more")
             return web.FileResponse(path, headers=headers)
         app_id = self.caller(request)
-        over = self._calls.find(app_id, call_id) is None
+        over = call_id not in await self._now(app_id, call_id)
         over = over and (await self._stored(app_id, call_id)).state in ("judged", "failed")
         path = self._recording_path(call_id)
         if not path.exists() and over:
-            raise refused(web.HTTPNotFound, "no_recording", "the recording is not kept any more, or there was none")
+            raise await self._no_recording(app_id, call_id)
         if not path.exists():
             raise refused(web.HTTPConflict, "not_sealed", "the recording is sealed when the call has hung up")
         return web.FileResponse(path, headers=headers)
 
+    async def _no_recording(self, app_id: str, call_id: str) -> web.HTTPException:
+        node = await self._elsewhere(app_id, call_id)
+        if not node:
+            return refused(web.HTTPNotFound, "no_recording", "the recording is not kept any more, or there was none")
+        remedy = "ask there, or give all nodes the same recordings_folder"
+        return refused(web.HTTPConflict, "recording_elsewhere", f"node {node} has the recording: {remedy}", node=node)
+
+    async def _now(self, app_id: str, *call_ids: str) -> Mapping[str, dict[str, Any]]:
+        try:
+            return await self._calls.now(app_id, call_ids)
+        except Unavailable as fault:
+            raise refused(web.HTTPServiceUnavailable, "unavailable", str(fault)) from fault
+
     async def _stored(self, app_id: str, call_id: str) -> CallRecord:
         # Whoever has just read `ended` finds the whole call here, not what was stored at its hangup.
-        await self._calls.filed(call_id)
-        record = await self._store.get(app_id, call_id)
+        try:
+            await self._calls.filed(call_id)
+            record = await self._store.get(app_id, call_id)
+        except Unavailable as fault:
+            raise refused(web.HTTPServiceUnavailable, "unavailable", str(fault)) from fault
         if record is None:
             raise refused(web.HTTPNotFound, "unknown_call", f"no call {call_id!r}")
         return record
@@ -123,31 +154,12 @@ class HttpDoor:
             self._metrics.refused.labels("access_denied").inc()
             raise access_denied(request) from None
 
-    def _summary(self, record: CallRecord) -> dict[str, Any]:
-        session = self._calls.find(record.app_id, record.call_id)
-        whole = _of_session(session) if session is not None else _of_record(record)
-        alerts = whole.pop("alerts")
-        for bulky in ("segments", "gaps", "notes", "warnings", "qc"):
-            whole.pop(bulky, None)
-        return {**whole, "alerts": len([alert for alert in alerts if alert["status"] != "retracted"])}
 
-
-def _of_session(session: CallSession) -> dict[str, Any]:
-    return {
-        "state": "live" if session.live else "judging",
-        "began_at_ms": session.began_at_ms,
-        "ended_at_ms": session.ended_at_ms,
-        **session.snapshot(),
-    }
-
-
-def _of_record(record: CallRecord) -> dict[str, Any]:
-    return {
-        "state": record.state,
-        "began_at_ms": record.began_at_ms,
-        "ended_at_ms": record.ended_at_ms,
-        **record.document,
-    }
+def _in_brief(whole: dict[str, Any]) -> dict[str, Any]:
+    alerts = whole.pop("alerts")
+    for bulky in ("segments", "gaps", "notes", "warnings", "qc"):
+        whole.pop(bulky, None)
+    return {**whole, "alerts": len([alert for alert in alerts if alert["status"] != "retracted"])}
 
 
 def _number(request: web.Request, name: str, *, default: int, least: int, most: int) -> int:

@@ -55,19 +55,20 @@ class Engines:
         recognizer_processes: int | None = None,
         recording_processes: int = 1,
         takes_calls: bool = True,
+        live_text: bool = True,
         on_ready: Callable[[str], None] = lambda _: None,
     ) -> None:
         """`spool_dir` is emptied at start: files being decoded pass through it. `on_ready` hears each pool's name.
 
-        `recognizer_processes` defaults to the number of processors; there are none in a process that
-        does not take calls. Without `recording_processes` nobody transcribes recordings here.
+        `recognizer_processes` defaults to the number of processors; there are none without `live_text`, or in a
+        process that does not take calls. Without `recording_processes` nobody transcribes recordings here.
         Raises ModelMissing, which names the command that fetches it.
         """
         whisper = {"folder": model_folder(models_dir, recognizer_model)}
         voice_model = VOICE_MODELS[voiceprint_model]
         voices = {"model_path": model_folder(models_dir, voiceprint_model) / MANIFEST[voiceprint_model].files[0].name}
         silero = {"model_path": model_folder(models_dir, SILERO.name) / SILERO.files[0].name}
-        live_processes = (recognizer_processes or os.cpu_count() or 1) if takes_calls else 0
+        live_processes = (recognizer_processes or os.cpu_count() or 1) if takes_calls and live_text else 0
         live = Pool(
             "recognizer",
             EngineSpec("gateway.engines.whisper:Whisper", whisper, niceness=RECOGNIZER_NICENESS),

@@ -5,7 +5,7 @@ docstring says otherwise; the rate stands beside it. Every method that can wait 
 `Unavailable`, which say whose fault it was.
 """
 
-from gateway.ports.calls import CallRecord, CallState, CallStore, Journal, RuleOutcomes, RuleTrack, TaskQueue
+from gateway.ports.calls import CallRecord, CallState, CallStore, Journal, LiveCalls, RuleOutcomes, RuleTrack, TaskQueue
 from gateway.ports.cluster import (
     CallLeases,
     CallReplica,
@@ -90,6 +90,7 @@ __all__ = [
     "Language",
     "LateParts",
     "Lease",
+    "LiveCalls",
     "PortError",
     "Prints",
     "Product",

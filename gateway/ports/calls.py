@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, Protocol
@@ -62,8 +62,29 @@ class Journal(Protocol):
     async def seal(self, call_id: str) -> Path:
         """Copy the call out to its WAV file, durably; doing it again gives the same file."""
 
+    async def publish(self, call_id: str) -> Path:
+        """Let the sealed file be found, now that the call is known to be this node's to hand in; again does nothing.
+        Raises OSError: then it is to be sealed again."""
+
     async def release(self, call_id: str) -> None:
         """Audio and messages are safe elsewhere: the call's part of the journal may go."""
+
+
+class LiveCalls(Protocol):
+    """The calls that are in memory, in whichever process. Another app's calls are as if absent.
+
+    Every method may raise Unavailable: a process that may have the call does not answer.
+    """
+
+    async def now(self, app_id: str, call_ids: Sequence[str]) -> Mapping[str, dict[str, Any]]:
+        """By call id, what there is to tell of those of `call_ids` that are in memory."""
+
+    async def filed(self, call_id: str) -> None:
+        """Return once the store has all of a call that has just ended."""
+
+    async def holds(self, app_id: str, call_id: str) -> bool:
+        """Whether the call is in memory. One that an earlier process left behind is taken up first, and one that has
+        just ended is filed."""
 
 
 CallState = Literal["live", "judging", "judged", "failed"]

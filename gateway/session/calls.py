@@ -8,20 +8,17 @@ import hashlib
 import hmac
 import secrets
 from collections.abc import Awaitable, Callable, Coroutine, Iterable
-from dataclasses import replace
 from typing import Any
 
 import msgspec
 import structlog
 
-from gateway.call.alerts import reconcile
-from gateway.call.document import CallDocument, alerts_of, holes_of
+from gateway.call.document import CallDocument
 from gateway.call.events import Accepted, HungUp, LoadChanged, QcJudged, QcProgressed
 from gateway.call.machine import Call
 from gateway.call.replay import Diverged
 from gateway.call.settings import CallSettings, CallTerms
 from gateway.call.states import State
-from gateway.call.track_record import outcomes
 from gateway.ports import CallRecord, CallState, Lease, QualityAnswer, Unavailable
 from gateway.session.admission import Admission, Limits
 from gateway.session.engines import CallEngines, Engines, Voices
@@ -39,9 +36,10 @@ from gateway.session.rebuilding import (
 from gateway.session.recovery import Recovery
 from gateway.session.rulesets import RuleSets, RulesInForce, RulesOfCall
 from gateway.session.session import CallSession, Keeping, Patience, quality_task
+from gateway.session.verdicts import StoredVerdicts
 from protocol.codec import MAX_MESSAGE_BYTES, decode_server
 from protocol.errors import ProtocolError
-from protocol.messages import AlertUpdate, Gap, Missed, Resume, Start
+from protocol.messages import Gap, Resume, Start
 
 log = structlog.get_logger(__name__)
 
@@ -88,6 +86,7 @@ class Calls:
         self._closing: set[asyncio.Task[None]] = set()
         self._admission = Admission(limits, keeping.journal, pressure)
         self._load = 0
+        self._verdicts = StoredVerdicts(keeping.calls, keeping.outcomes, keeping.clock)
 
     # --- opening and finding ---
 
@@ -350,21 +349,7 @@ class Calls:
 
     async def _judge_stored(self, app_id: str, call_id: str, result: dict[str, Any], failure: str) -> None:
         await self.filed(call_id)
-        record = await self._keeping.calls.get(app_id, call_id)
-        # A task that was given up and tried again may still bring its verdict; one that is there stands.
-        if record is None or record.state == "judged" or (record.state == "failed" and failure):
-            return
-        updates, missed = reconcile(
-            alerts_of(record.document),
-            None if failure else result,
-            holes=holes_of(record.document),
-            roles=record.document["roles"],
-        )
-        document = judged(record.document, updates, missed, result, failure)
-        state: CallState = "failed" if failure else "judged"
-        # Before the document, which says that this is done.
-        await self._track(app_id, call_id, document, record.began_at_ms)
-        await self._keeping.calls.save(replace(record, state=state, document=document))
+        await self._verdicts.judge(app_id, call_id, result, failure)
 
     def _ended(self, session: CallSession) -> None:
         del self._live[session.call_id]
@@ -383,15 +368,10 @@ class Calls:
         else:
             if not session.judged_elsewhere:
                 content = session.document.content
-                await self._track(session.app_id, session.call_id, content, session.began_at_ms)
+                await self._verdicts.track(session.app_id, session.call_id, content, session.began_at_ms)
             await session.save("failed" if session.document.content["reason"] == "qc_failed" else "judged")
         if handed_in:  # else the journal has the only copy, and the next start hands it in
             await self._keeping.journal.release(session.call_id)
-
-    async def _track(self, app_id: str, call_id: str, document: dict[str, Any], began_at_ms: int) -> None:
-        """Keep how the rules did in a call that is judged now; a verdict that comes again takes its own place."""
-        now_ms = round(self._keeping.clock.wall() * 1000)
-        await self._keeping.outcomes.keep(app_id, call_id, now_ms, outcomes(document, now_ms - began_at_ms))
 
     # --- starting and stopping ---
 
@@ -455,7 +435,10 @@ class Calls:
 
     async def _keep_ownerless(self, found: Recovered) -> None:
         """Nobody knows whose it is, so nobody may have it: make its audio a file, and leave its records as they are."""
-        recording = str(await self._keeping.journal.seal(found.call_id)) if found.rate_hz else ""
+        recording = ""
+        if found.rate_hz:
+            await self._keeping.journal.seal(found.call_id)
+            recording = str(await self._keeping.journal.publish(found.call_id))
         log.error("call_without_owner", call_id=found.call_id, samples=found.end_sample, recording=recording)
 
     async def _rebuilt(self, found: Recovered, header: CallHeader) -> Rebuilt:
@@ -482,9 +465,11 @@ class Calls:
         document.content.update(
             samples=found.end_sample, duration_ms=terms.audio.samples_to_ms(found.end_sample), reason="node_lost"
         )
-        recording = await keeping.journal.seal(found.call_id) if found.rate_hz else None
+        if found.rate_hz:
+            await keeping.journal.seal(found.call_id)
         if not await keeping.owners.finish(found.call_id):
             return
+        recording = await keeping.journal.publish(found.call_id) if found.rate_hz else None
         known = await keeping.calls.get(header.app_id, found.call_id)
         if known is None or known.state in ("live", "judging"):
             now_ms = round(keeping.clock.wall() * 1000)
@@ -529,28 +514,3 @@ class Calls:
 
 def _header_of(found: Recovered) -> CallHeader:
     return msgspec.json.decode(found.header, type=CallHeader)
-
-
-def judged(
-    document: dict[str, Any],
-    updates: list[AlertUpdate],
-    missed: list[Missed],
-    result: dict[str, Any],
-    failure: str,
-) -> dict[str, Any]:
-    """A stored call's document after a verdict that came when the call was no longer in memory."""
-    changes = {update.alert_id: update for update in updates}
-    alerts = [
-        {**alert, "status": changes[alert["alert_id"]].status, "reason": changes[alert["alert_id"]].reason}
-        if alert["alert_id"] in changes
-        else alert
-        for alert in document["alerts"]
-    ]
-    qc = {
-        **(document["qc"] or {"session_id": document["call_id"]}),
-        "result": result,
-        "missed": msgspec.to_builtins(missed),
-    }
-    if failure:
-        qc["failure"] = failure
-    return {**document, "alerts": alerts, "qc": qc}

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import Protocol
@@ -36,6 +36,9 @@ class TravelJournal(Protocol):
     async def release(self, call_id: str) -> None: ...
 
 
+GiveUp = Callable[[str, str], Awaitable[bool]]
+
+
 @dataclass(frozen=True, slots=True)
 class Taken:
     """A call that is ours from now on."""
@@ -52,8 +55,16 @@ class Moving:
     """Belongs to one event loop."""
 
     def __init__(
-        self, owners: Ownership, journal: TravelJournal, tail: CallTail, late: LateParts, calls: CallStore
+        self,
+        owners: Ownership,
+        journal: TravelJournal,
+        tail: CallTail,
+        late: LateParts,
+        calls: CallStore,
+        give_up: GiveUp | None = None,
     ) -> None:
+        """`give_up` lets go of what this node keeps of a call (app id, call id) outside its journal; False: not yet."""
+        self._give_up = give_up
         self._owners = owners
         self._journal = journal
         self._tail = tail
@@ -149,6 +160,8 @@ class Moving:
             self._left[call_id] = known.hole_samples
             log.info("late_part_offered", call_id=call_id, node=known.node)
         elif known.done and not known.hole_samples:
+            if self._give_up is not None and not await self._give_up(known.app_id, call_id):
+                return
             await self._journal.release(call_id)
             del self._left[call_id]
             log.info("part_given_up", call_id=call_id, node=known.node)
@@ -158,8 +171,8 @@ class Moving:
         if known is None or not known.hole_samples:
             await self._late.drop(call_id)
             return
-        if call_id in self._left:
-            return
+        if call_id in self._left or self._owners.standing.node not in ("", known.node):
+            return  # whoever has handed the call in completes its recording, wherever that lies
         part = await self._journal.add_late_part(call_id, self._late.read(call_id))
         if part is None:
             part = await self._journal.fill_recording(call_id, known.hole_samples, self._late.read(call_id))

@@ -42,6 +42,8 @@ class Standing:
     """Acks say that audio is in the tail too."""
     alone: bool = False
     """There is no cluster: what this node does not know, nobody knows."""
+    node: str = ""
+    """Its name."""
 
 
 class Ownership:

@@ -486,9 +486,10 @@ class CallSession:
     async def _hand_in(self, upload: UploadRecording) -> None:
         """Each step can be done again."""
         keeping = self._keeping
-        recording = await keeping.journal.seal(self.call_id)
+        await keeping.journal.seal(self.call_id)
         if not await keeping.owners.finish(self.call_id):
             raise NotOurs(self.call_id)
+        recording = await keeping.journal.publish(self.call_id)
         await self.save("judging")
         task = quality_task(self.app_id, self.terms, recording, upload.language, upload.categories)
         await keeping.tasks.put(task, self.call_id)

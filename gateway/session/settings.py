@@ -29,6 +29,7 @@ def call_settings(settings: Settings, gate: Callable[[int, int], Gate]) -> CallS
             identify_after_ms=settings.identify_after_ms,
             identify_every_ms=settings.identify_every_ms,
             partial_hop_ms=hop_ms,
+            transcribes=settings.live_text,
         ),
         speaker=SpeakerSettings(
             known_score=settings.known_score,

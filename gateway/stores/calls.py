@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import msgspec
@@ -29,15 +29,17 @@ CREATE INDEX IF NOT EXISTS calls_of_app ON calls (app_id, began_at_ms DESC, call
 class CallRecords:
     """Fills the role CallStore. A call of another app is as if it were not there."""
 
-    def __init__(self, database: Database) -> None:
-        """`database` must have been opened with this module's SCHEMA among its own."""
+    def __init__(self, database: Database, saved: Callable[[], None] = lambda: None) -> None:
+        """`database` must have been opened with this module's SCHEMA among its own; `saved` hears of each change."""
         self._database = database
+        self._saved = saved
 
     async def save(self, record: CallRecord) -> None:
         """Insert or replace the record. Raises ValueError when the call id belongs to another app."""
         # Encoded here, before anything is awaited: a live call's document goes on growing.
         document = msgspec.json.encode(record.document)
         await self._database.run(lambda connection: _save(connection, record, document))
+        self._saved()
 
     async def get(self, app_id: str, call_id: str) -> CallRecord | None:
         def work(connection: sqlite3.Connection) -> CallRecord | None:
@@ -89,7 +91,15 @@ class CallRecords:
 
         return await self._database.run(work)
 
-    async def unknown(self, call_ids: Sequence[str]) -> Sequence[str]:
+    async def expire(self, app_id: str, call_id: str) -> bool:
+        """Remove the record of a call that was kept long enough; False when the app has no such call."""
+        return await self.forget(app_id, call_id)
+
+    async def sweep_shared(self, ended_before_ms: int) -> int:
+        """Nobody else has a copy."""
+        return 0
+
+    async def unknown(self, call_ids: Sequence[str], ended_before_ms: int) -> Sequence[str]:
         """Those of `call_ids` that no app has a record of."""
 
         def work(connection: sqlite3.Connection) -> list[str]:

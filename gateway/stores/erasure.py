@@ -5,14 +5,14 @@ from __future__ import annotations
 import asyncio
 import sqlite3
 from collections import Counter
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from typing import Literal, Protocol
 
 import structlog
 
 from gateway.ports import Clock, QualityTasks
-from gateway.stores.calls import CallRecords
+from gateway.stores.calls import OldCall
 from gateway.stores.dispatch import Dispatcher
 from gateway.stores.outbox import Outbox
 from gateway.stores.recordings import Recordings
@@ -45,13 +45,32 @@ class Erasable(Protocol):
         """Take what a call has left off the disk; False while something of it stays. Raises OSError."""
 
 
+class CallShelf(Protocol):
+    """The calls' records, as far as deletion goes; each may raise Unavailable."""
+
+    async def forget(self, app_id: str, call_id: str) -> bool:
+        """Delete a call's record for good, wherever there is a copy."""
+
+    async def expire(self, app_id: str, call_id: str) -> bool:
+        """Delete a record that was kept long enough, and no copy."""
+
+    async def sweep_shared(self, ended_before_ms: int) -> int:
+        """Delete copies of calls that ended before then; how many there were."""
+
+    async def judged_before(self, ended_before_ms: int, *, after: str = "", limit: int = 500) -> Sequence[OldCall]:
+        """This node's calls that ended before then, and that voice QC owes nothing any more, by call id."""
+
+    async def unknown(self, call_ids: Sequence[str], ended_before_ms: int) -> Sequence[str]:
+        """Those that nobody has a record of, or only another node, by which they had ended before then."""
+
+
 @dataclass(frozen=True, slots=True)
 class Shelves:
     """Everywhere that something of a call is kept."""
 
     database: Database
     """Opened with the SCHEMA of this module, the calls' and the outbox's among its own."""
-    calls: CallRecords
+    calls: CallShelf
     recordings: Recordings
     journal: Erasable
     outbox: Outbox
@@ -125,6 +144,7 @@ class Eraser:
             for one in old:
                 await self._erase_call(one.app_id, one.call_id, "retention")
             erased, last = erased + len(old), old[-1].call_id
+        await self._shelves.calls.sweep_shared(round(ended_before_s * 1000))
         return erased
 
     async def _sweep_recordings(self, ended_before_s: float) -> int:
@@ -136,7 +156,8 @@ class Eraser:
                 if one.call_id in files:
                     erased += await self._erase_recording(one.app_id, one.call_id)
             last = old[-1].call_id
-        for call_id in await shelves.calls.unknown([one for one, at_s in files.items() if at_s < ended_before_s]):
+        untouched = [one for one, at_s in files.items() if at_s < ended_before_s]
+        for call_id in await shelves.calls.unknown(untouched, round(ended_before_s * 1000)):
             erased += await self._erase_recording("", call_id)
         return erased
 
@@ -157,7 +178,7 @@ class Eraser:
         await shelves.forget_task(app_id, call_id)
         if not await shelves.journal.erase(call_id):
             _log.warning("journal_still_holds_call", call_id=call_id)
-        await shelves.calls.forget(app_id, call_id)
+        await (shelves.calls.forget if cause == "request" else shelves.calls.expire)(app_id, call_id)
         await self._keep_account(app_id, "call", call_id, cause)
 
     async def _keep_account(self, app_id: str, what: What, id_: str, cause: Cause) -> None:

@@ -412,6 +412,10 @@ class FileJournal:
         """As `seal_call`, for those who need only the file."""
         return (await self.seal_call(call_id)).path
 
+    async def publish(self, call_id: str) -> Path:
+        """Give the sealed recording the name by which it is found; again does nothing. Raises OSError (seal again)."""
+        return await self._copy(partial(self._recordings.publish, call_id))
+
     async def seal_call(self, call_id: str) -> SealedRecording:
         """Copy the call's audio to its WAV file, durably; a file sealed earlier stays as it is.
 
@@ -428,10 +432,19 @@ class FileJournal:
         if call is None or call.layout.rate_hz == 0:
             raise ValueError(f"call {call_id} has no audio in this journal")
         layout = call.layout
-        sealed = await self._copy(partial(seal_recording, path, layout.rate_hz, layout.channels, call.extents()))
+        target = self._recordings.sealing_path(call_id)
+        sealed = await self._copy(partial(seal_recording, target, layout.rate_hz, layout.channels, call.extents()))
         if sealed.unreadable_records:
             log.error("journal_records_unreadable", call_id=call_id, records=sealed.unreadable_records)
         return sealed
+
+    def audio_of(self, call_id: str) -> tuple[AudioLayout, dict[Path, list[tuple[int, int]]]] | None:
+        """How a call's PCM is laid out, and where what is safe of it stands: segments, offsets and sizes in bytes. A
+        copy, for a thread that reads it; segments may go meanwhile. None for a call that is not in this journal."""
+        call = self._calls.get(call_id)
+        if call is None or call.released or call.layout.rate_hz == 0:
+            return None
+        return call.layout, call.extents()
 
     async def read_back(self, call_id: str) -> tuple[int, AsyncIterator[bytes]]:
         """Every record of a call in the order of its writing: up to which position, and their bytes in pieces.

@@ -31,6 +31,7 @@ _SEGMENT = struct.Struct("<8sHHI8sI")
 _RECORD = struct.Struct("<8sIBBBxIQ")
 _CRC = struct.Struct("<I")
 HEADER_BYTES = _SEGMENT.size
+RECORD_HEAD_BYTES = _RECORD.size
 RECORD_OVERHEAD_BYTES = _RECORD.size + _CRC.size
 
 
@@ -146,6 +147,12 @@ def decode(data: bytes, offset_bytes: int, marker: bytes) -> Located:
     rate_hz, epoch = (rate_or_epoch, 0) if known in _WITH_RATE else (0, rate_or_epoch)
     record = Record(known, call_id, number, data[begin + id_bytes : end], rate_hz, channels, epoch)
     return Located(record, offset_bytes, end + _CRC.size - offset_bytes)
+
+
+def peek(head: bytes) -> tuple[int, int]:
+    """Number and payload size in bytes that the first RECORD_HEAD_BYTES of a record tell, unchecked."""
+    _, payload_bytes, _, _, _, _, number = _RECORD.unpack_from(head)
+    return number, payload_bytes
 
 
 def scan(data: bytes, sibling_marker: bytes | None = None) -> Iterator[Located | Damage]:

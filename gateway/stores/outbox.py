@@ -48,12 +48,13 @@ class Outbox:
         clock: Clock,
         *,
         data_dir: Path,
+        recordings_dir: Path | None = None,
         schedule: RetrySchedule | None = None,
         uniform: Callable[[float, float], float] = random.uniform,
     ) -> None:
         """`database` must have been opened with this module's SCHEMA among its own.
 
-        `data_dir` holds the recordings; rows name them relative to it.
+        `recordings_dir`, by default in `data_dir`, holds the recordings; rows name them relative to it.
         """
         self.changed = asyncio.Event()
         """Set whenever a row may have become due sooner than was known."""
@@ -62,6 +63,7 @@ class Outbox:
         self._schedule = schedule or RetrySchedule()
         self._uniform = uniform
         self._data_dir = data_dir
+        self._recordings_dir = recordings_dir or data_dir / "recordings"
         self._data_version: int | None = None
 
     async def put(self, task: QualityTask, call_id: str) -> bool:
@@ -73,7 +75,7 @@ class Outbox:
         added = await self._execute(
             """INSERT INTO outbox (session_id, app_id, call_id, task, next_at, created_at) VALUES (?, ?, ?, ?, ?, ?)
                ON CONFLICT (session_id) DO NOTHING""",
-            (task.session_id, task.app_id, call_id, encode_task(task, self._data_dir), now, now),
+            (task.session_id, task.app_id, call_id, encode_task(task, self._data_dir, self._recordings_dir), now, now),
         )
         self.changed.set()
         return added
@@ -311,7 +313,7 @@ class Outbox:
         return await self._database.run(lambda connection: [self._row(row) for row in connection.execute(sql, values)])
 
     def _row(self, row: sqlite3.Row) -> OutboxRow:
-        return decode_row(row, self._data_dir)
+        return decode_row(row, self._data_dir, self._recordings_dir)
 
 
 def _due(states: Collection[str], but: Collection[str]) -> str:

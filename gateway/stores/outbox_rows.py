@@ -76,19 +76,26 @@ class OutboxRow:
     at_fault: AtFault
 
 
-def encode_task(task: QualityTask, data_dir: Path) -> bytes:
-    """A task as the table keeps it: its recording relative to the data folder, which may be moved.
+def encode_task(task: QualityTask, data_dir: Path, recordings: Path) -> bytes:
+    """A task as the table keeps it: its recording relative to the data folder, which may be moved, as may the folder
+    of `recordings`.
 
-    Raises ValueError for a recording outside `data_dir`.
+    Raises ValueError for a recording in neither.
     """
-    return msgspec.json.encode(task, enc_hook=lambda path: path.relative_to(data_dir).as_posix())
+
+    def relative(path: Path) -> str:
+        return f"recordings/{path.name}" if path.parent == recordings else path.relative_to(data_dir).as_posix()
+
+    return msgspec.json.encode(task, enc_hook=relative)
 
 
-def decode_row(row: sqlite3.Row, data_dir: Path) -> OutboxRow:
+def decode_row(row: sqlite3.Row, data_dir: Path, recordings: Path) -> OutboxRow:
     def recording(_: type, text: str) -> Path:
         path = Path(text)
         # Earlier versions kept the whole path, whose last two parts are `recordings` and the file.
-        return data_dir / (Path(*path.parts[-2:]) if path.is_absolute() else path)
+        path = Path(*path.parts[-2:]) if path.is_absolute() else path
+        shared = recordings / path.name
+        return shared if path.parent.name == "recordings" and shared.exists() else data_dir / path
 
     fields: dict[str, Any] = dict(row)
     fields["task"] = msgspec.json.decode(row["task"], type=QualityTask, dec_hook=recording)

@@ -195,7 +195,7 @@ class RedisCallLeases:
     async def _take(self, call_id: str, app_id: str, expired_for_ms: int | str) -> TakeOver:
         values = (call_id, self._node, app_id, self._lease_ms, expired_for_ms, self._follows)
         outcome, now_ms, *found = await self._redis.run(_TAKE, [call_key(call_id), CALLS], values)
-        call = _held_call(call_id, _fields(found[0]), now_ms) if found else None
+        call = _held_call(call_id, fields_of(found[0]), now_ms) if found else None
         if call is not None and outcome == b"taken":
             call = replace(call, node=self._node, epoch=call.epoch + 1, lease_left_ms=self._lease_ms)
         return TakeOver(outcome.decode(), call)
@@ -205,7 +205,7 @@ class RedisCallLeases:
 
     async def find(self, call_id: str) -> HeldCall | None:
         now_ms, found = await self._redis.run(_FIND, [call_key(call_id)], ())
-        return _held_call(call_id, _fields(found), now_ms) if found else None
+        return _held_call(call_id, fields_of(found), now_ms) if found else None
 
     async def release(self, leases: Sequence[Lease]) -> None:
         values: list[str | int] = []
@@ -225,7 +225,7 @@ class RedisCallLeases:
         return call_key(call_id), tail_key(call_id), CALLS
 
 
-def _fields(flat: Sequence[bytes] | Mapping[bytes, bytes]) -> dict[str, bytes]:
+def fields_of(flat: Sequence[bytes] | Mapping[bytes, bytes]) -> dict[str, bytes]:
     """A hash as scripts return it: names and values in turn, or a map on newer protocols."""
     pairs: Any = flat.items() if isinstance(flat, Mapping) else zip(flat[0::2], flat[1::2], strict=True)
     return {name.decode(): value for name, value in pairs}

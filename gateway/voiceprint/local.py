@@ -21,11 +21,15 @@ class LocalVoiceprintApi:
     ) -> Sequence[Candidate]:
         """The closest enrolled voices, best first, each name once (it may stand under several tags).
 
+        Where nobody is enrolled the audio is not even looked at.
         `pcm` is mono s16le of any rate. Raises Rejected (10107 with the reason, for audio too poor) or Unavailable.
         """
+        scope = Scope(app_id, org_id, tag_id)
+        if self._service.nobody_in(scope):
+            return ()
         try:
             clip = clip_of_pcm(pcm, rate_hz)
-            recognition = Recognition(Scope(app_id, org_id, tag_id), denoise=False)
+            recognition = Recognition(scope, denoise=False)
             hits = await self._service.recognize(recognition, clip, only_voices=True)
         except VoiceprintError as error:
             if error.code.retryable:

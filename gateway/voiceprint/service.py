@@ -168,6 +168,11 @@ class VoiceprintService:
         row, audio = await self._enrol(enrolment, clips)
         await self._finish(self._replace(row, audio, voice, actor, adds=enrolment.adds))
 
+    def nobody_in(self, scope: Scope) -> bool:
+        """Whether it is known without asking anybody that no voice is enrolled there."""
+        known = not self._shared and (self._following is None or self._following.loaded)
+        return known and not self._index.voices.holds(scope)
+
     async def recognize(self, recognition: Recognition, clip: Clip, *, only_voices: bool = False) -> list[Hit]:
         """The ten closest voices of the scope or, if the clip is another sound, the ten closest sounds; best first.
 

@@ -88,6 +88,7 @@ def test_a_segment_gathers_its_bounds_text_and_speaker() -> None:
             "final": True,
             "language": "en",
             "words": [{"text": "hello", "begin_ms": 0, "end_ms": 9}],
+            "stable_chars": 0,
             "speaker": {"state": "known", "name": "ann", "score": 80.0, "stable": True},
         }
     ]

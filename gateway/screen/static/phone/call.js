@@ -1,0 +1,169 @@
+// The one call of this tab. It goes on while other views are shown, and what another page needs to go on with it is kept.
+
+import { EarshotCall, openMicrophone } from "../earshot.js";
+import { CallModel } from "./model.js";
+
+const KEY = "earshot.phone";
+const EVENTS = ["message", "connection", "level", "audiolost", "device", "played", "failed"];
+
+export class PhoneCall extends EventTarget {
+  /** The call of this tab, going on or over but not put away; null when there is none. */
+  static current = null;
+
+  model = new CallModel();
+  /** The EarshotCall, once there is one. */
+  line = null;
+  /** The file that is played into it; null for a microphone. */
+  fileName = null;
+  connection = { state: "connecting", keptMs: 0 };
+  levels = [];
+  /** How much audio there was no room to keep. */
+  lostMs = 0;
+  deviceLost = false;
+  hangingUp = false;
+  /** The EarshotError that ended it, if one did. */
+  fault = null;
+  #pagehide = () => this.#keep();
+
+  /** Get `url` and tickets from `api`; sound from devices (`sources.devices`) or a decoded file (`sources.buffer`). Throws EarshotError. */
+  static async start(api, start, sources) {
+    const call = new PhoneCall();
+    call.fileName = sources.fileName ?? null;
+    // Before the call is one: a microphone that is refused should cost nothing.
+    const streams = sources.buffer ? [] : await microphones(sources.devices);
+    try {
+      call.#take(await EarshotCall.start({ ...way(api), start }), sources.devices);
+      if (sources.buffer) await call.line.play(sources.buffer, { audible: sources.audible });
+      else await call.line.listen(streams);
+    } catch (fault) {
+      for (const stream of streams) for (const track of stream.getTracks()) track.stop();
+      if (call.line) call.hangUp();
+      throw fault;
+    }
+    return call;
+  }
+
+  /** Go on with what this tab left behind: with its microphones, or (`listen` false) only to hang up. Throws EarshotError. */
+  static async resume(api, kept, { listen }) {
+    const call = new PhoneCall();
+    call.fileName = kept.fileName;
+    const streams = listen ? await microphones(kept.devices) : [];
+    const positionMs = listen ? kept.positionMs + (Date.now() - kept.atMs) : 0;
+    try {
+      call.#take(await EarshotCall.resume({ ...way(api), saved: kept.saved, positionMs }), kept.devices);
+      if (listen) await call.line.listen(streams);
+    } catch (fault) {
+      for (const stream of streams) for (const track of stream.getTracks()) track.stop();
+      if (fault.code === "unknown_call" || fault.code === "not_resumable") PhoneCall.forget();
+      throw fault;
+    }
+    return call;
+  }
+
+  /** What this tab left behind of a call that the server still keeps, or null. */
+  static left() {
+    try {
+      const kept = JSON.parse(sessionStorage.getItem(KEY));
+      const windowMs = (kept?.saved.started.resume_window_s ?? 0) * 1000;
+      if (kept && Date.now() - kept.atMs < windowMs) return kept;
+    } catch {
+      // Storage may be switched off: then a reload ends the call, by and by.
+    }
+    PhoneCall.forget();
+    return null;
+  }
+
+  static forget() {
+    try {
+      sessionStorage.removeItem(KEY);
+    } catch {
+      // There is none.
+    }
+  }
+
+  get id() {
+    return this.line.callId;
+  }
+
+  get over() {
+    return this.line.state === "over";
+  }
+
+  hangUp() {
+    this.hangingUp = true;
+    this.#tell("changed");
+    this.line.hangUp().catch(() => {}); // `failed` says so
+  }
+
+  /** The first press begins the pause, the next ends it. */
+  togglePause() {
+    if (this.line.paused) this.line.continue();
+    else this.line.pause();
+    this.#tell("changed");
+  }
+
+  /** Put the call away. */
+  put() {
+    PhoneCall.current = null;
+    PhoneCall.forget();
+  }
+
+  #take(line, devices = []) {
+    this.line = line;
+    this.devices = devices;
+    this.connection = { state: line.state, keptMs: line.keptMs };
+    for (const type of EVENTS) line.addEventListener(type, ({ detail }) => this.#hear(type, detail));
+    addEventListener("pagehide", this.#pagehide);
+    PhoneCall.current = this;
+    this.#keep();
+  }
+
+  #hear(type, detail) {
+    if (type === "message") {
+      const changed = this.model.take(detail);
+      if (detail.type === "ack") this.#keep();
+      if (changed) this.#tell(changed, detail);
+      return;
+    }
+    if (type === "connection") this.connection = detail;
+    else if (type === "level") this.levels = detail.peaksDb;
+    else if (type === "audiolost") this.lostMs += detail.toMs - detail.fromMs;
+    else if (type === "device") this.deviceLost = true;
+    else if (type === "failed") this.fault = detail;
+    if (this.over) {
+      removeEventListener("pagehide", this.#pagehide);
+      PhoneCall.forget();
+    }
+    this.#tell(type === "level" || type === "played" ? type : "changed", detail);
+  }
+
+  #tell(type, detail) {
+    this.dispatchEvent(new CustomEvent(type, { detail }));
+  }
+
+  #keep() {
+    if (this.over) return;
+    const { saved, positionMs } = this.line;
+    try {
+      sessionStorage.setItem(KEY, JSON.stringify({ saved, positionMs, atMs: Date.now(), devices: this.devices, fileName: this.fileName }));
+    } catch {
+      // Storage may be switched off: see `left`.
+    }
+  }
+}
+
+/** Where calls go and how they are let in. */
+function way(api) {
+  return { url: api.session.call_url, ticket: () => api.ticket("call") };
+}
+
+async function microphones(devices) {
+  const streams = [];
+  try {
+    for (const device of devices) streams.push(await openMicrophone(device));
+  } catch (fault) {
+    for (const stream of streams) for (const track of stream.getTracks()) track.stop();
+    throw fault;
+  }
+  return streams;
+}

@@ -1,0 +1,86 @@
+// Calls that are over: the latest first, page by page.
+
+import { fill, h } from "../../dom.js";
+import { clock, stamp } from "../../format.js";
+
+const PAGE = 20;
+const RUNNING = new Set(["live", "paused"]);
+
+export class PastCalls {
+  #context;
+  #before = null;
+  #known = new Map();
+  #stop = new AbortController();
+  #refreshTimer = 0;
+
+  constructor(context) {
+    const { t } = context;
+    this.#context = context;
+    this.rows = h("tbody", {});
+    this.note = h("p", { class: "hint board-note", role: "status" });
+    this.more = h("button", { type: "button", class: "button", text: t("board.past.more"), hidden: true, on: { click: () => this.#page() } });
+    this.element = h("section", { class: "panel board-past", aria: { labelledby: "past-title" } },
+      h("h2", { id: "past-title", text: t("board.past.title") }),
+      h("div", { class: "board-past-scroll" }, h("table", {},
+        h("thead", {}, h("tr", {}, ["began", "agent", "time", "alerts", "state"].map((name) => (
+          h("th", { scope: "col", text: t(`board.past.${name}`) })
+        )))),
+        this.rows,
+      )),
+      this.note, this.more,
+    );
+    this.#page();
+  }
+
+  close() {
+    this.#stop.abort();
+    clearTimeout(this.#refreshTimer);
+  }
+
+  /** A call has just ended: have it here too, and others that end about now. */
+  refresh() {
+    clearTimeout(this.#refreshTimer);
+    this.#refreshTimer = setTimeout(() => this.#read(null), 600);
+  }
+
+  #page() {
+    return this.#read(this.#before);
+  }
+
+  async #read(before) {
+    const { api, t } = this.#context;
+    this.more.disabled = true;
+    try {
+      const query = new URLSearchParams({ limit: PAGE, ...(before && { before }) });
+      const { calls } = await api.get(`/v1/calls?${query}`, { signal: this.#stop.signal });
+      for (const call of calls) if (!RUNNING.has(call.state)) this.#known.set(call.call_id, call);
+      if (before === this.#before) {
+        this.#before = calls.at(-1)?.call_id ?? null;
+        this.more.hidden = calls.length < PAGE;
+      }
+      this.note.textContent = this.#known.size ? "" : t("board.past.none");
+      this.#draw();
+    } catch (fault) {
+      if (fault.name !== "AbortError") this.note.textContent = t("board.past.failed", { why: fault.message });
+    } finally {
+      this.more.disabled = false;
+    }
+  }
+
+  #draw() {
+    const calls = [...this.#known.values()].sort((a, b) => b.began_at_ms - a.began_at_ms);
+    fill(this.rows, calls.map((call) => this.#row(call)));
+  }
+
+  #row(call) {
+    const { t, maybe, language } = this.#context;
+    const agent = call.metadata?.agent;
+    return h("tr", {},
+      h("td", {}, h("a", { href: `/screen/calls/${encodeURIComponent(call.call_id)}`, text: stamp(call.began_at_ms, language) })),
+      h("td", { text: typeof agent === "string" && agent ? agent : "–" }),
+      h("td", { class: "number", text: clock(call.duration_ms) }),
+      h("td", {}, call.alerts ? h("span", { class: "chip confirmed number", text: call.alerts }) : h("span", { class: "hint", text: "0" })),
+      h("td", {}, h("span", { class: ["chip", { judged: "ok", failed: "final" }[call.state]], text: maybe(`board.state.${call.state}`, call.state) })),
+    );
+  }
+}

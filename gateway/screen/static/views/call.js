@@ -1,0 +1,211 @@
+// One call: as it happens, and afterwards.
+
+import { Alerts } from "../call/alerts.js";
+import { Header } from "../call/header.js";
+import { LevelTrack } from "../call/levels.js";
+import { Player } from "../call/player.js";
+import { Source } from "../call/source.js";
+import { inOrder, silences } from "../call/spans.js";
+import { voicesOf } from "../call/speakers.js";
+import { SegmentTable } from "../call/table.js";
+import { Timeline } from "../call/timeline.js";
+import { Transcript } from "../call/transcript.js";
+import { Verdict } from "../call/verdict.js";
+import { wordsOf } from "../call/words.js";
+import { fill, h } from "../dom.js";
+
+export const styles = ["call/call.css"];
+
+const MEASURE_EVERY_MS = 5000;
+const DRAW_EVERY_MS = 100;
+const LEVEL_STEP_MS = 100;
+/** A silence from this length on may be skipped. */
+const SKIPPED_MS = 1000;
+/** Keys are theirs while one of these has the focus. */
+const OWN_KEYS = "input, select, textarea, button, a[href], summary, dialog, [role=slider]";
+
+export function mount(root, context) {
+  const page = new CallPage(root, context);
+  return () => page.close();
+}
+
+class CallPage {
+  constructor(root, context) {
+    this._root = root;
+    this._context = context;
+    this._callId = context.params.call_id;
+    this._path = `/v1/calls/${encodeURIComponent(this._callId)}`;
+    this._source = new Source(context.api, this._callId, {
+      changed: () => this._changed(),
+      levels: (levels, fromMs, toMs) => this._track.hear(levels, fromMs, toMs),
+      watch: (state) => this._header.watched(state),
+      gone: (fault, hadCall) => this._gone(fault, hadCall),
+    });
+    this._build();
+    this._keys = (event) => this._key(event);
+    document.addEventListener("keydown", this._keys);
+    this._ticking = setInterval(() => this._tick(), DRAW_EVERY_MS);
+    this._measuring = setInterval(() => this._measure(), MEASURE_EVERY_MS);
+    this._source.start();
+  }
+
+  close() {
+    this._closed = true;
+    document.removeEventListener("keydown", this._keys);
+    clearInterval(this._ticking);
+    clearInterval(this._measuring);
+    this._source.close();
+    this._player.close();
+    this._timeline.close();
+  }
+
+  _build() {
+    const { t } = this._context;
+    const words = wordsOf(this._context, this._source.model);
+    const seek = (ms) => this._seek(ms);
+    this._track = new LevelTrack(1);
+    this._header = new Header(this._context, words, this._callId);
+    this._timeline = new Timeline(words, this._track, { seek, choose: (id, ms) => this._choose(id, ms), view: () => undefined });
+    this._table = new SegmentTable(words, { seek });
+    this._player = new Player(this._context, `${this._path}/recording`, { position: (ms, playing) => this._position(ms, playing) });
+    this._transcript = new Transcript(words, { seek });
+    this._alerts = new Alerts(words, { jump: (ms, segmentId, alertId) => this._jump(ms, segmentId, alertId) });
+    this._verdict = new Verdict(words);
+    this._header.watched("connecting");
+    this._root.setAttribute("aria-label", t("call.title"));
+    fill(this._root, h("div", { class: "call" },
+      this._header.element, this._timeline.element, this._table.element, this._player.element,
+      h("div", { class: "call-columns" },
+        this._transcript.element,
+        h("div", { class: "call-side" }, this._alerts.element, this._verdict.element)),
+    ));
+  }
+
+  // --- what is told ---
+
+  /** Something is new: draw it with whatever else comes until the next frame. */
+  _changed() {
+    if (this._pending || this._closed) return;
+    this._pending = true;
+    requestAnimationFrame(() => {
+      this._pending = false;
+      if (!this._closed) this._draw();
+    });
+  }
+
+  _draw() {
+    const { model } = this._source;
+    const segments = inOrder(model.segments.values());
+    const voices = voicesOf(segments);
+    this._edgeMs = this._source.edgeMs;
+    this._header.update(model);
+    this._timeline.update(model, segments, voices);
+    this._table.update(model, segments, voices);
+    this._transcript.update(model, segments, voices);
+    this._alerts.update(model, segments);
+    this._verdict.update(model);
+    this._player.update(model, silences(segments, this._edgeMs, SKIPPED_MS));
+    this._header.recording(this._player.ready);
+    this._tellAlerts(model);
+    this._tick();
+    if (!this._measured || (this._measuredLive && !model.live)) this._measure();
+  }
+
+  /** Say new alerts to those who do not see them appear. */
+  _tellAlerts(model) {
+    const known = this._known ?? new Set(model.alerts.keys());
+    for (const [id, alert] of model.alerts) {
+      if (!known.has(id)) this._context.announce(this._context.t("call.alerts.raised", { category: alert.category }));
+    }
+    this._known = new Set(model.alerts.keys());
+  }
+
+  _tick() {
+    const { model } = this._source;
+    if (!model.described) return;
+    const edgeMs = this._source.edgeMs;
+    this._header.reach(edgeMs);
+    this._timeline.reach(edgeMs, model.live);
+  }
+
+  /** Ask how loud the call was since we asked last. */
+  async _measure() {
+    const { model } = this._source;
+    if (!model.described || this._asking || (this._measured && !this._measuredLive)) return;
+    if (document.hidden && this._measured) return;
+    this._asking = this._measured = true;
+    // Once more from the begin when the recording is sealed: it holds what the journal did not have then.
+    const [live, fromMs] = [model.live, model.live ? this._track.measuredMs : 0];
+    this._measuredLive = live;
+    const query = `step_ms=${this._track.stepMs ?? LEVEL_STEP_MS}&from_ms=${Math.max(0, fromMs - LEVEL_STEP_MS)}`;
+    try {
+      const told = await this._context.api.get(`${this._path}/levels?${query}`);
+      this._track.take(told);
+      this._source.reaches(told.duration_ms);
+      this._timeline.invalidate();
+    } catch (fault) {
+      // Another process holds the call, the recording is gone, or nobody is reached: the timeline does without.
+      if (fault.name !== "ApiError") throw fault;
+      this._measuredLive = live || fault.status === 0;
+    } finally {
+      this._asking = false;
+    }
+  }
+
+  _gone(fault, hadCall) {
+    const { t } = this._context;
+    this.close();
+    const kind = fault.status !== 404 ? "failed" : hadCall ? "deleted" : "unknown";
+    this._context.title(t(`call.${kind}`));
+    fill(this._root, h("section", { class: "panel message", role: "alert", data: { gone: kind } },
+      h("h1", { text: t(`call.${kind}`), tabIndex: -1 }),
+      h("p", { text: t(`call.${kind}.hint`) }),
+      h("p", {}, h("code", { text: this._callId })),
+      kind === "failed" && h("p", { class: "fault", text: fault.message }),
+      h("a", { href: "/screen/", text: t("call.board") }),
+    ));
+  }
+
+  // --- what people do ---
+
+  _position(ms, playing) {
+    const { model } = this._source;
+    if (!model.described) return;
+    const placed = playing || ms > 0 || !model.live;
+    this._timeline.position(placed ? ms : null);
+    this._transcript.position(placed ? ms : -1, playing);
+    if (playing) this._timeline.show(ms);
+  }
+
+  _seek(ms) {
+    this._player.seek(ms);
+    this._timeline.show(ms);
+  }
+
+  _jump(ms, segmentId, alertId) {
+    this._alerts.choose(alertId);
+    this._timeline.choose(alertId);
+    this._seek(ms);
+    this._transcript.show(segmentId, ms);
+    this._player.play();
+  }
+
+  _choose(alertId, ms) {
+    const alert = this._source.model.alerts.get(alertId);
+    const evidence = alert?.evidence.find((one) => one.begin_ms === ms);
+    this._jump(ms, evidence?.segment_id ?? "", alertId);
+  }
+
+  _key(event) {
+    if (event.defaultPrevented || event.ctrlKey || event.metaKey || event.altKey || event.target.closest?.(OWN_KEYS)) return;
+    const step = event.shiftKey ? 1000 : 5000;
+    const acts = {
+      " ": () => this._player.toggle(),
+      ArrowLeft: () => this._player.skip(-step),
+      ArrowRight: () => this._player.skip(step),
+    };
+    if (!acts[event.key]) return;
+    event.preventDefault();
+    acts[event.key]();
+  }
+}

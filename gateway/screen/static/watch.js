@@ -1,0 +1,101 @@
+// A watch socket that survives its connections.
+
+const SUBPROTOCOL = "earshot.watch.v1";
+const FIRST_DELAY_MS = 500;
+const MOST_DELAY_MS = 15000;
+const SILENT_STATUS = new Set([400, 401, 403, 404]);
+/** Messages that are about the watch and not a call's own. */
+const OF_THE_WATCH = new Set(["watching", "call", "call_gone", "caught_up", "levels", "going_away"]);
+
+/** See `Api.watch`. */
+export function watch(api, request, handlers) {
+  const { call_id: callId, agent } = request;
+  let lastSeq = request.from_seq ?? 0;
+  let socket = null;
+  let timer = 0;
+  let failures = 0;
+  let closed = false;
+
+  async function connect() {
+    handlers.state("connecting");
+    let ticket;
+    try {
+      ticket = await api.ticket("watch", { ...(callId && { call_id: callId }), ...(agent && { agent }) });
+    } catch (fault) {
+      if (closed) return;
+      if (SILENT_STATUS.has(fault.status)) refuse(fault.code, fault.message);
+      else later();
+      return;
+    }
+    if (closed) return;
+    const url = new URL(api.session.watch_url);
+    url.searchParams.set("ticket", ticket);
+    const mine = (socket = new WebSocket(url, [SUBPROTOCOL]));
+    mine.onopen = () => mine.send(JSON.stringify({ ...request, type: "watch", from_seq: lastSeq }));
+    mine.onmessage = (event) => mine === socket && hear(JSON.parse(event.data));
+    mine.onclose = () => mine === socket && later();
+  }
+
+  function hear(message) {
+    if (message.type === "watching") {
+      failures = 0;
+      handlers.state("live");
+    } else if (message.type === "error" && !("seq" in message)) {
+      if (!message.retryable) return refuse(message.code, message.message);
+      drop();
+      return later();
+    } else if (callId && !OF_THE_WATCH.has(message.type) && message.seq !== undefined) {
+      if (message.seq <= lastSeq) return undefined; // told before the connection broke
+      lastSeq = message.seq;
+    }
+    handlers.message(message);
+    return undefined;
+  }
+
+  /** Connect again after a while: at random up to a bound that doubles, so that a thousand pages do not come at once. */
+  function later() {
+    if (closed) return;
+    socket = null;
+    handlers.state("connecting");
+    const bound = Math.min(MOST_DELAY_MS, FIRST_DELAY_MS * 2 ** failures++);
+    clearTimeout(timer);
+    timer = setTimeout(connect, Math.random() * bound);
+  }
+
+  function drop() {
+    const old = socket;
+    socket = null;
+    old?.close();
+  }
+
+  function refuse(code, message) {
+    end();
+    handlers.state("refused", { code, message });
+  }
+
+  function end() {
+    closed = true;
+    clearTimeout(timer);
+    removeEventListener("online", soon);
+    drop();
+  }
+
+  function soon() {
+    if (closed || socket) return;
+    failures = 0;
+    clearTimeout(timer);
+    connect();
+  }
+
+  addEventListener("online", soon);
+  connect();
+  return {
+    close() {
+      end();
+      handlers.state("closed");
+    },
+    get lastSeq() {
+      return lastSeq;
+    },
+  };
+}
