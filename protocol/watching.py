@@ -6,7 +6,7 @@ were sent, without acks and what concerns only the call's own socket; they carry
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, Literal, get_args
 
 import msgspec
 from msgspec import Meta, Struct
@@ -231,32 +231,42 @@ class WatchFault(ProtocolError):
         return WatchError(code=self.code, message=self.message, retryable=self.entry.retryable, id=self.watch_id)
 
 
-_DECODER = msgspec.json.Decoder(WatcherMessage)
-_TOLD = msgspec.json.Decoder(Told)
-_KIND = msgspec.json.Decoder(type("_Kind", (Struct,), {"__annotations__": {"type": str}}))
-_TAGS = {kind.__struct_config__.tag for kind in (Watching, CallInBrief, CallGone, CaughtUp, Levels)}
+_watcher: msgspec.json.Decoder[WatcherMessage] = msgspec.json.Decoder(WatcherMessage)
+_told: msgspec.json.Decoder[Told] = msgspec.json.Decoder(Told)
+_tag = msgspec.json.Decoder(dict[str, msgspec.Raw])
+_OWN = {msgspec.json.encode(kind.__struct_config__.tag) for kind in get_args(Told)}
 
 
 def decode_watcher(payload: str | bytes) -> WatcherMessage:
-    """What a watcher says. Raises WatchFault for anything else."""
+    """What a watcher says. Raises WatchFault (`bad_json`, `unknown_type`, `bad_message`) for anything else."""
     try:
-        return _DECODER.decode(payload)
+        return _watcher.decode(payload)
     except msgspec.ValidationError as fault:
-        text = str(fault)
-        kind = "unknown_type" if "$.type" in text or "`type`" in text else "bad_message"
-        raise WatchFault(kind, text) from fault
-    except (msgspec.DecodeError, UnicodeError, RecursionError) as fault:
-        raise WatchFault("bad_json", str(fault)) from fault
+        raise _explained(payload, fault) from fault
+    except (msgspec.DecodeError, RecursionError, UnicodeError) as fault:
+        raise WatchFault("bad_json", f"a text frame must hold one JSON object: {fault}") from fault
+
+
+def _explained(payload: str | bytes, fault: msgspec.ValidationError) -> WatchFault:
+    try:
+        tag = _tag.decode(payload).get("type")
+    except (msgspec.DecodeError, RecursionError, UnicodeError):
+        return WatchFault("bad_json", "a text frame must hold one JSON object")
+    if tag is None or str(fault).endswith("`$.type`"):
+        given = "no `type`" if tag is None else f"`type` {bytes(tag)[:80].decode('utf-8', 'replace')}"
+        return WatchFault("unknown_type", f"{given}; expected watch or unwatch")
+    return WatchFault("bad_message", str(fault))
 
 
 def decode_told(payload: str | bytes) -> Told | ServerMessage:
-    """What a watcher is told, a call's own messages among it. Raises msgspec.DecodeError, or ProtocolError for a
-    message of a call that nobody knows."""
-    kind = _KIND.decode(payload).type  # type: ignore[attr-defined]
-    # A call's own `error` and `going_away` are about its socket, and never come here.
-    if kind in _TAGS or kind in ("error", "going_away"):
-        return _TOLD.decode(payload)
-    return decode_server(payload if isinstance(payload, bytes) else payload.encode())
+    """What a watcher is told: a message of this socket, or one of a call.
+
+    Raises msgspec.DecodeError, or ProtocolError for what nobody knows.
+    """
+    # A call's own `error` and `going_away` are about its own socket, and never come here.
+    if bytes(_tag.decode(payload).get("type", b"")) in _OWN:
+        return _told.decode(payload)
+    return decode_server(payload)
 
 
 NOT_FOR_WATCHERS = (messages.Ack,)

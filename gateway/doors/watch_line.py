@@ -52,7 +52,7 @@ class WatchQueue:
         return True
 
     def put_past(self, payloads: Iterable[bytes]) -> None:
-        """What was said before the watch began: kept elsewhere all the same, so however much it is, it does not count."""
+        """What was said before the watch began: kept elsewhere all the same, so it does not count."""
         past = deque(payloads)
         if past:
             self._waiting[next(self._numbers)] = past
@@ -91,9 +91,7 @@ class WatchQueue:
 class WatchLine:
     """A watcher's queue and what empties it. Putting something in never waits."""
 
-    def __init__(
-        self, connection: ServerConnection, limits: DoorLimits, on_sent: Callable[[int, int], None]
-    ) -> None:
+    def __init__(self, connection: ServerConnection, limits: DoorLimits, on_sent: Callable[[int, int], None]) -> None:
         """`on_sent` hears, when the line has run empty, how many were sent and how many left out since."""
         self._connection = connection
         self._limits = limits

@@ -14,7 +14,7 @@ from gateway.ports import CallStore, Unavailable
 from gateway.session.feed import Feed, Replay
 from gateway.session.feed_elsewhere import CallElsewhere, FeedElsewhere
 from gateway.session.watchers import Item, Summary, levels_item
-from protocol.watching import CallGone, CaughtUp, Watch, Watching, WatchFault
+from protocol.watching import CallGone, CaughtUp, Watch, WatchFault, Watching
 
 log = structlog.get_logger(__name__)
 
@@ -79,7 +79,7 @@ class BoardWatch:
 
 
 class CallWatch:
-    """A CallWatcher for one socket: follows one call wherever it goes, and tells each of its messages once, in order."""
+    """A CallWatcher for one socket: follows one call wherever it goes, and tells its messages once, in order."""
 
     def __init__(self, grounds: Grounds, app_id: str, call_id: str, wanted: Watch, line: WatchLine) -> None:
         self._grounds = grounds
@@ -94,14 +94,22 @@ class CallWatch:
         self._looking: asyncio.Task[None] | None = None
 
     async def begin(self) -> bool:
-        """Tell what was said, and go on telling; False: there is no such call. Raises Unavailable."""
+        """Tell what was said, and go on telling; False: there is no such call. Raises Unavailable.
+
+        One that is known to go on, but is nowhere just now, is looked for.
+        """
         try:
-            found = await self._find()
+            if await self._find():
+                return True
+            if await self._grounds.store.get(self._app_id, self._call_id) is None:
+                return False
         except Unavailable:
             self._introduce()
             self.moved()
             raise
-        return found
+        self._introduce()
+        self.moved()
+        return True
 
     async def close(self) -> None:
         self._closed = True
@@ -144,9 +152,7 @@ class CallWatch:
         if self._elsewhere is not None:
             await self._elsewhere.close()
             self._elsewhere = None
-        replay = self._grounds.feed.watch_call(
-            self._app_id, self._call_id, self._seq, self, levels=self._wanted.levels
-        )
+        replay = self._grounds.feed.watch_call(self._app_id, self._call_id, self._seq, self, levels=self._wanted.levels)
         if replay is None:
             found = await self._grounds.elsewhere.watch_call(
                 self._app_id, self._call_id, self._seq, self, levels=self._wanted.levels

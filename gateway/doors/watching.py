@@ -26,8 +26,8 @@ from protocol.watching import (
     GoingAway,
     Unwatch,
     Watch,
-    Watching,
     WatchFault,
+    Watching,
     decode_watcher,
 )
 
@@ -87,9 +87,8 @@ class WatchDoor:
             pass
         except Exception:
             log.exception("watcher_failed")
-            fault = WatchFault("internal", "the server failed")
-            line.put(Item(told_of(fault)))
-            line.close(1011, fault.code)
+            line.put(Item(told_of(WatchFault("internal", "the server failed"))))
+            line.close(1011, "internal")
         finally:
             await watcher.leave()
             await line.finished()
@@ -105,7 +104,8 @@ class WatchDoor:
         self._metrics.watch_coalesced.inc(coalesced)
 
     def _cut_off_flood(self, line: WatchLine) -> None:
-        line.cut_off(WatchFault("too_fast", f"over {self._limits.max_messages_per_s:g} messages a second"), FLOOD_GRACE_S)
+        fault = WatchFault("too_fast", f"over {self._limits.max_messages_per_s:g} messages a second")
+        line.cut_off(fault, FLOOD_GRACE_S)
 
 
 class _Watcher:

@@ -91,9 +91,7 @@ class FeedOutside:
             if outside is not None:
                 self._feed.unwatch_call(wanted.app_id, call_id, outside)
             outside = _OutsideCall(self._bus, wanted.app_id, call_id, levels=wanted.levels)
-            replay = self._feed.watch_call(
-                wanted.app_id, call_id, found.record.last_seq, outside, levels=wanted.levels
-            )
+            replay = self._feed.watch_call(wanted.app_id, call_id, found.record.last_seq, outside, levels=wanted.levels)
             assert replay is not None
             outside.seq = replay.kept_seq
             self._calls[call_id] = outside
@@ -117,7 +115,8 @@ class FeedOutside:
         live = self._keep_call(wanted) is not None
         record = found.record
         said, through_seq = said_after(record, wanted.from_seq), record.last_kept_seq
-        part, size_bytes = [], 0
+        part: list[tuple[int, bytes]] = []
+        size_bytes = 0
         for seq, payload in said:
             if size_bytes > MAX_SAID_BYTES:
                 through_seq = part[-1][0]
