@@ -23,6 +23,7 @@ from gateway.doors.limits import door_limits
 from gateway.doors.native import NativeDoor
 from gateway.doors.relay import Siblings
 from gateway.doors.tls import Tls
+from gateway.doors.watching import WatchDoor
 from gateway.engines.webrtc import WebrtcGate
 from gateway.keys import subkey
 from gateway.ports import Clock, QualityRules, RuleBooks, TaskQueue
@@ -30,6 +31,8 @@ from gateway.ports.bus import Bus
 from gateway.session.admission import Limits, Places
 from gateway.session.calls import Calls
 from gateway.session.engines import Engines
+from gateway.session.feed import Feed
+from gateway.session.feed_elsewhere import FeedElsewhere
 from gateway.session.moving import Moving
 from gateway.session.rule_changes import RuleChanges
 from gateway.session.rulesets import RuleSets
@@ -89,6 +92,7 @@ class Ingest:
         self.shelves = shelves
         self.records, self.recordings = shelves.own, shelves.recordings
         self._listeners: list[Server] = []
+        self._feed = Feed()
 
     async def open(self) -> None:
         """Join the cluster, if there is one, and begin a journal. Raises StartFailed, OSError."""
@@ -121,7 +125,10 @@ class Ingest:
         outcomes = SqliteRuleOutcomes(ground.database)
         self.calls = Calls(
             engines,
-            Keeping(self.journal, self.records, outcomes, tasks, ground.clock, ground.metrics, cluster.owners),
+            Keeping(
+                *(self.journal, self.records, outcomes, tasks, ground.clock, ground.metrics, cluster.owners),
+                feed=self._feed,
+            ),
             rulesets,
             call_settings(settings, WebrtcGate),
             Patience(settings.resume_window_s, settings.settle_timeout_s),
@@ -142,14 +149,22 @@ class Ingest:
     async def listen(self, at: tuple[str, int], tls: Tls | None, http_port: int) -> int:
         """Take calls at this host and port, also from pages that `http_port` serves; the port. Raises OSError."""
         ground = self._ground
+        limits = door_limits(ground.settings)
+        elsewhere = FeedElsewhere(ground.bus, self._feed)
+        elsewhere.start()
+        ground.begun.push_async_callback(elsewhere.stop)
+        ground.begun.push_async_callback(self._feed.stop)
+        taken_up = self.calls.recovery.taken_up
+        self._watching = WatchDoor(self._feed, elsewhere, self.shelves.store, limits, ground.metrics, taken_up)
         self._door = NativeDoor(
             self.calls,
             ground.credentials,
-            door_limits(ground.settings),
+            limits,
             ground.metrics,
             tickets=ground.browsers.tickets,
             origins=ground.browsers.origins(http_port),
             siblings=ground.siblings,
+            watching=self._watching,
         )
         if ground.siblings is not None:
             self._listeners.append(await self._door.serve_siblings(ground.siblings))
@@ -181,6 +196,7 @@ class Ingest:
         deadline_ms = int(settings.drain_s * 1000)
         for session in self.calls.sessions:
             session.say_goodbye(deadline_ms)
+        self._watching.drain(deadline_ms)
         await self.calls.stop()
         handlers = {task for listener in self._listeners for task in listener.handler_tasks}
         if handlers:
