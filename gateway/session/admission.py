@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Collection
 from dataclasses import dataclass
 
-from gateway.ports import Journal
+from gateway.ports import Journal, too_many_calls
 from gateway.session.session import CallSession
 from protocol.errors import ProtocolError
 
@@ -43,7 +43,7 @@ class Admission:
         going_on = sum(session.live and session.app_id == app_id for session in live)
         if going_on < most:
             return None
-        return ProtocolError("too_many_calls", f"app {app_id} has {going_on} calls going on, as many as it may (10800)")
+        return ProtocolError("too_many_calls", str(too_many_calls(app_id, going_on)))
 
     def _general_refusal(self, live: Collection[CallSession], kept: int) -> ProtocolError | None:
         if self.closed:
