@@ -34,7 +34,7 @@ CASES = 247
 class EchoDoor(NativeDoor):
     """Says everything back, to everybody."""
 
-    def _admit(self, connection: ServerConnection, request: Any) -> None:
+    async def _admit(self, connection: ServerConnection, request: Any) -> None:
         return None
 
     async def _handle(self, connection: ServerConnection) -> None:

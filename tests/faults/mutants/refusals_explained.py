@@ -12,12 +12,12 @@ from gateway.doors.native import NativeDoor
 _admit = NativeDoor._admit
 
 
-def _explaining(self: NativeDoor, connection: Any, request: Request) -> Response | None:
+async def _explaining(self: NativeDoor, connection: Any, request: Request) -> Response | None:
     try:
         self._credentials.from_headers(request.headers, URL(request.path).query)
     except AccessDenied as denied:
         return self._refuse(HTTPStatus.UNAUTHORIZED, "access_denied", str(denied))
-    return _admit(self, connection, request)
+    return await _admit(self, connection, request)
 
 
 def break_it() -> None:

@@ -1,5 +1,7 @@
 """When a channel's speech is worth an engine's time: who speaks, and what is said."""
 
+from typing import Any
+
 from gateway.call.channel import (
     AnalysisSettings,
     Asked,
@@ -19,7 +21,7 @@ from tests.unit.call.sound import RATE_HZ, LoudnessGate, quiet, silence, voice
 class Line:
     """A channel that is fed whole sounds; `at` holds each happening with the position it came at, in ms."""
 
-    def __init__(self, *, one_party: bool = False, mode: VadMode = "webrtc", **analysis: int) -> None:
+    def __init__(self, *, one_party: bool = False, mode: VadMode = "webrtc", **analysis: Any) -> None:
         self.numbers = iter(range(1, 100))
         self.channel = Channel(
             0,

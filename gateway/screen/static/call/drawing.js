@@ -2,7 +2,7 @@
 
 import { clock } from "../format.js";
 import { kindOf } from "./alert_kinds.js";
-import { pattern, paletteOf } from "./palette.js";
+import { palette, pattern } from "./palette.js";
 import { labelOf, nameOf } from "./speakers.js";
 import { visible } from "./spans.js";
 
@@ -40,7 +40,7 @@ export class Drawing {
 
   /** The theme has changed. */
   recolour() {
-    this._colours = paletteOf(this._canvas);
+    this._colours = palette();
     this._patterns = new Map();
   }
 
@@ -68,7 +68,8 @@ export class Drawing {
     scene.lanes.forEach((lane, channel) => this._lane(scene, lane, channel));
     for (const hole of scene.holes) this._hole(scene, hole);
     for (const one of scene.talkovers) this._talkover(scene, one);
-    for (const note of scene.notes) this._note(scene, note);
+    let freePx = -Infinity;
+    for (const note of scene.notes) freePx = this._note(scene, note, freePx);
     this._axis(scene);
     for (const mark of scene.marks) this._mark(scene, mark);
     this._lines(scene);
@@ -202,9 +203,10 @@ export class Drawing {
     context.fillRect(box.x, y, box.width, LANE_GAP_PX);
   }
 
-  _note({ scale, lanes, words }, note) {
-    const x = scale.x(note.at_ms);
-    if (x < -80 || x > scale.widthPx) return;
+  /** Beside the one before it, which ends at `freePx`; returns where this one ends. */
+  _note({ scale, lanes, words }, note, freePx) {
+    const x = Math.max(scale.x(note.at_ms), freePx);
+    if (scale.x(note.at_ms) < -120 || x > scale.widthPx) return freePx;
     const context = this._context;
     const y = this._top(lanes.length);
     const text = fitted(context, words.note(note), 96);
@@ -215,6 +217,7 @@ export class Drawing {
     context.fillRect(x, y, 1.5, NOTES_PX - 2);
     context.fillStyle = this._colours.text;
     context.fillText(text, x + 4, y + NOTES_PX / 2 - 1);
+    return x + width + 2;
   }
 
   _axis({ scale, lanes }) {
