@@ -23,12 +23,14 @@ from typing import Any
 from playwright.async_api import BrowserContext, CDPSession, Page, async_playwright
 from websockets.asyncio.client import connect
 from websockets.asyncio.server import ServerConnection, serve
+from websockets.typing import Subprotocol
 
 from protocol.client import CallClient
 from protocol.watching import SUBPROTOCOL
-from tests.browser.live_calls import RATE_HZ, start_of, two_channels
+from tests.browser.live_calls import start_of, two_channels
 from tests.client import Account, account
 from tests.earshot_process import HUMMED, EarshotProcess
+from tests.integration.hummed import RATE_HZ
 
 PACKET_MS = 200
 SETTLE_S = 5
@@ -124,7 +126,7 @@ async def copying(client: Account, copies: int) -> AsyncIterator[str]:
         _, answer = await client.send("POST", "/v1/tickets", {"purpose": "watch"})
         url = client.ws.replace("/v1/calls", "/v1/watch") + f"?ticket={json.loads(answer)['ticket']}"
         late: set[asyncio.Task[None]] = set()
-        async with connect(url, subprotocols=[SUBPROTOCOL], max_size=None) as real:
+        async with connect(url, subprotocols=[Subprotocol(SUBPROTOCOL)], max_size=None) as real:
             await real.send(await page.recv())
             async for text in real:
                 message = json.loads(text)
@@ -141,7 +143,7 @@ async def copying(client: Account, copies: int) -> AsyncIterator[str]:
             }
         await page.send(json.dumps(message))
 
-    async with serve(told, "127.0.0.1", 0, subprotocols=[SUBPROTOCOL]) as server:
+    async with serve(told, "127.0.0.1", 0, subprotocols=[Subprotocol(SUBPROTOCOL)]) as server:
         yield f"ws://127.0.0.1:{next(iter(server.sockets)).getsockname()[1]}/v1/watch"
 
 
