@@ -10,7 +10,7 @@ from playwright.async_api import expect
 
 from gateway.demo.material import demo_call
 from gateway.ports import StoredCategory
-from tests.browser.pages import NewPage
+from tests.browser.pages import NewPage, take_both
 from tests.client import Account
 from tests.earshot_process import EarshotProcess
 from tests.models_here import models_folder
@@ -55,6 +55,11 @@ async def test_a_voice_is_enrolled_on_one_page_and_known_on_the_other(new_page: 
     await page.get_by_role("button", name="Enrol").click()
     await expect(page.locator(".voices-name")).to_have_text([CALL.agent.name], timeout=PATIENCE_MS)
 
+    await page.locator("input[type=file]").set_input_files(Path(CALL.enrolment))
+    await page.get_by_role("button", name="Who is this?").click()
+    await expect(page.locator(".voices-hit").first).to_contain_text(CALL.agent.name, timeout=PATIENCE_MS)
+    await take_both(page, "voices-demo")
+
     await page.get_by_role("link", name="Phone").click()
     await page.get_by_label("Spoken language").select_option("en")
     await page.get_by_label("Agent's name").fill(CALL.agent.name)
@@ -63,6 +68,7 @@ async def test_a_voice_is_enrolled_on_one_page_and_known_on_the_other(new_page: 
     lines = page.locator(".phone-line")
     await expect(lines.filter(has_text="thank you for calling").first).to_contain_text(CALL.agent.name)
     await expect(page.locator(".phone-line mark").first).to_have_text("refund")
+    await take_both(page, "phone-demo")
     await page.locator(".phone-hangup").click()
     await page.locator(".phone-live[data-state=over]").wait_for(timeout=PATIENCE_MS)
     verdict = page.get_by_role("region", name="Verdict of voice QC")
