@@ -95,8 +95,10 @@ class Segmenter:
 
     def _while_closed(self, index: int, speech: bool) -> list[Boundary]:
         self._recent.append((index, speech))
+        if not speech:
+            return []
         spoken = [at for at, is_speech in self._recent if is_speech]
-        if not speech or len(spoken) * FRAME_MS < self._settings.open_ms:
+        if len(spoken) * FRAME_MS < self._settings.open_ms:
             return []
         self._begin = max(self._last_end, spoken[0] - self._settings.lead_ms // FRAME_MS, 0)
         self._spoken = spoken

@@ -5,7 +5,17 @@ docstring says otherwise; the rate stands beside it. Every method that can wait 
 `Unavailable`, which say whose fault it was.
 """
 
-from gateway.ports.calls import CallRecord, CallState, CallStore, Journal, LiveCalls, RuleOutcomes, RuleTrack, TaskQueue
+from gateway.ports.calls import (
+    AudioListener,
+    CallRecord,
+    CallState,
+    CallStore,
+    Journal,
+    LiveCalls,
+    RuleOutcomes,
+    RuleTrack,
+    TaskQueue,
+)
 from gateway.ports.cluster import (
     CallLeases,
     CallReplica,
@@ -68,6 +78,7 @@ from protocol.messages import Language
 
 __all__ = [
     "NO_HEADERS",
+    "AudioListener",
     "AuditedVoice",
     "CallLeases",
     "CallRecord",

@@ -20,6 +20,7 @@ from gateway.call.replay import Diverged
 from gateway.call.settings import CallSettings, CallTerms
 from gateway.call.states import State
 from gateway.ports import CallRecord, CallState, Lease, QualityAnswer, Unavailable
+from gateway.session.acks import Acknowledgements
 from gateway.session.admission import Admission, Limits
 from gateway.session.engines import CallEngines, Engines, Voices
 from gateway.session.moving import SEQ_RESERVE, Moving, Taken
@@ -71,6 +72,7 @@ class Calls:
         """Calls that clients have brought from other nodes, on their way in."""
         self._engines = engines
         self._keeping = keeping
+        self._acks = Acknowledgements(keeping.journal)
         self._rules = rules
         self._settings = settings
         self._patience = patience
@@ -312,6 +314,7 @@ class Calls:
             CallEngines(self._engines, voices, terms.call_id, start.rate, keeping.clock, keeping.metrics),
             keeping,
             self._patience,
+            self._acks,
             self._ended,
             framed=start.framing == "framed",
         )

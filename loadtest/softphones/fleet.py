@@ -11,7 +11,7 @@ from contextlib import AsyncExitStack
 from dataclasses import replace
 from pathlib import Path
 from random import Random
-from typing import Final
+from typing import Any, Final
 
 from loadtest.softphones.frames import TEXT, client_frame
 from loadtest.softphones.listener import Listener, Measures
@@ -67,6 +67,7 @@ class Fleet:
 
     async def __aenter__(self) -> Fleet:
         self._loop = asyncio.get_running_loop()
+        self._loop.set_exception_handler(self._failed)
         self._tls = ssl.create_default_context(cafile=self._plan.ca_file or None) if self._target.secure else None
         host, port = self._target.address
         found = await self._loop.getaddrinfo(host, port, type=system_socket.SOCK_STREAM)
@@ -300,9 +301,14 @@ class Fleet:
         if not task.cancelled() and (fault := task.exception()) is not None:
             self.fault = self.fault or fault
 
+    def _failed(self, loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
+        """A callback raised: a fault of ours too."""
+        self.fault = self.fault or context.get("exception") or RuntimeError(context["message"])
+        loop.default_exception_handler(context)
+
     def _turn(self) -> None:
-        self._timer = self._loop.call_later(TICK_S, self._turn)
         self._wheel.turn(time.monotonic())
+        self._timer = self._loop.call_later(self._wheel.rest_s(), self._turn)
 
 
 def _is_live(phone: Phone | ResumingPhone) -> bool:

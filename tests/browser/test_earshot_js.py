@@ -1,6 +1,7 @@
 """earshot.js in a page of somebody else's, on an origin of its own: the call outlives whatever the network does."""
 
 import base64
+import socket
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -28,6 +29,7 @@ CHUNK_BYTES = RATE_HZ * 2 // 25
 PRELUDE = """
 window.heard = []; window.states = []; window.others = [];
 window.bytes = (text) => Uint8Array.from(atob(text), (c) => c.charCodeAt(0));
+window.ticket = () => fetch("/my-ticket").then((answer) => answer.text());
 window.watch = (call) => {
   window.call = call;
   call.addEventListener("message", ({ detail }) => heard.push(detail));
@@ -48,6 +50,7 @@ class Shop:
     network: Network
     ws: str
     client: Account
+    tickets: list[str]
 
     async def start(self, start: dict[str, Any] | None = None, **options: Any) -> str:
         """Start a call and answer its id."""
@@ -102,39 +105,59 @@ def chromium_arguments(tmp_path_factory: pytest.TempPathFactory) -> list[str]:
     return ["--use-fake-device-for-media-stream", f"--use-file-for-fake-audio-capture={speech}"]
 
 
+@pytest.fixture(scope="module")
+def origin() -> str:
+    """Where the shop's own site is."""
+    with socket.socket() as one:
+        one.bind(("127.0.0.1", 0))
+        return f"http://127.0.0.1:{one.getsockname()[1]}"
+
+
+@pytest.fixture(scope="module")
+def server_environment(origin: str) -> dict[str, str]:
+    return {"EARSHOT_ORIGINS": origin}
+
+
 @asynccontextmanager
-async def foreign_site() -> AsyncIterator[str]:
-    """The origin of a site that is not Earshot's."""
+async def site(origin: str, earshot: Account) -> AsyncIterator[list[str]]:
+    """The shop's site, whose back end gets tickets with the app's secret; the tickets that it gave."""
+    given: list[str] = []
 
     async def home(_: web.Request) -> web.Response:
-        return web.Response(
-            text="<!doctype html><title>Shop</title><link rel=icon href=data:,>", content_type="text/html"
-        )
+        page = "<!doctype html><title>Shop</title><link rel=icon href=data:,>"
+        return web.Response(text=page, content_type="text/html")
+
+    async def ticket(_: web.Request) -> web.Response:
+        status, body = await earshot.send("POST", "/v1/tickets", {"purpose": "call"})
+        assert status == 201
+        given.append(msgspec.json.decode(body)["ticket"])
+        return web.Response(text=given[-1])
 
     app = web.Application()
-    app.add_routes([web.get("/", home)])
+    app.add_routes([web.get("/", home), web.get("/my-ticket", ticket)])
     runner = web.AppRunner(app, access_log=None)
     await runner.setup()
-    site = web.TCPSite(runner, "127.0.0.1", 0)
-    await site.start()
+    address = urlsplit(origin)
+    await web.TCPSite(runner, address.hostname, address.port).start()
     try:
-        host, port = runner.addresses[0][:2]
-        yield f"http://{host}:{port}"
+        yield given
     finally:
         await runner.cleanup()
 
 
 @pytest_asyncio.fixture(loop_scope="module")
-async def shop(server: EarshotProcess, browser: Browser, client: Account, faults: Faults) -> AsyncIterator[Shop]:
+async def shop(
+    server: EarshotProcess, browser: Browser, client: Account, faults: Faults, origin: str
+) -> AsyncIterator[Shop]:
     address = urlsplit(server.ws)
     network = Network(str(address.hostname), int(address.port or 0))
-    async with foreign_site() as origin, network.open() as relayed:
+    async with site(origin, client) as tickets, network.open() as relayed:
         context = await browser.new_context(permissions=["microphone"])
         await context.add_init_script(PRELUDE)
         page = await context.new_page()
         faults.listen(page)
         await page.goto(origin)
-        yield Shop(page, server.http, network, f"ws://{relayed}/v1/calls", client)
+        yield Shop(page, server.http, network, f"ws://{relayed}/v1/calls", client, tickets)
         await context.close()
 
 
@@ -168,6 +191,7 @@ async def test_nothing_is_lost_or_said_twice_when_the_network_breaks_again_and_a
     await shop.say(TALK, disturb)
     ended = await shop.hang_up()
     assert shop.network.cuts > 3
+    assert len(shop.tickets) == len(set(shop.tickets)) >= shop.network.passed > 3
     assert ended["samples"] == len(TALK) // 2
     assert await shop.recording(call_id) == TALK
     numbers = [one["seq"] for one in await shop.heard() if one["seq"]]
@@ -358,6 +382,36 @@ async def test_where_the_browser_does_not_resample_the_worklets_filter_does(shop
         assert abs(spectrum_db[1000]) < 0.05
         assert spectrum_db[6500] < -75, "what 9.5 kHz would fold to"
         assert np.delete(spectrum_db, range(990, 1011)).max() < -75
+
+
+async def test_a_ticket_opens_one_connection(shop: Shop, faults: Faults) -> None:
+    faults.expect("WebSocket connection")
+    used = """async ([module, url]) => {
+      const { EarshotCall } = await import(module);
+      const ticket = await window.ticket();
+      const again = () => EarshotCall.start({ url, ticket: async () => ticket });
+      const first = await again();
+      const second = await again().catch(({ code }) => code);
+      await first.leave();
+      return [first.state, second];
+    }"""
+    assert await shop.page.evaluate(used, [f"{shop.earshot}/earshot.js", shop.ws]) == ["over", "no_connection"]
+
+
+async def test_a_site_that_says_no_to_a_ticket_is_believed_and_one_that_fails_is_asked_again(shop: Shop) -> None:
+    told = """async ([module, url]) => {
+      const { EarshotCall } = await import(module);
+      const told = async (fault) => {
+        const ticket = async () => { throw Object.assign(new Error("no"), fault); };
+        const { code, retryable } = await EarshotCall.start({ url, ticket }).catch((refused) => refused);
+        return [code, retryable];
+      };
+      return [await told({ status: 401 }), await told({})];
+    }"""
+    assert await shop.page.evaluate(told, [f"{shop.earshot}/earshot.js", shop.ws]) == [
+        ["no_ticket", False],
+        ["no_ticket", True],
+    ]
 
 
 async def test_a_server_that_is_not_there_is_told_as_such(shop: Shop, faults: Faults) -> None:

@@ -5,6 +5,8 @@ import { arrange } from "./arrangement.js";
 import { compare, isOver, matches, severity } from "./ranking.js";
 import { CallRow } from "./row.js";
 
+/** Nobody reads faster, and each frame costs the browser more than what is new in it. */
+const DRAW_EVERY_MS = 125;
 const SORT_EVERY_MS = 1000;
 const TICK_MS = 1000;
 const HOLD_MS = 15000;
@@ -21,6 +23,8 @@ export class CallList {
   #dirty = new Map();
   #levels = null;
   #frame = 0;
+  #frameTimer = 0;
+  #drawnAt = 0;
   #sortDue = 0;
   #sortTimer = 0;
   #ticker = 0;
@@ -65,6 +69,7 @@ export class CallList {
 
   close() {
     cancelAnimationFrame(this.#frame);
+    clearTimeout(this.#frameTimer);
     clearTimeout(this.#sortTimer);
     clearTimeout(this.#forgetTimer);
     clearInterval(this.#ticker);
@@ -153,7 +158,7 @@ export class CallList {
 
   #wanted() {
     const rows = [...this.#rows.values()].filter((row) => row.brief && !row.gone && matches(row.brief, this.#filter));
-    return rows.sort((a, b) => compare(a.brief, b.brief));
+    return rows.sort(compare);
   }
 
   #place() {
@@ -169,12 +174,16 @@ export class CallList {
   // --- drawing ---
 
   #draw() {
-    if (!this.#frame) this.#frame = requestAnimationFrame(() => this.#onFrame());
+    if (this.#frame || this.#frameTimer) return;
+    this.#frameTimer = setTimeout(() => {
+      this.#frameTimer = 0;
+      this.#frame = requestAnimationFrame(() => this.#onFrame());
+    }, Math.max(0, this.#drawnAt + DRAW_EVERY_MS - performance.now()));
   }
 
   #onFrame() {
     this.#frame = 0;
-    const now = performance.now();
+    const now = (this.#drawnAt = performance.now());
     const changed = this.#dirty.size > 0;
     for (const [row, brief] of this.#dirty) row.show(brief, now);
     this.#dirty.clear();

@@ -26,9 +26,9 @@ export function rank(brief) {
   return brief.connected ? 4 : 3;
 }
 
-/** By rank, the longest first; calls that began together keep their places. */
+/** Two rows by the rank of their calls, the longest first; calls that began together keep their places. */
 export function compare(a, b) {
-  return rank(a) - rank(b) || a.began_at_ms - b.began_at_ms || (a.call_id < b.call_id ? -1 : 1);
+  return a.rank - b.rank || a.brief.began_at_ms - b.brief.began_at_ms || (a.callId < b.callId ? -1 : 1);
 }
 
 /** Whether a call is among those asked for: `q` in anything one can read, `agent`, `alerts` any, `state`. */
