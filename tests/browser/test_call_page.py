@@ -17,6 +17,7 @@ from tests.integration.hummed import humming
 SCRIPT = "<img src=x onerror=alert(1)><script>alert(2)</script>"
 NOT_SEALED = r"status of 409 .*/recording$"
 """What a browser logs while a recording is being sealed."""
+CERTAINTY = re.compile("final|provisional")
 UNKNOWN = r"status of 404 .*/v1/calls/[^/]+$"
 
 
@@ -82,9 +83,7 @@ async def test_a_call_is_seen_as_it_happens_and_later_at_the_same_address(app: A
         await expect(line(page, "I want a refund.")).to_contain_text("Customer")
         await expect(line(page, "Goodbye.")).to_contain_text(AGENT)
         await expect(page.locator(".call-legend")).to_contain_text(AGENT)
-        await expect(alert(page, "Money back").locator(".chip[data-status]")).to_have_text(
-            re.compile("final|provisional")
-        )
+        await expect(alert(page, "Money back").locator(".chip[data-status]")).to_have_text(CERTAINTY)
         await expect(line(page, "refund").locator("mark.is-keyword")).to_have_text("refund")
         await expect(page.get_by_text("It judges the recording after the hangup.")).to_be_visible()
         await expect(page.get_by_text("1 rule in shadow was hit")).to_be_visible()
