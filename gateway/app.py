@@ -303,6 +303,7 @@ class EarshotServer:
             *(settings, self._database, self._clock, self._key, self._credentials, self.metrics),
             browsers=self._browsers,
             folder=settings.data_path,
+            bus=self._bus,
             shelves=self._shelves,
             begun=self._begun,
             run=self._run,

@@ -68,6 +68,14 @@ class Metrics:
         self.bus_dropped = Counter(
             "earshot_bus_dropped", "What other processes should have been told and were not.", registry=registry
         )
+        self.watchers = Gauge("earshot_watchers", "Sockets that watch calls.", registry=registry)
+        self.watch_messages = Counter("earshot_watch_messages", "Messages told to watchers.", registry=registry)
+        self.watch_coalesced = Counter(
+            "earshot_watch_coalesced", "Messages left out for watchers that a newer one stood for.", registry=registry
+        )
+        self.watchers_dropped = Counter(
+            "earshot_watchers_dropped", "Watchers cut off, by the reason.", ["code"], registry=registry
+        )
         self.refused = Counter("earshot_refused", "Requests and sockets refused.", ["code"], registry=registry)
 
 

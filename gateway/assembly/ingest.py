@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Coroutine, Iterable
 from contextlib import AsyncExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -22,12 +22,16 @@ from gateway.credentials import Credentials
 from gateway.doors.limits import door_limits
 from gateway.doors.native import NativeDoor
 from gateway.doors.tls import Tls
+from gateway.doors.watching import WatchDoor
 from gateway.engines.webrtc import WebrtcGate
 from gateway.keys import subkey
 from gateway.ports import Clock, QualityRules, TaskQueue
+from gateway.ports.bus import Bus
 from gateway.session.admission import Limits
 from gateway.session.calls import Calls
 from gateway.session.engines import Engines
+from gateway.session.feed import Feed
+from gateway.session.feed_elsewhere import FeedElsewhere
 from gateway.session.moving import Moving
 from gateway.session.rule_changes import RuleChanges
 from gateway.session.rulesets import RuleSets
@@ -37,6 +41,7 @@ from gateway.settings import Settings
 from gateway.stores.journal import FileJournal, JournalLimits, RecoveredCall
 from gateway.stores.rule_books import SqliteRuleBooks
 from gateway.stores.rule_outcomes import SqliteRuleOutcomes
+from gateway.stores.solitary_bus import SolitaryBus
 from gateway.stores.sqlite import Database
 from gateway.telemetry import Metrics
 
@@ -67,6 +72,8 @@ class IngestGround:
     begun: AsyncExitStack
     run: Callable[[str, Coroutine[Any, Any, None]], asyncio.Task[None]]
     """Runs work until the process stops."""
+    bus: Bus = field(default_factory=SolitaryBus)
+    """How it hears of the calls of other processes."""
     shelves: CallShelves | None = None
     """What the process keeps of calls; None: it makes that itself."""
 
@@ -80,6 +87,7 @@ class Ingest:
         self.shelves = shelves
         self.records, self.recordings = shelves.own, shelves.recordings
         self._ws: Server | None = None
+        self._feed = Feed()
 
     async def open(self) -> None:
         """Join the cluster, if there is one, and begin a journal. Raises StartFailed, OSError."""
@@ -110,7 +118,10 @@ class Ingest:
         outcomes = SqliteRuleOutcomes(ground.database)
         self.calls = Calls(
             engines,
-            Keeping(self.journal, self.records, outcomes, tasks, ground.clock, ground.metrics, cluster.owners),
+            Keeping(
+                *(self.journal, self.records, outcomes, tasks, ground.clock, ground.metrics, cluster.owners),
+                feed=self._feed,
+            ),
             rulesets,
             call_settings(settings, WebrtcGate),
             Patience(settings.resume_window_s, settings.settle_timeout_s),
@@ -130,13 +141,21 @@ class Ingest:
     async def listen(self, at: tuple[str, int], tls: Tls | None, http_port: int) -> int:
         """Take calls at this host and port, also from pages that `http_port` serves; the port. Raises OSError."""
         ground = self._ground
+        limits = door_limits(ground.settings)
+        elsewhere = FeedElsewhere(ground.bus, self._feed)
+        elsewhere.start()
+        ground.begun.push_async_callback(elsewhere.stop)
+        ground.begun.push_async_callback(self._feed.stop)
+        taken_up = self.calls.recovery.taken_up
+        self._watching = WatchDoor(self._feed, elsewhere, self.shelves.store, limits, ground.metrics, taken_up)
         self._door = NativeDoor(
             self.calls,
             ground.credentials,
-            door_limits(ground.settings),
+            limits,
             ground.metrics,
             tickets=ground.browsers.tickets,
             origins=ground.browsers.origins(http_port),
+            watching=self._watching,
         )
         host, port = at
         self._ws = await self._door.serve(host, port, tls.context if tls else None)
@@ -166,6 +185,7 @@ class Ingest:
         deadline_ms = int(settings.drain_s * 1000)
         for session in self.calls.sessions:
             session.say_goodbye(deadline_ms)
+        self._watching.drain(deadline_ms)
         await self.calls.stop()
         if self._ws.handler_tasks:
             await asyncio.wait(set(self._ws.handler_tasks), timeout=goodbye_s(settings))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import ssl
+from collections.abc import Sequence
 from functools import partial
 from http import HTTPStatus
 from math import ceil
@@ -13,7 +14,7 @@ import msgspec
 import structlog
 from websockets.asyncio.server import Server, ServerConnection, serve
 from websockets.datastructures import Headers, MultipleValuesError
-from websockets.exceptions import ConnectionClosed
+from websockets.exceptions import ConnectionClosed, NegotiationError
 from websockets.http11 import Request, Response
 from websockets.typing import Subprotocol
 from yarl import URL
@@ -24,13 +25,14 @@ from gateway.doors.conversation import Conversation, error_message
 from gateway.doors.limits import DoorLimits
 from gateway.doors.outgoing import Outgoing
 from gateway.doors.strangers import Strangers
+from gateway.doors.watching import WatchDoor
 from gateway.origins import Origins
 from gateway.ports import Unavailable
 from gateway.session.calls import Calls
 from gateway.session.session import CallSession
 from gateway.telemetry import Metrics
 from gateway.tickets import Tickets
-from protocol import messages
+from protocol import messages, watching
 from protocol.codec import MAX_MESSAGE_BYTES, SUBPROTOCOL, decode_client, encode
 from protocol.errors import ProtocolError
 
@@ -55,10 +57,12 @@ class NativeDoor:
         *,
         tickets: Tickets | None = None,
         origins: Origins | None = None,
+        watching: WatchDoor | None = None,
     ) -> None:
         """Without `tickets` none is taken; without `origins` only pages from the socket's own address are welcome."""
         self._tickets = tickets
         self._origins = origins or Origins()
+        self._watching = watching
         self._calls = calls
         self._credentials = credentials
         self._limits = limits
@@ -81,7 +85,8 @@ class NativeDoor:
             port,
             ssl=tls,
             process_request=self._admit,
-            subprotocols=[Subprotocol(SUBPROTOCOL)],
+            subprotocols=[Subprotocol(SUBPROTOCOL), Subprotocol(watching.SUBPROTOCOL)],
+            select_subprotocol=_select_subprotocol,
             compression=None,  # deflate costs more than twice the CPU for 4 % of PCM (BENCHMARKS.md)
             max_size=MAX_MESSAGE_BYTES,
             max_queue=32,
@@ -105,15 +110,16 @@ class NativeDoor:
             return self._refuse(HTTPStatus.BAD_REQUEST, "bad_request", f"not a URL: {fault}")
 
     async def _check(self, connection: ServerConnection, request: Request, url: URL) -> Response | None:
-        if url.path != PATH:
-            return self._refuse(HTTPStatus.NOT_FOUND, "not_found", f"the native socket is at {PATH}")
+        if url.path != PATH and (url.path != watching.PATH or self._watching is None):
+            return self._refuse(HTTPStatus.NOT_FOUND, "not_found", f"the sockets are at {PATH} and {watching.PATH}")
         if self._draining:
             return self._refuse(HTTPStatus.SERVICE_UNAVAILABLE, "shutting_down", "the server is going away")
         if not self._origins.admit(request.headers.get("Origin"), request.headers.get("Host", "")):
             return self._refuse(HTTPStatus.FORBIDDEN, "foreign_origin", "pages of this origin may not open sockets")
         offered = request.headers.get_all("Sec-WebSocket-Protocol")
-        if offered and SUBPROTOCOL not in {one.strip() for value in offered for one in value.split(",")}:
-            return self._refuse(HTTPStatus.BAD_REQUEST, "bad_subprotocol", f"expected subprotocol {SUBPROTOCOL}")
+        expected = _subprotocol_of(request)
+        if offered and expected not in {one.strip() for value in offered for one in value.split(",")}:
+            return self._refuse(HTTPStatus.BAD_REQUEST, "bad_subprotocol", f"expected subprotocol {expected}")
         try:
             return await self._let_in(connection, request, url)
         except AccessDenied as denied:
@@ -127,14 +133,20 @@ class NativeDoor:
         """None for whoever may come in. Raises AccessDenied and Unavailable."""
         assert isinstance(connection, NativeConnection)
         text, tickets = url.query.get("ticket"), self._tickets
+        watches = url.path == watching.PATH
         if text is not None and tickets is not None:
-            connection.ticket = tickets.read(text, lambda ticket: ticket.purpose in ("call", "screen"))
+            purposes = ("watch", "screen") if watches else ("call", "screen")
+            connection.ticket = tickets.read(text, lambda ticket: ticket.purpose in purposes)
             connection.username = connection.ticket.app_id
         else:
             connection.username = self._credentials.from_headers(request.headers, url.query)
-        busy = self._calls.refusal_at_the_door(connection.username)
-        if busy is not None:
-            return self._refuse(HTTPStatus.SERVICE_UNAVAILABLE, busy.code, busy.message)
+        if watches:
+            if self._watching is not None and self._watching.full:
+                return self._refuse(HTTPStatus.SERVICE_UNAVAILABLE, "overloaded", "there are too many watchers")
+        else:
+            busy = self._calls.refusal_at_the_door(connection.username)
+            if busy is not None:
+                return self._refuse(HTTPStatus.SERVICE_UNAVAILABLE, busy.code, busy.message)
         if connection.ticket is not None and tickets is not None:
             await tickets.spend(connection.ticket)  # last, so that whoever is sent away may come back with it
         return None
@@ -155,6 +167,9 @@ class NativeDoor:
 
     async def _handle(self, connection: ServerConnection) -> None:
         assert isinstance(connection, NativeConnection)
+        if self._watching is not None and connection.subprotocol == watching.SUBPROTOCOL:
+            await self._watching.serve(connection)
+            return
         outgoing = Outgoing(connection, self._limits, self._last_words)
         connection.on_flood = partial(self._cut_off_flood, outgoing)
         conversation: Conversation | None = None
@@ -236,6 +251,19 @@ class NativeDoor:
         outgoing.send(encode(resumed))
         session.attach(outgoing, message.last_seq)
         return session
+
+
+def _subprotocol_of(request: Request) -> str:
+    """What an upgrade has to offer: what is spoken depends on the path."""
+    return watching.SUBPROTOCOL if request.path.partition("?")[0] == watching.PATH else SUBPROTOCOL
+
+
+def _select_subprotocol(connection: ServerConnection, offered: Sequence[Subprotocol]) -> Subprotocol:
+    assert connection.request is not None
+    expected = Subprotocol(_subprotocol_of(connection.request))
+    if expected not in offered:
+        raise NegotiationError(f"expected subprotocol {expected}")
+    return expected
 
 
 def _leaving() -> ProtocolError:

@@ -155,6 +155,7 @@ class Calls:
 
     def _begin(self, session: CallSession) -> None:
         self._live[session.call_id] = session
+        self._keeping.feed.began(session)
         self._keeping.metrics.calls_total.inc()
         self._keeping.metrics.calls_live.set(len(self._live))
         limits = {
@@ -274,6 +275,7 @@ class Calls:
         session = self._live.pop(call_id, None)
         if session is not None:
             session.let_go()
+            self._keeping.feed.left(session)
             self._keeping.metrics.calls_live.set(len(self._live))
         self._moving.leave(call_id)
 
@@ -359,9 +361,14 @@ class Calls:
         self._keeping.metrics.calls_live.set(len(self._live))
         self._lately[session.call_id] = session
         loop = asyncio.get_running_loop()
-        loop.call_later(self._patience.resume_window_s, self._lately.pop, session.call_id, None)
+        loop.call_later(self._patience.resume_window_s, self._forget, session.call_id)
+        self._keeping.feed.ended(session)
         filing = self._filing[session.call_id] = self._later(self._file(session))
         filing.add_done_callback(lambda _: self._filing.pop(session.call_id, None))
+
+    def _forget(self, call_id: str) -> None:
+        self._lately.pop(call_id, None)
+        self._keeping.feed.forgotten(call_id)
 
     async def _file(self, session: CallSession) -> None:
         handed_in = await session.uploaded()
