@@ -152,22 +152,28 @@ async def test_a_board_that_ends_its_watch_hears_no_more_and_may_begin_another(w
 
 async def test_levels_come_while_somebody_wants_them_and_no_meter_runs_otherwise(world: World) -> None:
     async with world.call(channels=1) as wire, looking_at(world) as board:
-        [session] = world.calls.sessions
-        assert session.meter is None
+
+        def metered() -> bool:
+            return world.calls.sessions[0].meter is not None
+
+        assert not metered()
         await board.client.watch(levels=True)
         await board.until(Levels)
-        assert session.meter is not None
+        assert metered()
         await wire.send(voice(1000))
         loud = await board.until(Levels, lambda levels: levels.calls[wire.started.call_id] > [-90])
         assert -90 < loud.calls[wire.started.call_id][0] <= 0
         await board.client.watch()
         await board.until(Watching)
-        await board.until(CallInBrief, lambda brief: brief.duration_ms == 1000)
-        await board.until(CallInBrief)  # the next look round has come and gone
-        assert session.meter is None
+        await eventually(lambda: not metered())
 
 
 # --- one call ----------------------------------------------------------------------------------------------------
+
+
+def may_be_left_out(message: object) -> bool:
+    """Whether a newer message may stand for this one."""
+    return isinstance(message, Speaker) or (isinstance(message, Transcript) and not message.final)
 
 
 async def test_who_watches_a_call_is_told_what_its_client_is_told_but_acks_and_its_token(talk: World) -> None:
@@ -183,7 +189,9 @@ async def test_who_watches_a_call_is_told_what_its_client_is_told_but_acks_and_i
         started = early.of(Started)[0]
         assert started == msgspec.structs.replace(wire.started, resume_token="")
         told = [message for message in early.told if not isinstance(message, Started | Watching | CaughtUp)]
-        assert told == wanted[1:]
+        rest = iter(wanted)
+        assert all(message in rest for message in told), "the very same messages, in their order"
+        assert not [one for one in wanted[1:] if one not in told and not may_be_left_out(one)]
         [caught_up] = early.of(CaughtUp)
         assert (caught_up.id, caught_up.call_id, caught_up.live) == ("c", call_id, True)
 
@@ -202,7 +210,8 @@ async def test_a_call_is_told_from_where_it_was_left_and_from_any_number(talk: W
                 assert caught_up.live
                 assert caught_up.seq >= wire.log[-1].seq
                 seqs = [one.seq for one in page.told if isinstance(one, Segment | Alert | Speaker)]
-                assert seqs[: len(whole)] == [seq for seq in whole if seq > from_seq]
+                expected = [seq for seq in whole if seq > from_seq]
+                assert seqs[: len(expected)] == expected
 
 
 async def test_a_call_that_has_ended_is_caught_up_with_and_nothing_follows(talk: World) -> None:
