@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable
+import socket
+from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 
@@ -189,7 +190,7 @@ async def test_who_watches_a_call_is_told_what_its_client_is_told_but_acks_and_i
         started = early.of(Started)[0]
         assert started == msgspec.structs.replace(wire.started, resume_token="")
         told = [message for message in early.told if not isinstance(message, Started | Watching | CaughtUp)]
-        rest = iter(wanted)
+        rest: Iterator[object] = iter(wanted)
         assert all(message in rest for message in told), "the very same messages, in their order"
         assert not [one for one in wanted[1:] if one not in told and not may_be_left_out(one)]
         [caught_up] = early.of(CaughtUp)
@@ -357,25 +358,32 @@ async def test_a_watcher_offers_its_own_subprotocol(world: World, offered: str) 
 
 async def test_a_watcher_that_reads_nothing_harms_no_call_and_no_other_watcher(tmp_path: Path) -> None:
     """Row 12. What it is not told piles up no further than the bound."""
-    door = {"max_queued_messages": 40, "max_queued_bytes": 1 << 20, "slow_reader_grace_s": 0.1}
+    door = {"max_queued_messages": 100, "max_queued_bytes": 1 << 20, "slow_reader_grace_s": 0.1}
     async with running(tmp_path, Options(door=door)) as world, world.call() as wire:
         call_id = wire.started.call_id
         async with looking_at(world) as slow, looking_at(world) as quick:
             for one in (slow, quick):
                 await one.client.watch(call_id=call_id)
                 await one.until(CaughtUp)
-            slow.client.connection.transport.pause_reading()
+            transport = slow.client.connection.transport
+            transport.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+            for served in world.server.connections:
+                served.transport.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4096)
+            transport.pause_reading()
             sent = 0
             while not world.metrics.watchers_dropped.labels("too_slow")._value.get():
-                await wire.send({"type": "transcript", "text": "x" * 4000, "begin_ms": 0, "end_ms": 0})
-                sent += 1
-                await wire.until(Transcript)
-                assert sent < 5000, "it is never cut off"
-                await quick.until(Transcript)
+                for _ in range(20):
+                    await wire.send({"type": "transcript", "text": "x" * 4000, "begin_ms": 0, "end_ms": sent})
+                    sent += 1
+                assert sent < 2000, "it is never cut off"
+                latest = sent - 1
+                await wire.until(Transcript, lambda text, latest=latest: text.end_ms == latest)  # type: ignore[misc]
+                await quick.until(Transcript, lambda text, latest=latest: text.end_ms == latest)  # type: ignore[misc]
             await wire.send(silence(200))
             await wire.until(Ack, lambda ack: ack.samples == 1600)
             finals = quick.of(Transcript)
             assert len(finals) == sent
+            transport.abort()
         metrics = generate_latest(world.metrics.registry).decode()
         assert 'earshot_watchers_dropped_total{code="too_slow"} 1.0' in metrics
 
