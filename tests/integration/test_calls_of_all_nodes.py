@@ -112,6 +112,7 @@ async def test_a_call_is_told_of_by_each_node_from_its_beginning_to_its_deletion
         assert await two.states() == {call_id: "judged"}
         status, refusal = await two.told(call_id, "/recording")
         assert (status, refusal["code"], refusal["node"]) == (409, "recording_elsewhere", "one")
+        assert await two.told(call_id, "/levels") == (409, refusal)
         assert (await one.app.get(f"/v1/calls/{call_id}/recording"))[1][WAV_HEADER_BYTES:] == DIALOGUE
         status, page = await two.app.get(f"/v1/calls/{call_id}/report")
         assert (status, b"I want a refund" in page) == (200, True)
