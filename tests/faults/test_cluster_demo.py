@@ -17,9 +17,9 @@ PATIENCE_S = 240
 
 def run(folder: Path, *options: str, **environment: str) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, "-m", "loadtest.cluster_demo", "--keep", str(folder), "--module", HUMMED]
-    command += ["--calls", "4", "--seconds", "8", *options]
+    command += ["--calls", "2", "--seconds", "8", *options]
     # A worker must still have a recording in hand when it is killed, and no test waits for a lease of half a minute.
-    slow = {"HUMMED_RECORDING_PAUSE_S": "2", "HUMMED_LEASE_S": "3", "COLUMNS": "200"}
+    slow = {"HUMMED_RECORDING_PAUSE_S": "0.4", "HUMMED_LEASE_S": "2", "COLUMNS": "200"}
     return subprocess.run(
         command,
         env={**os.environ, **slow, **environment},
