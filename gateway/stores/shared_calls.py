@@ -150,8 +150,8 @@ class SharedCalls:
     async def give_up(self, app_id: str, call_id: str) -> Literal["gone", "ours", "untold"]:
         """Forget how a call was here that another node has finished. Raises Unavailable.
 
-        `gone`: nothing of it is this node's any more; `ours`: it is this very node that finished it; `untold`: nobody has
-        told of the call's end yet, and nothing was forgotten.
+        `gone`: nothing of it is this node's any more; `ours`: it is this very node that finished it; `untold`: nobody
+        has told of the call's end yet, and nothing was forgotten.
         """
         copy = await self._shared.copy(app_id, call_id)
         if copy == "deleted":
