@@ -7,7 +7,7 @@ CORPUS ?= ../shared/corpus
 LABELLED = $(if $(wildcard $(CORPUS)/calls),$(CORPUS)/calls $(patsubst %,--enrol $(CORPUS)/%,en zh) --apart magic)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test faults check unit bench bench-quality bench-voiceprint lock docs clean
+.PHONY: help setup demo test faults check unit bench bench-quality bench-voiceprint bench-board lock docs clean
 
 help: ## list the commands
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 18
@@ -50,6 +50,9 @@ bench-voiceprint: setup ## how well voices are told apart, how fast they are fou
 	$(BIN)/python -m loadtest.bench_voices $(VOICES)
 	$(BIN)/python -m loadtest.bench_search --rows 100000 --rows 1000000
 	$(BIN)/python -m loadtest.bench_enrol
+
+bench-board: setup ## what the screen's board takes of a browser with 300 live calls (BOARD="--real 60": copies of fewer)
+	$(BIN)/python -m tests.browser.bench_board $(BOARD)
 
 unit: $(VENV)/.installed ## the pure core and the adapters, in seconds
 	$(BIN)/pytest tests/unit tests/contract

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from gateway.call.channel import Channel, Happening, Ticked
@@ -25,11 +25,16 @@ class Happened:
 class Analysis:
     """Feeds the channels; frames wait here while an answer that is due is not in yet."""
 
-    def __init__(self, settings: CallSettings, terms: CallTerms, id_prefix: str = "") -> None:
+    def __init__(
+        self, settings: CallSettings, terms: CallTerms, follow: Callable[[Happened], None], id_prefix: str = ""
+    ) -> None:
+        """`follow` hears of everything when it happens: before the next frame is looked at."""
+        self._follow = follow
         self._id_prefix = id_prefix
         audio = terms.audio
         self._framer = Framer(audio.rate_hz, audio.channels)
         self._frames: deque[tuple[bytes, ...]] = deque()
+        self._never_waits = settings.vad.mode == "webrtc"
         self._segments = 0
         self._now_ms = 0
         self._flushed = False
@@ -53,20 +58,25 @@ class Analysis:
         return f"{self._id_prefix}s{self._segments}"
 
     @property
-    def backlog_ms(self) -> int:
-        """Audio that waits for an answer."""
-        return len(self._frames) * FRAME_MS
+    def backlog_samples(self) -> int:
+        """Audio that waits for an answer, per channel."""
+        return len(self._frames) * self._framer.frame_samples
 
-    def push(self, pcm: bytes) -> Iterator[Happened]:
-        """Take interleaved PCM; say what happened, in order. The iterator must be used up."""
-        self._frames += self._framer.push(pcm)
-        yield from self._advance()
+    def push(self, pcm: bytes) -> None:
+        """Take interleaved PCM."""
+        frames = self._framer.push(pcm)
+        if self._never_waits:
+            for frame in frames:
+                self._take(frame)
+        else:
+            self._frames += frames
+            self._advance()
 
-    def answer(self, channel: int, ordinal: int, probabilities: tuple[float, ...] | None) -> Iterator[Happened]:
+    def answer(self, channel: int, ordinal: int, probabilities: tuple[float, ...] | None) -> None:
         """Take the model's answer to a block; frames that waited for it go on."""
         if not self._flushed:
             self._channels[channel].answer(ordinal, probabilities)
-            yield from self._advance()
+            self._advance()
 
     def partial_answered(self, channel: int, segment_id: str, agreed_ends_ms: tuple[int, ...]) -> None:
         self._channels[channel].partial_answered(segment_id, agreed_ends_ms)
@@ -76,21 +86,21 @@ class Analysis:
         for channel in self._channels:
             channel.pace(level, judged=judged)
 
-    def stop_waiting(self) -> Iterator[Happened]:
+    def stop_waiting(self) -> None:
         """No answer will come any more: what is still asked is left to the gate."""
         while self._waiting:
             for channel in self._channels:
                 channel.stop_waiting()
-            yield from self._advance()
+            self._advance()
 
-    def finish(self) -> Iterator[Happened]:
+    def finish(self) -> None:
         """Close what is open, if no answer is awaited any more; `finished` tells."""
         if self._flushed or self._waiting:
             return
         self._flushed = True
         for index, channel in enumerate(self._channels):
             for what in channel.flush():
-                yield Happened(self._now_ms, index, what)
+                self._follow(Happened(self._now_ms, index, what))
 
     @property
     def finished(self) -> bool:
@@ -100,11 +110,14 @@ class Analysis:
     def _waiting(self) -> bool:
         return bool(self._frames) or any(channel.waiting for channel in self._channels)
 
-    def _advance(self) -> Iterator[Happened]:
+    def _advance(self) -> None:
         while self._frames and not any(channel.blocked() for channel in self._channels):
-            self._now_ms += FRAME_MS
-            for index, frame in enumerate(self._frames.popleft()):
-                for what in self._channels[index].push(frame):
-                    yield Happened(self._now_ms, index, what)
-            if self._now_ms % TICK_MS == 0:
-                yield Happened(self._now_ms, 0, Ticked(min(channel.unheard_ms for channel in self._channels)))
+            self._take(self._frames.popleft())
+
+    def _take(self, frame: tuple[bytes, ...]) -> None:
+        now_ms = self._now_ms = self._now_ms + FRAME_MS
+        for channel, pcm in zip(self._channels, frame, strict=True):
+            for what in channel.push(pcm):
+                self._follow(Happened(now_ms, channel.index, what))
+        if now_ms % TICK_MS == 0:
+            self._follow(Happened(now_ms, 0, Ticked(min(channel.unheard_ms for channel in self._channels))))

@@ -11,7 +11,7 @@ import numpy as np
 from gateway.call.cadence import cadence
 from gateway.call.framer import FRAME_MS
 from gateway.call.history import History
-from gateway.call.segmenter import Closed, Opened, Segmenter, SegmenterSettings
+from gateway.call.segmenter import Closed, Opened, Segmenter, SegmenterSettings, Spoke
 from gateway.call.vad import BLOCK_MS, BlockAsked, ChannelVad, Gate, VadSettings
 
 
@@ -37,6 +37,10 @@ class AnalysisSettings:
     close."""
     transcribes: bool = True
     """Whether texts are wanted at all."""
+
+
+FORGET_EVERY = 50
+"""Frames between two looks for audio that nobody will ask for again."""
 
 
 @dataclass(slots=True)
@@ -123,19 +127,23 @@ class Channel:
         *,
         one_party: bool,
     ) -> None:
-        self._index = index
+        self.index = index
         self._frame_samples = rate_hz * FRAME_MS // 1000
         self._samples_per_ms = rate_hz // 1000
         self._one_party = one_party
         self._analysis = analysis
         self._cadence = cadence(analysis, 0, judged=True)
         self._history = History()
+        self._pushed = 0
         self._vad = ChannelVad(vad, gate)
+        self._is_speech = gate.is_speech if vad.mode == "webrtc" else None
+        """What decides on each frame at once, if nothing else does."""
         self._segmenter = Segmenter(segmenter, self._loudness)
         self._keep_ms = segmenter.lead_ms + segmenter.open_ms * 2 + vad.confirm_delay_ms + 4 * BLOCK_MS
         self._next_segment_id = next_segment_id
         self._open: Utterance | None = None
         self._voice = bytearray()
+        self._most_voice_bytes = 2 * self._samples_per_ms * analysis.identify_window_ms
         self._voice_ms = 0
         self._partial_at_ms = 0
         self._partial_pending = False
@@ -165,14 +173,23 @@ class Channel:
     def push(self, frame: bytes) -> list[Happening]:
         """Take the next 20 ms (never while `blocked`)."""
         self._history.append(frame)
-        happenings: list[Happening] = []
-        asked = self._vad.push(frame)
-        if asked is not None:
-            happenings.append(self._ask(asked))
-        for speech in self._vad.decisions():
-            happenings += self._decide(speech)
-        happenings += self._want_partial()
-        self._forget()
+        if self._is_speech is not None:
+            if self._is_speech(frame):
+                happenings = self._hear_on(frame)
+            else:
+                happenings = self._decide(False)
+        else:
+            happenings = []
+            asked = self._vad.push(frame)
+            if asked is not None:
+                happenings.append(self._ask(asked))
+            for speech in self._vad.decisions():
+                happenings += self._decide(speech)
+        if self._open is not None and self._analysis.transcribes:
+            happenings += self._want_partial(self._open)
+        self._pushed += 1
+        if self._pushed % FORGET_EVERY == 0:
+            self._forget()
         return happenings
 
     def flush(self) -> list[Happening]:
@@ -208,20 +225,28 @@ class Channel:
         begin_ms = max(0, block.begin_ms - BLOCK_MS) if block.fresh else block.begin_ms
         return Asked(block.ordinal, self._pcm(begin_ms, block.end_ms), block.fresh)
 
+    def _hear_on(self, frame: bytes) -> list[Happening]:
+        """As `_decide(True)` on the frame that has just come."""
+        if not self._segmenter.speaks_on():
+            return self._decide(True)
+        happenings: list[Happening] = []
+        self._add_voice(frame, self._segmenter.frames, happenings)
+        return happenings
+
     def _decide(self, speech: bool) -> list[Happening]:
         happenings: list[Happening] = []
         for boundary in self._segmenter.step(speech):
-            match boundary:
-                case Opened(begin):
-                    happenings.append(self._begin(begin))
-                case Closed():
-                    happenings += self._close(boundary)
-                case _:
-                    happenings += self._hear(boundary.index)
+            if type(boundary) is Spoke:  # what nearly all of them are
+                self._hear(boundary.index, happenings)
+            elif type(boundary) is Closed:
+                happenings += self._close(boundary)
+            else:
+                assert isinstance(boundary, Opened)
+                happenings.append(self._begin(boundary.begin))
         return happenings
 
     def _begin(self, begin: int) -> Began:
-        self._open = Utterance(self._next_segment_id(), self._index, begin * FRAME_MS, begin * FRAME_MS)
+        self._open = Utterance(self._next_segment_id(), self.index, begin * FRAME_MS, begin * FRAME_MS)
         if not self._one_party or self._voice_ms >= self._analysis.identify_after_ms:
             self._voice.clear()
             self._voice_ms = 0
@@ -231,25 +256,30 @@ class Channel:
         self._agreed_ends_ms = ()
         return Began(self._open)
 
-    def _hear(self, index: int) -> list[Happening]:
+    def _hear(self, index: int, happenings: list[Happening]) -> None:
+        self._add_voice(self._pcm(index * FRAME_MS, (index + 1) * FRAME_MS), index + 1, happenings)
+
+    def _add_voice(self, frame: bytes, end: int, happenings: list[Happening]) -> None:
         utterance = self._open
         assert utterance is not None
-        self._voice += self._pcm(index * FRAME_MS, (index + 1) * FRAME_MS)
-        del self._voice[: -2 * self._samples_per_ms * self._analysis.identify_window_ms]
+        self._voice += frame
+        if len(self._voice) > 2 * self._most_voice_bytes:
+            del self._voice[: -self._most_voice_bytes]
         self._voice_ms += FRAME_MS
         self._spoke_since_partial = True
         utterance.net_speech_ms += FRAME_MS
-        utterance.end_ms = (index + 1) * FRAME_MS
+        utterance.end_ms = end * FRAME_MS
         due_ms = (
             utterance.identified_ms + self._analysis.identify_every_ms
             if utterance.identified_ms
             else self._analysis.identify_after_ms
         )
-        return [self._gather(utterance)] if self._voice_ms >= due_ms else []
+        if self._voice_ms >= due_ms:
+            happenings.append(self._gather(utterance))
 
     def _gather(self, utterance: Utterance) -> VoiceGathered:
         utterance.identified_ms = self._voice_ms
-        return VoiceGathered(utterance, bytes(self._voice), self._voice_ms, utterance.end_ms)
+        return VoiceGathered(utterance, bytes(self._voice[-self._most_voice_bytes :]), self._voice_ms, utterance.end_ms)
 
     def _close(self, closed: Closed) -> list[Happening]:
         utterance, self._open = self._open, None
@@ -269,10 +299,8 @@ class Channel:
         happenings.append(TextWanted(utterance, "final", pcm, utterance.begin_ms, utterance.end_ms, hurried=hurried))
         return happenings
 
-    def _want_partial(self) -> list[Happening]:
-        utterance, settings, pace = self._open, self._analysis, self._cadence
-        if utterance is None or not settings.transcribes:
-            return []
+    def _want_partial(self, utterance: Utterance) -> list[Happening]:
+        settings, pace = self._analysis, self._cadence
         now_ms = self._history.end_sample // self._samples_per_ms
         pausing = pace.at_pauses and self._segmenter.silence_frames * FRAME_MS >= settings.pause_ms
         end_ms = self._segmenter.end_if_silent * FRAME_MS

@@ -18,6 +18,8 @@ class Framer:
 
     def push(self, pcm: bytes) -> list[tuple[bytes, ...]]:
         """The frames that `pcm` completes: for each, one s16le mono frame per channel."""
+        if len(pcm) == self._frame_bytes and self._channels == 1 and not self._rest:
+            return [(pcm,)]  # what most packets of most calls are
         data = self._rest + pcm
         whole = len(data) - len(data) % self._frame_bytes
         self._rest = data[whole:]

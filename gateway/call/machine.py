@@ -82,11 +82,13 @@ class Call:
         self.state = State.NEW
         self.samples = 0
         self.terms = terms
+        self._room_samples = terms.audio.ms_to_samples(ROOM_MS)
+        self._instant_bytes = 2 * terms.audio.channels
         self._stored = 0
         self._now_ms = 0
         self._seq = 0
         self._effects: list[Effect] = []
-        self._analysis = Analysis(settings, terms, id_prefix)
+        self._analysis = Analysis(settings, terms, self._follow, id_prefix)
         self._labels = Labels(settings.speaker, terms)
         self._alerts = AlertLedger(
             rules, terms.categories, settings.rule_scope, pinyin=settings.pinyin, id_prefix=id_prefix
@@ -125,8 +127,13 @@ class Call:
 
         A client ahead of real time also waits for final texts; one that keeps time never does.
         """
-        waiting_ms = self.terms.audio.samples_to_ms(self.unstored_samples) + self._analysis.backlog_ms
-        return waiting_ms < ROOM_MS and not (ahead_of_time and self._transcripts.finals_pending > 2)
+        waiting_samples = self.samples - self._stored + self._analysis.backlog_samples
+        return waiting_samples < self._room_samples and not (ahead_of_time and self.owes_texts)
+
+    @property
+    def owes_texts(self) -> bool:
+        """Whether so many final texts are awaited that a client ahead of real time has to wait."""
+        return self._transcripts.finals_pending > 2
 
     def receive(self, event: Event) -> list[Effect]:
         """Let something happen; return what is to be done about it, in order.
@@ -146,11 +153,25 @@ class Call:
             self.state = State.ENDED if self._verdict or self._wait_over else State.JUDGING
         if self.state is State.ENDED and before is not State.ENDED:
             self._end(judged=before is not State.NEW)
+        self._keep_in_shadow()
+        return self._effects
+
+    def _keep_in_shadow(self) -> None:
         self._effects += [
             KeepInShadow(msgspec.structs.replace(one, call_id=self.terms.call_id, at_ms=self._now_ms))
             for one in self._alerts.take_shadowed()
         ]
-        return self._effects
+
+    def hear(self, pcm: bytes) -> list[Effect]:
+        """As `receive(AudioArrived(pcm))` while the call is live, for a caller who has stored `pcm` at `samples`."""
+        assert self.state is State.LIVE, "hear only what a live call hears"
+        effects: list[Effect] = []
+        self._effects = effects
+        self.samples += len(pcm) // self._instant_bytes
+        self._analysis.push(pcm)
+        if effects:
+            self._keep_in_shadow()
+        return effects
 
     def _handle(self, event: Event, before: State) -> None:
         match event:
@@ -173,7 +194,8 @@ class Call:
                 if before is not State.ENDED:
                     self._send(messages.Ack(samples=samples))
             case SpeechConfirmed():
-                self._follow(self._analysis.answer(event.channel, event.ordinal, event.probabilities))
+                self._analysis.answer(event.channel, event.ordinal, event.probabilities)
+                self._now_ms = self.terms.audio.samples_to_ms(self.samples)
             case Identified():
                 self._identified(event)
             case Transcribed():
@@ -231,14 +253,13 @@ class Call:
     def _store(self, pcm: bytes) -> None:
         self._effects.append(StoreAudio(self.samples, pcm))
         self.samples += len(pcm) // (2 * self.terms.audio.channels)
-        self._follow(self._analysis.push(pcm))
-
-    def _follow(self, happenings: Iterable[Happened]) -> None:
-        """Turn what happened on the channels into effects; messages carry the position of the frame, not the packet."""
-        for happened in happenings:
-            self._now_ms = happened.at_ms
-            self._effects += self._consequences(happened)
+        self._analysis.push(pcm)
         self._now_ms = self.terms.audio.samples_to_ms(self.samples)
+
+    def _follow(self, happened: Happened) -> None:
+        """Turn what happened on a channel into effects; messages carry the position of the frame, not the packet."""
+        self._now_ms = happened.at_ms
+        self._effects += self._consequences(happened)
 
     def _consequences(self, happened: Happened) -> list[Effect]:
         match happened.what:
@@ -419,12 +440,14 @@ class Call:
 
     def _settled(self) -> bool:
         """Whether nothing is outstanding, the last ack included."""
-        self._follow(self._analysis.finish())
+        self._analysis.finish()
+        self._now_ms = self.terms.audio.samples_to_ms(self.samples)
         outstanding = self._transcripts.finals_pending or self._labels.pending or self._stored < self.samples
         return self._analysis.finished and (not outstanding or self._impatient)
 
     def _give_up_settling(self) -> None:
-        self._follow(self._analysis.stop_waiting())
+        self._analysis.stop_waiting()
+        self._now_ms = self.terms.audio.samples_to_ms(self.samples)
         if self._settled():
             return
         self._impatient = True

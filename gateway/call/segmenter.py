@@ -65,6 +65,11 @@ class Segmenter:
         self._next = 0
 
     @property
+    def frames(self) -> int:
+        """Decisions taken."""
+        return self._next
+
+    @property
     def is_open(self) -> bool:
         return self._begin is not None
 
@@ -82,6 +87,18 @@ class Segmenter:
         """Before which frame the open segment will end if nothing more is said; its close may still be to come."""
         return self._last_speech + 1 + self._tail
 
+    def speaks_on(self) -> bool:
+        """Take it that the next frame is speech, if that settles nothing but that it is: so with most frames of speech.
+
+        False, having taken nothing: `step` has more to say.
+        """
+        begin = self._begin
+        if begin is None or (self._next + 1 - begin) * FRAME_MS >= self._settings.split_ms:
+            return False
+        self._spoken.append(self._next)
+        self._next += 1
+        return True
+
     def step(self, speech: bool) -> list[Boundary]:
         """Take the decision on the next frame; return what it settles, in order."""
         index, self._next = self._next, self._next + 1
@@ -95,8 +112,10 @@ class Segmenter:
 
     def _while_closed(self, index: int, speech: bool) -> list[Boundary]:
         self._recent.append((index, speech))
+        if not speech:
+            return []
         spoken = [at for at, is_speech in self._recent if is_speech]
-        if not speech or len(spoken) * FRAME_MS < self._settings.open_ms:
+        if len(spoken) * FRAME_MS < self._settings.open_ms:
             return []
         self._begin = max(self._last_end, spoken[0] - self._settings.lead_ms // FRAME_MS, 0)
         self._spoken = spoken

@@ -53,7 +53,7 @@ class Transcripts:
 
     @property
     def finals_pending(self) -> int:
-        return sum(len(ordinals) for ordinals in self._finals.values())
+        return sum(map(len, self._finals.values())) if self._finals else 0
 
     @property
     def unsettled_ms(self) -> int | None:

@@ -14,7 +14,7 @@ from websockets.http11 import Request
 from websockets.protocol import State
 from websockets.version import version
 
-from gateway.doors.frames import FrameCutter, Payload
+from gateway.doors.frames import FrameCutter, Payload, text_frame
 from gateway.doors.limits import BURST_S, DoorLimits
 from gateway.doors.strangers import Strangers
 from gateway.tickets import Ticket
@@ -43,8 +43,9 @@ class NativeConnection(ServerConnection):
         """A binary frame with fewer bytes counts as tiny; None: every frame does."""
         self.on_flood: Callable[[], None] = self.cut
         """Called once, when far too many frames have come; nothing more is taken from then on."""
-        self.on_audio: Callable[[Payload], bool] | None = None
-        """Offered each whole binary frame that is next in line, in place of a message; False: make it a message."""
+        self.on_audio: Callable[[bytes, int], bool] | None = None
+        """Offered each whole binary frame that is next in line, with the length of its header, in place of a message;
+        False: make it a message."""
         self.ticket: Ticket | None = None
         """What the peer came in by, if it was a ticket: it may do that and no more."""
         self._frames: FrameCutter | None = None
@@ -60,7 +61,8 @@ class NativeConnection(ServerConnection):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         super().connection_made(transport)
         self._strangers.enter(self)
-        self._has_shortcut = _library_is_as_we_know_it(self)
+        self.has_shortcut = _library_is_as_we_know_it(self)
+        """Whether `on_audio` will be offered anything, and `takes_text` can tell."""
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._strangers.leave(self)
@@ -69,10 +71,14 @@ class NativeConnection(ServerConnection):
     def data_received(self, data: bytes) -> None:
         if self._frames is None:
             data = self._after_request(data)
+        elif header_bytes := self._frames.whole(data):
+            if not self._heard(data, header_bytes):
+                self._parse(data)
+            return
         if self._frames is not None and data:
             for piece in self._frames.cut(data):
                 if isinstance(piece, Payload):
-                    if not self._heard(piece):
+                    if not self._heard(piece.frame, piece.header_bytes):
                         self._parse(piece.frame)
                 else:
                     self._parse(piece)
@@ -95,20 +101,27 @@ class NativeConnection(ServerConnection):
         self._frames = FrameCutter(MAX_MESSAGE_BYTES)
         return data[request_bytes:]
 
-    def _heard(self, payload: Payload) -> bool:
+    def _heard(self, frame: bytes, header_bytes: int) -> bool:
         """Whether the frame's audio was taken at once: nothing that came before it is still to be read."""
-        if (
-            not self._has_shortcut
-            or self._flooded
-            or self.on_audio is None
-            or self.tiny_bytes is None
-            or payload.size_bytes < self.tiny_bytes
-        ):
+        on_audio = self.on_audio
+        if on_audio is None or self._flooded or self.tiny_bytes is None or len(frame) - header_bytes < self.tiny_bytes:
             return False
         protocol = self.protocol
         if protocol.state is not State.OPEN or protocol.current_size is not None or len(self.recv_messages.frames):
             return False
-        return self.on_audio(payload)
+        return on_audio(frame, header_bytes)
+
+    @property
+    def takes_text(self) -> bool:
+        """Whether `send_text` may be called: nothing written earlier waits for the peer to read."""
+        return not self.paused and self.protocol.state is State.OPEN and not self.transport.is_closing()
+
+    def send_text(self, payload: bytes) -> None:
+        """Send a text message at once, past the library, which would do no more with it than this.
+
+        Never while `send` of the library is under way.
+        """
+        self.transport.write(text_frame(payload))
 
     def _parse(self, data: bytes) -> None:
         # In slices: the library parses all it is given at a stretch, and a quarter of a MiB of tiny frames takes it a
@@ -135,7 +148,11 @@ class NativeConnection(ServerConnection):
 
 def _library_is_as_we_know_it(connection: ServerConnection) -> bool:
     """Whether the library still shows what tells that nothing is waiting before a frame: these are its inner parts."""
-    known = hasattr(connection.protocol, "current_size") and hasattr(connection.recv_messages, "frames")
+    known = (
+        hasattr(connection.protocol, "current_size")
+        and hasattr(connection.recv_messages, "frames")
+        and hasattr(connection, "paused")
+    )
     if not known:
         log.warning("audio_takes_the_long_way", reason=f"websockets {version} is built differently; calls cost more")
     return known

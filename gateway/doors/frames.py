@@ -12,6 +12,7 @@ except ImportError:  # no C extension on this platform
 
 _WHOLE_BINARY = 0x82
 """The first byte of a frame that is a binary message of its own, without extensions."""
+_WHOLE_TEXT = 0x81
 _MASKED = 0x80
 _MASK_BYTES = 4
 
@@ -29,9 +30,22 @@ class Payload:
 
     def data(self) -> bytes:
         """What was sent, without the mask."""
-        return apply_mask(
-            self.frame[self.header_bytes :], self.frame[self.header_bytes - _MASK_BYTES : self.header_bytes]
-        )
+        return payload_of(self.frame, self.header_bytes)
+
+
+def payload_of(frame: bytes, header_bytes: int) -> bytes:
+    """What was sent in a whole masked frame, without the mask."""
+    return apply_mask(frame[header_bytes:], frame[header_bytes - _MASK_BYTES : header_bytes])
+
+
+def text_frame(payload: bytes) -> bytes:
+    """A whole text frame as a server sends it: UTF-8, without a mask."""
+    size_bytes = len(payload)
+    if size_bytes < 126:
+        return bytes((_WHOLE_TEXT, size_bytes)) + payload
+    if size_bytes < 65_536:
+        return bytes((_WHOLE_TEXT, 126)) + size_bytes.to_bytes(2) + payload
+    return bytes((_WHOLE_TEXT, 127)) + size_bytes.to_bytes(8) + payload
 
 
 class FrameCutter:
@@ -50,6 +64,22 @@ class FrameCutter:
         """The begin of a header that is not whole yet."""
         self._left_bytes = 0
         """How much of it has left."""
+
+    def whole(self, data: bytes) -> int:
+        """The header's length if `data` is one whole masked binary frame and nothing else; 0 if it has to be `cut`.
+
+        One that is whole leaves nothing behind. Most packets of most calls are that.
+        """
+        if self._owed_bytes or self._header or len(data) < 8 or data[0] != _WHOLE_BINARY:
+            return 0
+        second = data[1]
+        if second == 0xFE:
+            header_bytes, payload_bytes = 8, data[2] << 8 | data[3]
+        elif _MASKED <= second < 0xFE:
+            header_bytes, payload_bytes = 6, second - _MASKED
+        else:
+            return 0
+        return header_bytes if len(data) == header_bytes + payload_bytes and payload_bytes <= self._max_bytes else 0
 
     def rest(self) -> bytes:
         """At the end of the stream: what has not left."""

@@ -6,8 +6,10 @@ which no message carries. That the two runs agree is checked on the segments' bo
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections import deque
+from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import partial
 
 from gateway.call.analysis import Analysis, Happened
 from gateway.call.channel import Asked, Ceased, VoiceGathered
@@ -36,37 +38,29 @@ class Trace:
 
 def trace(pcm: bytes, terms: CallTerms, settings: CallSettings, confirm: Confirm) -> Trace:
     """Run the core's analysis over interleaved s16le PCM of the call's format."""
-    analysis = Analysis(settings, terms)
-    states: dict[int, bytes | None] = {}
     made = Trace()
+    asked: deque[tuple[int, Asked]] = deque()
+    analysis = Analysis(settings, terms, partial(_note, made, asked))
+    states: dict[int, bytes | None] = {}
     step = 2 * terms.audio.channels * terms.audio.rate_hz // 50
-
-    def follow(happenings: list[Happened]) -> None:
-        for happened in happenings:
-            match happened.what:
-                case Asked(ordinal, block, fresh):
-                    state = None if fresh else states.get(happened.channel)
-                    answer = confirm(block, terms.audio.rate_hz, state)
-                    states[happened.channel] = answer.state
-                    follow(_noted(made, analysis.answer(happened.channel, ordinal, answer.probabilities)))
-                case _:
-                    pass
-
     for at in range(0, len(pcm), step):
-        follow(_noted(made, analysis.push(pcm[at : at + step])))
-    list(_noted(made, analysis.finish()))
+        analysis.push(pcm[at : at + step])
+        while asked:
+            channel, block = asked.popleft()
+            answer = confirm(block.pcm, terms.audio.rate_hz, None if block.fresh else states.get(channel))
+            states[channel] = answer.state
+            analysis.answer(channel, block.ordinal, answer.probabilities)
+    analysis.finish()
     return made
 
 
-def _noted(made: Trace, happenings: Iterable[Happened]) -> list[Happened]:
+def _note(made: Trace, asked: deque[tuple[int, Asked]], happened: Happened) -> None:
     """Note at once what an utterance looks like: it changes as the call goes on."""
-    noted: list[Happened] = []
-    for happened in happenings:
-        match happened.what:
-            case VoiceGathered(utterance, _, net_speech_ms, end_ms):
-                key = utterance.segment_id, net_speech_ms
-                made.gathered.setdefault(key, Gathered(end_ms, happened.at_ms))
-            case Ceased(utterance):
-                made.closed[utterance.segment_id] = utterance.begin_ms, utterance.end_ms, happened.at_ms
-        noted.append(happened)
-    return noted
+    match happened.what:
+        case Asked():
+            asked.append((happened.channel, happened.what))
+        case VoiceGathered(utterance, _, net_speech_ms, end_ms):
+            key = utterance.segment_id, net_speech_ms
+            made.gathered.setdefault(key, Gathered(end_ms, happened.at_ms))
+        case Ceased(utterance):
+            made.closed[utterance.segment_id] = utterance.begin_ms, utterance.end_ms, happened.at_ms

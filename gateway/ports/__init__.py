@@ -5,7 +5,17 @@ docstring says otherwise; the rate stands beside it. Every method that can wait 
 `Unavailable`, which say whose fault it was.
 """
 
-from gateway.ports.calls import CallRecord, CallState, CallStore, Journal, LiveCalls, RuleOutcomes, RuleTrack, TaskQueue
+from gateway.ports.calls import (
+    AudioListener,
+    CallRecord,
+    CallState,
+    CallStore,
+    Journal,
+    LiveCalls,
+    RuleOutcomes,
+    RuleTrack,
+    TaskQueue,
+)
 from gateway.ports.cluster import (
     CallLeases,
     CallReplica,
@@ -18,6 +28,7 @@ from gateway.ports.cluster import (
     TailPart,
     TailReceipt,
     TakeOver,
+    too_many_calls,
 )
 from gateway.ports.errors import PortError, Rejected, Unavailable
 from gateway.ports.outside import NO_HEADERS, Clock, FetchedFile, Fetcher
@@ -68,6 +79,7 @@ from protocol.messages import Language
 
 __all__ = [
     "NO_HEADERS",
+    "AudioListener",
     "AuditedVoice",
     "CallLeases",
     "CallRecord",
@@ -142,4 +154,5 @@ __all__ = [
     "day_of",
     "next_day_at",
     "stamp",
+    "too_many_calls",
 ]

@@ -2,13 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, Protocol
 
 from gateway.call.track_record import RuleOutcome
 from gateway.ports.quality import QualityTask
+
+
+class AudioListener(Protocol):
+    """Hears, on the event loop, what becomes of the audio that a journal takes."""
+
+    def note_safe(self, samples: Mapping[str, int], position: int) -> None:
+        """Up to so many samples (per channel) the audio of these calls would survive a power cut, since a commit of
+        everything up to `position`."""
+
+    def note_fault(self, fault: str) -> None:
+        """The disk did not take a commit this time; it is tried again."""
 
 
 class Journal(Protocol):
@@ -45,6 +56,12 @@ class Journal(Protocol):
 
     def append_audio(self, call_id: str, first_sample: int, pcm: bytes) -> int:
         """Append interleaved PCM; the position returned is safe once `synced(position)` returns."""
+
+    def tell(self, listener: AudioListener) -> None:
+        """Have this one listener hear how far each call's audio is safe."""
+
+    def hand_over(self, call_ids: Iterable[str]) -> None:
+        """What was appended of these calls survives a killed process from here on."""
 
     def append_message(self, call_id: str, seq: int, payload: bytes) -> int:
         """Append a server message; it survives a killed process as soon as this returns."""

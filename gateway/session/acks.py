@@ -1,83 +1,159 @@
-"""From audio appended to audio acknowledged: one call's wait for the disk."""
+"""From audio appended to audio acknowledged: what commits mean to calls."""
 
 from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from itertools import islice
+from typing import NamedTuple, Protocol
 
 import structlog
 
-from gateway.call.events import AudioStored, Warned
-from gateway.ports import CallReplica, Clock, Journal, Unavailable
-from gateway.telemetry import Metrics
+from gateway.call.effects import Effect
+from gateway.ports import AudioListener, CallReplica, Journal, Unavailable
 
 log = structlog.get_logger(__name__)
 
 STORE_RETRY_S = 1.0
+ACKED_AT_A_TIME = 32
+"""A commit concerns every call: between so many, the audio of all gets its turn."""
 
 
-class Acknowledgement:
-    """Tells the call, as an event, how far its audio is safe; and once, when it cannot be made safe for now."""
+class Acknowledged(Protocol):
+    """A call that wants to know how far its audio is safe."""
 
-    def __init__(
-        self,
-        call_id: str,
-        journal: Journal,
-        clock: Clock,
-        metrics: Metrics,
-        receive: Callable[[AudioStored | Warned], None],
-        replica: CallReplica | None,
-    ) -> None:
-        """With `replica`, audio is safe once it is there too."""
-        self._replica = replica
-        self._call_id = call_id
+    @property
+    def call_id(self) -> str: ...
+
+    @property
+    def unacked_samples(self) -> int: ...
+
+    def stored(self, samples: int) -> Sequence[Effect]:
+        """Take note and journal it; what is to be done about it, once the journal has handed that over."""
+
+    def carry_out(self, effects: Sequence[Effect]) -> None:
+        """Do what `stored` has answered."""
+
+    def note_degraded(self) -> None:
+        """Audio cannot be made safe for now."""
+
+    def fail(self, fault: BaseException) -> None:
+        """The server failed, in this call alone."""
+
+
+class Acknowledgements(AudioListener):
+    """Tells all calls of a process, once for each commit, how far their audio is safe; and once that it cannot be."""
+
+    def __init__(self, journal: Journal) -> None:
         self._journal = journal
-        self._clock = clock
-        self._metrics = metrics
-        self._receive = receive
-        self._appended = asyncio.Event()
-        self._pending: deque[_Appended] = deque()
+        self._calls: dict[str, Acknowledged] = {}
+        self._degraded: set[str] = set()
+        self._safe: dict[str, int] = {}
+        """What calls are still to be told."""
+        self._in_replica: dict[str, _Waiting] = {}
+        journal.tell(self)
 
-    def note(self, position: int, samples: int) -> None:
-        """Audio up to instant `samples` was appended, at the journal's `position`."""
-        self._pending.append(_Appended(position, samples, self._clock.monotonic()))
-        self._appended.set()
+    def enter(self, call: Acknowledged) -> None:
+        """Tell this call from here on; see `replicate`."""
+        self._calls[call.call_id] = call
 
-    async def run(self) -> None:
-        """Wait and tell, until cancelled: one event for each commit that covers audio of this call."""
-        degraded = False
-        while True:
-            await self._appended.wait()
+    def leave(self, call: Acknowledged) -> None:
+        """Tell it no more."""
+        call_id = call.call_id
+        if self._calls.get(call_id) is call:
+            del self._calls[call_id]
+            self._degraded.discard(call_id)
+            self._safe.pop(call_id, None)
+            self._in_replica.pop(call_id, None)
+
+    def note_safe(self, samples: Mapping[str, int], position: int) -> None:
+        """See AudioListener."""
+        begun = bool(self._safe)
+        for call_id, safe_samples in samples.items():
+            if call_id in self._in_replica:
+                self._in_replica[call_id].note(position, safe_samples)
+            elif call_id in self._calls:
+                self._safe[call_id] = safe_samples
+        if self._safe and not begun:
+            self._tell_some()
+
+    def note_fault(self, fault: str) -> None:
+        """See AudioListener."""
+        for call in list(self._calls.values()):
+            if call.unacked_samples:
+                self._degrade(call, fault)
+
+    def _degrade(self, call: Acknowledged, fault: str) -> None:
+        if call.call_id in self._degraded:
+            return
+        self._degraded.add(call.call_id)
+        log.warning("recording_not_safe", call_id=call.call_id, fault=fault)
+        try:
+            call.note_degraded()
+        except Exception as failure:
+            call.fail(failure)
+
+    def _tell_some(self) -> None:
+        now = dict(islice(self._safe.items(), ACKED_AT_A_TIME))
+        for call_id in now:
+            del self._safe[call_id]
+        self._tell((self._calls[call_id], samples) for call_id, samples in now.items())
+        if self._safe:
+            asyncio.get_running_loop().call_soon(self._tell_some)
+
+    def _tell(self, stored: Iterable[tuple[Acknowledged, int]]) -> None:
+        """Journal all of it first and hand it over once: a number that a client has seen is never used again."""
+        told: list[tuple[Acknowledged, Sequence[Effect]]] = []
+        for call, samples in stored:
+            self._degraded.discard(call.call_id)
             try:
-                position = self._pending[0].position
-                await self._journal.synced(position)
-                safe_position = self._journal.safe_position
-                if self._replica is not None:
-                    safe_position = min(safe_position, await self._replica.synced(self._call_id, position))
+                told.append((call, call.stored(samples)))
+            except Exception as fault:
+                call.fail(fault)
+        self._journal.hand_over(call.call_id for call, _ in told)
+        for call, effects in told:
+            try:
+                call.carry_out(effects)
+            except Exception as fault:
+                call.fail(fault)
+
+    async def replicate(self, call: Acknowledged, replica: CallReplica) -> None:
+        """Tell `call` of its audio once it is in the replica too, until cancelled."""
+        waiting = self._in_replica[call.call_id] = _Waiting()
+        while True:
+            await waiting.there.wait()
+            try:
+                reached = await replica.synced(call.call_id, waiting.commits[0].position)
             except (OSError, Unavailable) as fault:
-                if not degraded:
-                    log.warning("recording_not_safe", call_id=self._call_id, fault=str(fault))
-                    self._receive(Warned("degraded", "Audio cannot be stored safely right now; acks pause."))
-                degraded = True
+                self._degrade(call, str(fault))
                 await asyncio.sleep(STORE_RETRY_S)
                 continue
-            degraded = False
-            self._acknowledge(safe_position)
-
-    def _acknowledge(self, safe_position: int) -> None:
-        oldest = newest = self._pending.popleft()
-        while self._pending and self._pending[0].position <= safe_position:
-            newest = self._pending.popleft()
-        if not self._pending:
-            self._appended.clear()
-        self._metrics.ack_lag_s.observe(self._clock.monotonic() - oldest.at_s)
-        self._receive(AudioStored(newest.samples))
+            samples = waiting.take(reached)
+            self._tell([(call, samples)])
 
 
-@dataclass(frozen=True, slots=True)
-class _Appended:
+class _Commit(NamedTuple):
     position: int
     samples: int
-    at_s: float
+
+
+class _Waiting:
+    """What is on this node's disk and waits for the replica, of one call."""
+
+    def __init__(self) -> None:
+        self.there = asyncio.Event()
+        self.commits: deque[_Commit] = deque()
+
+    def note(self, position: int, samples: int) -> None:
+        self.commits.append(_Commit(position, samples))
+        self.there.set()
+
+    def take(self, reached: int) -> int:
+        """The samples that are in the replica, which has the first commit at least."""
+        samples = self.commits.popleft().samples
+        while self.commits and self.commits[0].position <= reached:
+            samples = self.commits.popleft().samples
+        if not self.commits:
+            self.there.clear()
+        return samples

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Coroutine, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -28,11 +28,13 @@ from gateway.call.events import (
     AudioArrived,
     AudioLost,
     AudioStored,
+    Continued,
     Event,
     HungUp,
     Identified,
     Noted,
     NumbersSkipped,
+    Paused,
     QcWaitExpired,
     RulesChanged,
     SettlingExpired,
@@ -46,8 +48,10 @@ from gateway.call.replay import KeptEvent, encode_event
 from gateway.call.settings import CallTerms
 from gateway.call.states import State
 from gateway.ports import CallRecord, CallState, CallStore, Clock, Journal, QualityTask, RuleOutcomes, TaskQueue
-from gateway.session.acks import Acknowledgement
+from gateway.session.acks import Acknowledgements
 from gateway.session.engines import CallEngines
+from gateway.session.feed import Feed
+from gateway.session.level_meter import LevelMeter
 from gateway.session.ownership import Ownership
 from gateway.session.rebuilding import CallHeader, Rebuilt
 from gateway.session.record import MessageRecord
@@ -95,6 +99,8 @@ class Keeping:
     metrics: Metrics
     owners: Ownership
     """Which calls are this node's."""
+    feed: Feed = field(default_factory=Feed)
+    """Who watches."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,6 +128,7 @@ class CallSession:
         engines: CallEngines,
         keeping: Keeping,
         patience: Patience,
+        acks: Acknowledgements,
         on_end: Callable[[CallSession], None],
         *,
         framed: bool,
@@ -131,6 +138,8 @@ class CallSession:
         self.document = document
         self.rules = rules
         self.record = MessageRecord()
+        self.meter: LevelMeter | None = None
+        """Hears the call's audio while somebody wants to see how loud it is."""
         self.began_at_ms = round(keeping.clock.wall() * 1000)
         self.framed = framed
         self.said_bytes = 0
@@ -157,10 +166,12 @@ class CallSession:
         self._began_s = keeping.clock.monotonic()
         self._saving = asyncio.Lock()
         self._lagging = False
-        self._acks = Acknowledgement(
-            terms.call_id, keeping.journal, keeping.clock, keeping.metrics, self.receive, keeping.owners.replica
-        )
-        self._own(self._acks.run())
+        self._unsafe_since_s: float | None = None
+        """When the oldest audio came that is not known safe."""
+        self._acks = acks
+        acks.enter(self)
+        if keeping.owners.replica is not None:
+            self._own(acks.replicate(self, keeping.owners.replica))
 
     # --- the socket's side ---
 
@@ -212,6 +223,7 @@ class CallSession:
         sink.send_again(self.record.after(last_seq))
         if self._core.state is State.ENDED:
             sink.close(1000, "ended")
+        self._keeping.feed.changed(self)
 
     def step_over(self, last_seq: int) -> None:
         """The client has seen messages up to `last_seq`; after a power cut those may be more than we know of."""
@@ -224,6 +236,7 @@ class CallSession:
             return
         self._sink = None
         self._wait_for_client()
+        self._keeping.feed.changed(self)
 
     def _wait_for_client(self) -> None:
         if self.live:
@@ -281,7 +294,11 @@ class CallSession:
     @property
     def has_room(self) -> bool:
         """Whether audio may come right now."""
-        return self._keeping.journal.has_room and self._core.has_room(ahead_of_time=self._ahead_ms > FAST_MS)
+        core = self._core
+        # Looking at the clock is left to when it matters: this is asked for every packet.
+        return self._keeping.journal.has_room and core.has_room(
+            ahead_of_time=core.owes_texts and self._ahead_ms > FAST_MS
+        )
 
     @property
     def _ahead_ms(self) -> float:
@@ -290,18 +307,67 @@ class CallSession:
 
     # --- the core's side ---
 
+    def hear(self, pcm: bytes) -> None:
+        """As `receive(AudioArrived(pcm))`, which is what happens most.
+
+        Raises OSError, having changed nothing, when the journal's memory is full.
+        """
+        core, keeping = self._core, self._keeping
+        if core.state is not State.LIVE:
+            self.receive(AudioArrived(pcm))
+            return
+        keeping.journal.append_audio(self.terms.call_id, core.samples, pcm)
+        if self._unsafe_since_s is None:
+            self._unsafe_since_s = keeping.clock.monotonic()
+        for effect in core.hear(pcm):
+            self._carry_out(effect)
+        self._moved.set()
+
+    def stored(self, samples: int) -> Sequence[Effect]:
+        """See Acknowledged."""
+        before, event, at_sample = self._core.state, AudioStored(samples), self.samples
+        newly_samples = samples - self._core.stored_samples
+        effects = self._core.receive(event)
+        if before is not State.ENDED:
+            self._keep(event, at_sample, at_once=False)
+        audio = self.terms.audio
+        self._keeping.metrics.audio_seconds.inc(newly_samples * audio.channels / audio.rate_hz)
+        self._note_ack_lag()
+        return effects
+
+    def _note_ack_lag(self) -> None:
+        keeping, now_s = self._keeping, self._keeping.clock.monotonic()
+        if self._unsafe_since_s is not None:
+            keeping.metrics.ack_lag_s.observe(now_s - self._unsafe_since_s)
+        unsafe_ms = self.terms.audio.samples_to_ms(self._core.unstored_samples)
+        # What came since the commit began, by its length: a client that keeps time sends no faster.
+        self._unsafe_since_s = now_s - unsafe_ms / 1000 if unsafe_ms else None
+
+    def carry_out(self, effects: Sequence[Effect]) -> None:
+        """See Acknowledged."""
+        for effect in effects:
+            self._carry_out(effect)
+        self._moved.set()
+
+    def note_degraded(self) -> None:
+        """See Acknowledged."""
+        self.receive(Warned("degraded", "Audio cannot be stored safely right now; acks pause."))
+
     def receive(self, event: Event) -> None:
         """Let something happen to the call. Raises IllegalEvent when its state does not allow it."""
         was_live, before, at_sample = self.live, self._core.state, self.samples
         effects = self._core.receive(event)
         # The samples of `AudioArrived` are journalled as they are; to an ended call nothing happens any more.
         if not isinstance(event, AudioArrived) and before is not State.ENDED:
-            self._keep(event, at_sample)
+            self._keep(event, at_sample, at_once=not isinstance(event, DERIVED))
         for effect in effects:
             self._carry_out(effect)
         match event:
             case Updated():
                 self.document.agree(self._core.terms)
+                self._keeping.feed.changed(self)
+            case Paused() | Continued():
+                self._keeping.feed.changed(self)
             case Noted(kind, value):
                 self.document.note(kind, value, self.terms.audio.samples_to_ms(self.samples))
             case HungUp() if was_live:
@@ -310,13 +376,11 @@ class CallSession:
                 pass
         self._moved.set()
 
-    def _keep(self, event: Event, at_sample: int) -> None:
+    def _keep(self, event: Event, at_sample: int, *, at_once: bool) -> None:
         """Journal an event before anything comes of it: the call is rebuilt from these."""
         self._ordinal += 1
         kept = KeptEvent(at_sample, round(self._keeping.clock.wall() * 1000), event, self.told)
-        self._keeping.journal.append_event(
-            self.call_id, self._ordinal, encode_event(kept), at_once=not isinstance(event, DERIVED)
-        )
+        self._keeping.journal.append_event(self.call_id, self._ordinal, encode_event(kept), at_once=at_once)
 
     # --- after another process ---
 
@@ -325,6 +389,7 @@ class CallSession:
         past, journal = rebuilt.past, self._keeping.journal
         self.document, self.record = rebuilt.document, rebuilt.record
         self.began_at_ms = rebuilt.header.began_at_ms
+        self._keeping.feed.began(self)
         self.told, self._ordinal, self._rebuilt = past.told, past.last_ordinal, True
         self._began_s -= self.terms.audio.samples_to_ms(self.samples) / 1000
         for seq, payload in past.unkept:
@@ -376,9 +441,11 @@ class CallSession:
                 self.document.keep_in_shadow(message)
                 self._keeping.metrics.alerts.labels("shadow").inc()
             case StoreAudio(first_sample, pcm):
-                position = self._keeping.journal.append_audio(self.call_id, first_sample, pcm)
-                self._acks.note(position, self._core.samples)
-                self._keeping.metrics.audio_seconds.inc(len(pcm) / (2 * self.terms.audio.rate_hz))
+                self._keeping.journal.append_audio(self.call_id, first_sample, pcm)
+                if self._unsafe_since_s is None:
+                    self._unsafe_since_s = self._keeping.clock.monotonic()
+                if self.meter is not None:
+                    self.meter.hear(pcm)
             case ConfirmSpeech():
                 self._chain(effect)
             case Identify():
@@ -398,6 +465,7 @@ class CallSession:
             self._keeping.journal.append_message(self.call_id, message.seq, payload)
         self.record.add(message, payload)
         self.document.apply(message)
+        self._keeping.feed.said(self, message, payload)
         self._keeping.metrics.messages_sent.labels(message.__struct_config__.tag).inc()
         if isinstance(message, Alert):
             self._keeping.metrics.alerts.labels(message.certainty).inc()
@@ -424,10 +492,13 @@ class CallSession:
 
     def _finished(self, task: asyncio.Task[None]) -> None:
         self._tasks.discard(task)
-        if task.cancelled() or task.exception() is None or isinstance(task.exception(), NotOurs):
-            return
-        # Our fault, and this call's alone: say so, keep what is recorded, let it be judged.
-        log.error("call_failed", call_id=self.call_id, exc_info=task.exception())
+        fault = None if task.cancelled() else task.exception()
+        if fault is not None and not isinstance(fault, NotOurs):
+            self.fail(fault)
+
+    def fail(self, fault: BaseException) -> None:
+        """Our fault, and this call's alone: say so, keep what is recorded, let it be judged."""
+        log.error("call_failed", call_id=self.call_id, exc_info=fault)
         if self._sink is not None:
             error = Error(call_id=self.call_id, code="internal", message="The server failed.", retryable=True)
             self._sink.send(encode(error))
@@ -459,6 +530,7 @@ class CallSession:
 
     def _after_hangup(self, wait_qc_s: float, at_ms: int | None = None) -> None:
         self.ended_at_ms = round(self._keeping.clock.wall() * 1000) if at_ms is None else at_ms
+        self._keeping.feed.changed(self)
         if self._window is not None:
             self._window.cancel()
         loop = asyncio.get_running_loop()
@@ -495,6 +567,7 @@ class CallSession:
         await keeping.tasks.put(task, self.call_id)
 
     def _end(self) -> None:
+        self._acks.leave(self)
         for timer in self._timers:
             timer.cancel()
         for task in self._tasks - {self._uploading}:
@@ -514,6 +587,7 @@ class CallSession:
         if sink is not None:
             sink.send(encode(Replaced(call_id=self.call_id)))
             sink.close(1000, "replaced")
+        self._acks.leave(self)
         self._cancel(set(self._tasks))
 
     async def stop(self) -> None:
@@ -521,6 +595,7 @@ class CallSession:
 
         A recording that is on its way to voice QC's queue still gets there.
         """
+        self._acks.leave(self)
         await asyncio.gather(*self._cancel(self._tasks - {self._uploading}), return_exceptions=True)
         if self._uploading is not None:
             await asyncio.wait([self._uploading])

@@ -7,14 +7,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from threading import Lock
+from typing import NamedTuple
 
 from gateway.stores.durable_files import Disk
 from gateway.stores.journal_records import Kind
 from gateway.stores.journal_segments import SegmentFile
 
 
-@dataclass(frozen=True, slots=True)
-class Entry:
+class Entry(NamedTuple):
     """Where a record stands inside its block."""
 
     call_id: str
@@ -23,6 +23,8 @@ class Entry:
     size_bytes: int
     again: bool = False
     """A copy of what the journal has already, made to free its old place."""
+    end_sample: int = 0
+    """Of audio: one past its last instant."""
 
 
 @dataclass(slots=True)

@@ -50,9 +50,11 @@ class GroupCommit:
         enqueue_all: Callable[[], None],
         on_safe: Callable[[Sequence[Block]], Awaitable[None]],
         on_health: Callable[[str | None], None],
+        on_fault: Callable[[OSError], None],
     ) -> None:
         """`enqueue_all` must hand every append so far to `log`; `on_safe` hears of blocks once they are safe, before
-        those who wait for them; `on_health` of the fault when the disk begins to fail and of None when it is well."""
+        those who wait for them; `on_health` of the fault when the disk begins to fail and of None when it is well;
+        `on_fault` of every commit that the disk did not take."""
         self.degraded: str | None = None
         self.position = 0
         """That of the latest append."""
@@ -63,6 +65,7 @@ class GroupCommit:
         self._enqueue_all = enqueue_all
         self._on_safe = on_safe
         self._on_health = on_health
+        self._on_fault = on_fault
         self._waiters: list[tuple[int, asyncio.Future[None]]] = []
         self._dirty, self._stopping = asyncio.Event(), asyncio.Event()
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="journal-commit")
@@ -97,6 +100,10 @@ class GroupCommit:
     def crowded(self) -> bool:
         """Whether half the memory is used up: time to take on nothing new, and to finish what there is."""
         return self._unsynced_bytes > self._limits.max_unsynced_bytes // 2
+
+    def has_memory(self, data_bytes: int) -> bool:
+        """Whether `reserve` would not raise."""
+        return self._unsynced_bytes + data_bytes <= self._limits.max_unsynced_bytes
 
     def reserve(self, data_bytes: int) -> None:
         """Take memory for an append until it is safe. Raises JournalFull, and takes none then."""
@@ -158,6 +165,7 @@ class GroupCommit:
         except OSError as fault:
             self._note_health(str(fault))
             self._fail_waiters(fault)
+            self._on_fault(fault)
             self._dirty.set()
             return False
         for block in blocks:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import secrets
-from collections.abc import AsyncIterator, Callable, Collection, Sequence
+from collections.abc import AsyncIterator, Callable, Collection, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass
@@ -16,6 +16,7 @@ from typing import Protocol, TypeVar
 
 import structlog
 
+from gateway.ports import AudioListener
 from gateway.stores.call_ids import checked_call_id
 from gateway.stores.commit_log import Block, CommitLog
 from gateway.stores.durable_files import Disk, remove_durably
@@ -63,6 +64,9 @@ class Follower(Protocol):
         """A sync begins, of all blocks so far."""
 
 
+_SETTLED_AT_A_TIME = 256
+
+
 class FileJournal:
     """The Journal port on local files, in `data_dir/journal/<random id>/NNNNNN.log`.
 
@@ -97,6 +101,9 @@ class FileJournal:
         """Written only to free old segments: see `journal_cleaning`."""
         self._adopted: list[AdoptedJournal] = []
         self._batch = RecordBatch(secrets.token_bytes(MARKER_BYTES))
+        self._complete_position = 0
+        """Every append up to here is in a block."""
+        self._audio_listener: AudioListener | None = None
         self._copies = ThreadPoolExecutor(1, thread_name_prefix="journal-copy")
 
     async def start(self) -> None:
@@ -113,6 +120,7 @@ class FileJournal:
             enqueue_all=self._begin_commit,
             on_safe=self._settle,
             on_health=self._on_health,
+            on_fault=self._tell_fault,
         )
         await self._commits.start()
 
@@ -194,6 +202,11 @@ class FileJournal:
         Raises ValueError for an unknown or closed call, a torn sample or a recording past what a WAV file holds, and
         JournalFull; nothing was appended then.
         """
+        commits, known = self._commits, self._calls.get(call_id)
+        if known is not None and commits.has_memory(len(pcm)) and known.extend(first_sample, pcm):
+            commits.reserve(len(pcm))
+            self._with_pending_audio[call_id] = known
+            return commits.appended()
         call = self._call_to_append(call_id, still_open=True)
         end_sample = call.end_of(first_sample, pcm)
         if end_sample * call.layout.block_bytes > MAX_WAV_DATA_BYTES:
@@ -277,34 +290,63 @@ class FileJournal:
         return call
 
     def _append_now(self, record: Record) -> int:
-        """Append `record` behind all audio that waits, and hand everything to the operating system."""
-        self._gather_audio()
+        """Append `record` behind its call's audio, and hand both to the operating system."""
+        self._gather_audio_of(record.call_id)
         self._batch.add(record)
         position = self._commits.appended()
-        self._enqueue_all()
+        self._hand_over_batch()
+        return position
+
+    def hand_over(self, call_ids: Iterable[str]) -> None:
+        """Hand what waits of these calls to the operating system, in one write: it survives a killed process then."""
+        for call_id in call_ids:
+            self._gather_audio_of(call_id)
+        self._hand_over_batch()
+
+    def _hand_over_batch(self) -> None:
+        self._enqueue_batch()
         # A fault here is the commit's to mend or report: it tries a fresh segment with everything not known safe.
         with suppress(OSError):
             self._log.write_through()
-        return position
 
-    def _gather_audio(self) -> None:
+    def _gather_audio_of(self, call_id: str) -> None:
+        call = self._with_pending_audio.pop(call_id, None)
+        if call is not None and call.has_pending:
+            self._batch.add(call.take_pending())
+
+    def _enqueue_all(self) -> None:
         for call in self._with_pending_audio.values():
             if call.has_pending:
                 self._batch.add(call.take_pending())
         self._with_pending_audio.clear()
+        self._enqueue_batch()
 
-    def _enqueue_all(self) -> None:
-        self._gather_audio()
-        if not self._batch.empty:
-            block = self._batch.take(self._commits.position, self._commits.reserved_since_last_block())
-            self._log.enqueue(block)
-            if self._follower is not None:
-                self._follower.note_block(block)
+    def _enqueue_batch(self) -> None:
+        if self._batch.empty:
+            return
+        # While audio of other calls waits, not everything up to the latest position is in blocks, and what was
+        # reserved for that audio goes back with the block that has it.
+        reserved_bytes = 0
+        if not self._with_pending_audio:
+            self._complete_position = self._commits.position
+            reserved_bytes = self._commits.reserved_since_last_block()
+        block = self._batch.take(self._complete_position, reserved_bytes)
+        self._log.enqueue(block)
+        if self._follower is not None:
+            self._follower.note_block(block)
 
     def _begin_commit(self) -> None:
         self._enqueue_all()
         if self._follower is not None:
             self._follower.note_commit()
+
+    def tell(self, listener: AudioListener) -> None:
+        """Have this one listener hear how far each call's audio is safe."""
+        self._audio_listener = listener
+
+    def _tell_fault(self, fault: OSError) -> None:
+        if self._audio_listener is not None:
+            self._audio_listener.note_fault(str(fault))
 
     # --- committing --------------------------------------------------------------------------------------------
 
@@ -319,17 +361,24 @@ class FileJournal:
     async def _settle(self, blocks: Sequence[Block]) -> None:
         """Take note where the safe blocks' audio lies and which calls they release."""
         released = False
+        safe_samples: dict[str, int] = {}
         for block in blocks:
-            for entry in block.entries:
+            for number, entry in enumerate(block.entries):
+                if number % _SETTLED_AT_A_TIME == _SETTLED_AT_A_TIME - 1:
+                    await asyncio.sleep(0)  # a commit of a thousand calls is not to hold up their audio
                 self._segments.note(block.segment, entry.call_id, entry.size_bytes)
                 call = self._calls.get(entry.call_id)
                 if call is not None and entry.kind is Kind.AUDIO:
                     call.note_extent(block.segment, block.offset_bytes + entry.begin_bytes, entry.size_bytes)
+                    if not entry.again:
+                        safe_samples[entry.call_id] = entry.end_sample
                 elif call is not None and entry.kind is not Kind.RELEASE and self._follower is not None:
                     call.note_other(block.segment, block.offset_bytes + entry.begin_bytes, entry.size_bytes)
                 if call is not None and entry.kind is Kind.RELEASE:
                     del self._calls[entry.call_id]
                     released = True
+        if self._audio_listener is not None and safe_samples:
+            self._audio_listener.note_safe(safe_samples, self._commits.safe_position)
         if released:
             done_with = self._segments.done_with(self._log.current_segment, self._calls)
             for path in await self._commits.in_commit_thread(partial(_remove_segments, done_with)):
@@ -402,7 +451,7 @@ class FileJournal:
         size_bytes = sum(len(copied.data) for copied in kept)
         self._commits.reserve(size_bytes)
         for copied in kept:
-            self._batch.add_encoded(copied.call_id, copied.kind, copied.data, again=True)
+            self._batch.add_copy(copied.call_id, copied.kind, copied.data)
         self.copied_bytes += size_bytes
         return self._commits.appended()
 

@@ -12,6 +12,7 @@ import msgspec
 from gateway.stores.commit_log import Block, Entry
 from gateway.stores.journal_found import AudioPlace
 from gateway.stores.journal_records import MAX_PAYLOAD_BYTES, Kind, Record, encode
+from gateway.stores.sealing import MAX_WAV_DATA_BYTES
 
 
 class AudioLayout(msgspec.Struct, frozen=True):
@@ -53,6 +54,10 @@ class JournalledCall:
     _others: dict[Path, array[int]] = field(default_factory=dict)
     """As `_extents`, for all other records, where somebody may want to read them."""
     _adopted_others: dict[Path, list[tuple[int, int]]] = field(default_factory=dict)
+    _block_bytes: int = field(init=False)
+
+    def __post_init__(self) -> None:
+        self._block_bytes = self.layout.block_bytes
 
     def opening(self) -> Record:
         return Record(Kind.OPEN, self.call_id, self.epoch, self.header, self.layout.rate_hz, self.layout.channels)
@@ -86,10 +91,28 @@ class JournalledCall:
             self._pending += piece
         return complete
 
+    def extend(self, first_sample: int, pcm: bytes) -> bool:
+        """Keep audio that just goes on where the last left off; False, and nothing is kept, if there is more to it."""
+        pending, block_bytes, pcm_bytes = self._pending, self._block_bytes, len(pcm)
+        if (
+            self.closed
+            or self.released
+            or self.must_reopen
+            or first_sample != self._pending_sample + len(pending) // block_bytes
+            or len(pending) + pcm_bytes > MAX_PAYLOAD_BYTES
+            or pcm_bytes % block_bytes
+            or first_sample * block_bytes + pcm_bytes > MAX_WAV_DATA_BYTES
+        ):
+            return False
+        pending += pcm
+        return True
+
     def take_pending(self) -> Record:
-        layout = self.layout
-        pcm, self._pending = bytes(self._pending), bytearray()
-        return Record(Kind.AUDIO, self.call_id, self._pending_sample, pcm, layout.rate_hz, layout.channels)
+        layout, first_sample = self.layout, self._pending_sample
+        pcm = bytes(self._pending)
+        self._pending.clear()
+        self._pending_sample += len(pcm) // self._block_bytes
+        return Record(Kind.AUDIO, self.call_id, first_sample, pcm, layout.rate_hz, layout.channels)
 
     def drop_pending(self) -> None:
         self._pending.clear()
@@ -144,12 +167,18 @@ class RecordBatch:
         self._size_bytes = 0
 
     def add(self, record: Record) -> None:
-        self.add_encoded(record.call_id, record.kind, encode(record, self.marker))
+        end_sample = 0
+        if record.kind is Kind.AUDIO:
+            end_sample = record.number + len(record.payload) // (2 * record.channels)
+        self._add(record.call_id, record.kind, encode(record, self.marker), end_sample=end_sample)
 
-    def add_encoded(self, call_id: str, kind: Kind, data: bytes, *, again: bool = False) -> None:
-        """A record that carries this journal's marker already; `again`: and that this journal has already."""
+    def add_copy(self, call_id: str, kind: Kind, data: bytes) -> None:
+        """A record that carries this journal's marker, and that this journal has already."""
+        self._add(call_id, kind, data, again=True)
+
+    def _add(self, call_id: str, kind: Kind, data: bytes, *, again: bool = False, end_sample: int = 0) -> None:
         self._parts.append(data)
-        self._entries.append(Entry(call_id, kind, self._size_bytes, len(data), again))
+        self._entries.append(Entry(call_id, kind, self._size_bytes, len(data), again, end_sample))
         self._size_bytes += len(data)
 
     @property

@@ -6,6 +6,8 @@ import { cut, findSpans, keywordSpans, utf16At, wordSpans } from "./pieces.js";
 import { labelOf, nameOf } from "./speakers.js";
 
 const NEAR_END_PX = 48;
+/** From so many rows on those out of view are not laid out. */
+const LONG = 200;
 
 export class Transcript {
   /** `on`: `seek(ms)`. */
@@ -61,6 +63,7 @@ export class Transcript {
     for (const [id, row] of this._rows) if (!known.has(id)) this._drop(id, row);
     segments.forEach((segment, place) => this._put(segment, place));
     this._empty.hidden = segments.length > 0;
+    this._list.classList.toggle("is-long", segments.length > LONG);
     if (this._wanted) this._tellFound();
     this._keepUp();
   }
@@ -94,7 +97,7 @@ export class Transcript {
     const evidence = this._evidence.get(segment.segment_id) ?? [];
     const active = this._active.has(segment.segment_id);
     const voice = this._voices.get(nameOf(segment));
-    const who = this._words.who(segment, this._voices);
+    const who = this._words.who(segment);
     const stable = segment.final ? -1 : segment.stable_chars;
     const key = JSON.stringify([segment.text, segment.final, stable, who, labelOf(segment), voice?.tone, evidence, active, this._wanted]);
     if (key === row.key) return;
@@ -176,8 +179,9 @@ export class Transcript {
   }
 
   _follow(follows) {
+    const { scrollHeight, clientHeight } = this._scroller;
     this._follows = follows;
-    this._now.hidden = follows || !(this._live || this._playing);
+    this._now.hidden = follows || !(this._live || this._playing) || scrollHeight <= clientHeight;
   }
 
   /** Stay with what is heard: the sentence that plays, else the newest. */

@@ -14,7 +14,6 @@ export class Setup {
   #t;
   #maybe;
   #file = null;
-  #devices = [];
 
   /** `onCall({start, sources})` when somebody wants to call. */
   constructor({ t, maybe, announce }, onCall) {
@@ -27,6 +26,7 @@ export class Setup {
       (this.fault = h("p", { class: "fault", role: "alert" })),
       (this.button = h("button", { type: "submit", class: "button primary phone-big", text: t("phone.call") })),
     );
+    this.#offer([]);
     this.#choose("microphone");
     this.#list();
     this.changed = () => this.#list();
@@ -135,7 +135,11 @@ export class Setup {
   }
 
   async #list() {
-    const inputs = (await audioInputs()).filter((one) => one.deviceId && one.deviceId !== "default");
+    this.#offer((await audioInputs()).filter((one) => one.deviceId && one.deviceId !== "default"));
+    this.#adapt();
+  }
+
+  #offer(inputs) {
     const t = this.#t;
     const named = inputs.map((one, at) => h("option", { value: one.deviceId, text: one.label || t("phone.device.number", { number: at + 1 }) }));
     const [agent, customer] = [this.agent.value, this.customer.value];
@@ -143,7 +147,6 @@ export class Setup {
     fill(this.customer, h("option", { value: "none", text: t("phone.device.none") }), named.map((one) => one.cloneNode(true)));
     if (agent) this.agent.value = agent;
     if (customer) this.customer.value = customer;
-    this.#adapt();
     this.reveal.hidden = inputs.some((one) => one.label);
   }
 
