@@ -81,13 +81,13 @@ class Sizing(Struct, frozen=True, kw_only=True):
 
 
 def sized(tier: Tier, points: Sequence[Point]) -> Sized:
-    """The line through the points. Raises HarnessFailed where more calls did not cost more: there is no cost to tell."""
+    """The line through the points. Raises HarnessFailed where more calls did not cost more: no cost can be told."""
     few, more = points[0], points[-1]
     slope = (more.server_cpu_share - few.server_cpu_share) / (more.calls - few.calls)
     if slope <= 0:
         raise HarnessFailed(
-            f"{more.calls} calls ({tier.name}) cost no more CPU than {few.calls}: something else runs on this machine, or"
-            " the loads are too short (--duration) or too small (--scale)"
+            f"{more.calls} calls ({tier.name}) cost no more CPU than {few.calls}: something else runs on this machine,"
+            " or the loads are too short (--duration) or too small (--scale)"
         )
     return Sized(
         name=tier.name,
