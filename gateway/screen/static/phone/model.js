@@ -34,7 +34,8 @@ export class CallModel {
     for (const alert of this.alerts.values()) {
       if (alert.status === "retracted") continue;
       for (const one of alert.evidence) {
-        if (one.segment_id === utterance.id && one.text === utterance.text) spans.push([one.begin, one.end]);
+        const span = one.segment_id === utterance.id && spanOf(one, utterance.text);
+        if (span) spans.push(span);
       }
     }
     spans.sort((a, b) => a[0] - b[0]);
@@ -51,6 +52,15 @@ export class CallModel {
     }
     return one;
   }
+}
+
+/** Where evidence stands in a text: as told, or if the final text came out otherwise, where its keyword is. */
+function spanOf({ text: heard, begin, end, keyword }, text) {
+  if (heard === text) return [begin, end];
+  const found = text.toLowerCase().indexOf(keyword.toLowerCase());
+  if (found < 0 || !keyword) return null;
+  const at = [...text.slice(0, found)].length;
+  return [at, at + [...keyword].length];
 }
 
 const FOLDS = {
