@@ -18,6 +18,10 @@ from loadtest.softphones.orders import HangUp, Second, SetCalls
 from loadtest.troop import Troop
 
 LOOK_EVERY_S: Final = 1.0
+RECOVER_S: Final = 30.0
+RECOVERED_MS: Final = 250.0
+WELL_FOR: Final = 2
+"""Seconds in a row in which acks come in time again, before a search goes on."""
 INTERRUPTED_S: Final = 10.0
 """After Ctrl-C, for calls to hang up and end."""
 
@@ -124,8 +128,24 @@ class Course:
                 return
             step = self._judge(calls, window)
             capacity.take(calls, passed=step.passed)
-            if step.passed and calls == capacity.best:
+            if step.passed:
                 self._seen.best = window
+            else:
+                await self._recover(capacity.best)
+
+    async def _recover(self, calls: int) -> None:
+        """Let the server work off what too many calls have left behind: the next number is not to be blamed for it."""
+        self._doing = f"recovering with {calls}"
+        self._troop.tell(SetCalls(calls=calls, over_s=self._scenario.ramp_s))
+        bound_ms = self._slo.thresholds.at_most.get("ack_lag_p99_ms", RECOVERED_MS)
+        well = 0
+        for _ in range(int(RECOVER_S / LOOK_EVERY_S)):
+            await self._pass_time(LOOK_EVERY_S)
+            moment = self._seen.total.moments[-1]
+            quiet = moment.calls_open <= calls and moment.ack_lag_p99_ms <= bound_ms
+            well = well + 1 if quiet else 0
+            if well >= WELL_FOR or self._interrupted.is_set():
+                return
 
     def _judge(self, calls: int, window: Window) -> Step:
         figures = window.figures

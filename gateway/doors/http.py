@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any
 
 from aiohttp import web
-from prometheus_client import generate_latest
 from prometheus_client.exposition import CONTENT_TYPE_LATEST
 
 from gateway.credentials import AccessDenied, Credentials
@@ -73,7 +72,7 @@ class HttpDoor:
         return json_answer({"status": missing or "ready"}, status=503 if missing else 200)
 
     async def _metrics_page(self, _: web.Request) -> web.Response:
-        return web.Response(body=generate_latest(self._metrics.registry), headers={"Content-Type": CONTENT_TYPE_LATEST})
+        return web.Response(body=self._metrics.page(), headers={"Content-Type": CONTENT_TYPE_LATEST})
 
     async def _list(self, request: web.Request) -> web.Response:
         """`limit` (20, at most 200) calls, latest first; `before` (a call id) pages on."""

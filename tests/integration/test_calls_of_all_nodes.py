@@ -13,7 +13,7 @@ import msgspec
 import pytest
 
 from gateway.app import EarshotServer
-from protocol.client import CallClient
+from protocol.client import CallClient, CallRefused
 from protocol.messages import Ack, Ended, QcResult, Segment, Start
 from tests.client import Account, play, until
 from tests.integration.hummed import DIALOGUE, RATE_HZ, client_of, eventually, serving
@@ -219,3 +219,39 @@ async def test_while_redis_is_away_a_node_tells_of_its_own_calls_and_says_what_i
         await two.is_told(call_id, "judged")
         assert "incomplete" not in await two.listed()
         assert await two.delete(call_id) == (204, "")
+
+
+async def refusal(node: Node, app_id: str = "demo", secret: str = "secret") -> str:
+    """Why the app gets no new call at this node; nothing if it gets one, which is hung up."""
+    try:
+        async with CallClient(node.app.ws, START, app_id=app_id, secret=secret) as client:
+            await client.hang_up(wait_qc_ms=0)
+            await until(client, Ended)
+    except CallRefused as fault:
+        return fault.code
+    return ""
+
+
+@pytest.mark.row(16)
+async def test_an_app_has_as_many_calls_at_both_nodes_as_it_may_and_a_place_is_free_at_once(
+    tmp_path: Path, redis: RedisServer
+) -> None:
+    async with nodes(tmp_path, redis, max_calls_per_app=2) as (one, two), AsyncExitStack() as stack:
+        calls = [
+            await stack.enter_async_context(CallClient(node.app.ws, START, app_id="demo", secret="secret"))
+            for node in (one, two)
+        ]
+        for node in (one, two):
+            assert await refusal(node) == "too_many_calls"
+            assert await refusal(node, "other", "hidden") == ""
+        for client in calls:
+            await client.send_audio(DIALOGUE)
+            await until(client, Ack, lambda ack: ack.samples == len(DIALOGUE) // 2)
+        await calls[0].hang_up(wait_qc_ms=0)
+        await until(calls[0], Ended)
+
+        async def place_at_two() -> bool:
+            return await refusal(two) == ""
+
+        assert await eventually(place_at_two, patience_s=5)
+        assert (await one.told(calls[0].call_id))[1]["samples"] == len(DIALOGUE) // 2

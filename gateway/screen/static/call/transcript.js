@@ -179,8 +179,9 @@ export class Transcript {
   }
 
   _follow(follows) {
+    const { scrollHeight, clientHeight } = this._scroller;
     this._follows = follows;
-    this._now.hidden = follows || !(this._live || this._playing);
+    this._now.hidden = follows || !(this._live || this._playing) || scrollHeight <= clientHeight;
   }
 
   /** Stay with what is heard: the sentence that plays, else the newest. */
