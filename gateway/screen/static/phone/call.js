@@ -154,7 +154,8 @@ export class PhoneCall extends EventTarget {
     if (this.over) return;
     const { saved, positionMs } = this.line;
     try {
-      sessionStorage.setItem(KEY, JSON.stringify({ saved, positionMs, atMs: Date.now(), devices: this.devices, fileName: this.fileName }));
+      const { devices, fileName } = this;
+      sessionStorage.setItem(KEY, JSON.stringify({ saved, positionMs, atMs: Date.now(), devices, fileName }));
     } catch {
       // Storage may be switched off: see `left`.
     }

@@ -6,7 +6,6 @@ import { clock } from "../format.js";
 import { faultText } from "./faults.js";
 import { TranscriptList, whoSpeaks } from "./transcript.js";
 
-const WARNINGS_SHOWN = 3;
 const QUIET_DB = -60;
 const HOT_DB = -3;
 const STATUS_CLASS = { final: "final", provisional: "provisional", confirmed: "confirmed", not_confirmed: "ok" };
@@ -31,7 +30,9 @@ export class LivePanel {
         (this.notice = h("p", { class: "phone-notice" })),
         h("div", { class: "phone-buttons" },
           (this.pause = h("button", { type: "button", class: "button phone-big", on: { click: () => call.togglePause() } })),
-          (this.hangUp = h("button", { type: "button", class: "button phone-big phone-hangup", text: t("phone.hangup"), on: { click: () => call.hangUp() } })),
+          (this.hangUp = h("button", {
+            type: "button", class: "button phone-big phone-hangup", text: t("phone.hangup"), on: { click: () => call.hangUp() },
+          })),
         ),
         (this.pageLink = h("a", { class: "phone-link", href: `/screen/calls/${encodeURIComponent(call.id)}`, text: t("phone.open_call") })),
       ),
@@ -123,7 +124,7 @@ export class LivePanel {
       lostMs > 0 && t("phone.notice.lost", { seconds: Math.ceil(lostMs / 1000) }),
       deviceLost && line.state !== "over" && t("phone.notice.device"),
       fileName && line.state !== "over" && t("phone.notice.file", { name: fileName }),
-      ...model.warnings.slice(-WARNINGS_SHOWN).map((one) => this.#context.maybe(`phone.warning.${one.code}`, one.message)),
+      ...new Set(model.warnings.map((one) => this.#context.maybe(`phone.warning.${one.code}`, one.message))),
     ].filter(Boolean);
   }
 
@@ -131,7 +132,8 @@ export class LivePanel {
     const bar = h("span", { class: "phone-meter-bar" });
     const name = h("span", { class: "phone-meter-name", text: role });
     const meter = h("div", { class: "phone-meter", role: "meter", aria: { label: role, valuemin: -90, valuemax: 0, valuenow: -90 } }, bar);
-    return h("div", { class: "phone-meter-row", data: { channel }, ref: (row) => Object.assign(row, { bar, name, meter, role_: role }) }, name, meter);
+    const row = h("div", { class: "phone-meter-row", data: { channel } }, name, meter);
+    return Object.assign(row, { bar, name, meter, role_: role });
   }
 
   #nameMeters() {
@@ -175,8 +177,13 @@ export class LivePanel {
     this.verdict.hidden = !hangingUp && !over;
     if (this.verdict.hidden) return;
     const focused = this.verdict.contains(document.activeElement);
-    fill(this.verdict, h("h2", { text: t("phone.verdict") }), this.#verdictText(t, maybe, model), over && h("div", { class: "phone-buttons" }, this.again,
-      h("a", { class: "button phone-big phone-link-button", href: `/screen/calls/${encodeURIComponent(line.callId)}`, text: t("phone.open_call") })));
+    const page = `/screen/calls/${encodeURIComponent(line.callId)}`;
+    fill(this.verdict,
+      h("h2", { text: t("phone.verdict") }),
+      this.#verdictText(t, maybe, model),
+      over && h("div", { class: "phone-buttons" },
+        this.again, h("a", { class: "button phone-big phone-link-button", href: page, text: t("phone.open_call") })),
+    );
     if (focused) this.again.focus();
     this.pageLink.hidden = over;
     const told = over ? this.verdict.querySelector("p")?.textContent : "";
@@ -198,8 +205,11 @@ export class LivePanel {
     const count = (status) => [...model.alerts.values()].filter((one) => one.status === status).length;
     return [
       h("p", { class: "phone-verdict-line", text: hits.length ? t("phone.verdict.hits", { count: hits.length }) : t("phone.verdict.clean") }),
-      hits.length > 0 && h("ul", { class: "phone-hits" }, hits.map((hit) => h("li", {}, h("strong", { text: String(hit.category ?? "") }), " ", asList(hit.keyword).map(String).join(", ")))),
-      model.alerts.size > 0 && h("p", { class: "hint", text: t("phone.verdict.alerts", { confirmed: count("confirmed"), not: count("not_confirmed") }) }),
+      hits.length > 0 && h("ul", { class: "phone-hits" }, hits.map((hit) =>
+        h("li", {}, h("strong", { text: String(hit.category ?? "") }), " ", asList(hit.keyword).map(String).join(", ")))),
+      model.alerts.size > 0 && h("p", {
+        class: "hint", text: t("phone.verdict.alerts", { confirmed: count("confirmed"), not: count("not_confirmed") }),
+      }),
       missed > 0 && h("p", { class: "hint", text: t("phone.verdict.missed", { count: missed }) }),
     ];
   }

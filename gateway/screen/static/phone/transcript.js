@@ -17,7 +17,8 @@ export class TranscriptList {
     this.#maybe = maybe;
     this.list = h("ol", { class: "phone-lines" });
     this.empty = h("p", { class: "hint phone-empty", text: t("phone.transcript.empty") });
-    this.scroller = h("div", { class: "phone-scroll", tabIndex: 0, role: "region", aria: { label: t("phone.transcript") } }, this.empty, this.list);
+    const region = { class: "phone-scroll", tabIndex: 0, role: "region", aria: { label: t("phone.transcript") } };
+    this.scroller = h("div", region, this.empty, this.list);
     this.element = h("section", { class: "panel phone-transcript" }, h("h2", { text: t("phone.transcript") }), this.scroller);
   }
 
@@ -32,7 +33,9 @@ export class TranscriptList {
   draw(model) {
     const { scroller } = this;
     const atEnd = scroller.scrollHeight - scroller.scrollTop - scroller.clientHeight < NEAR_END_PX;
-    const lines = [...model.segments.values()].filter((one) => one.state === "opened" || one.text).sort((a, b) => a.begin_ms - b.begin_ms);
+    const lines = [...model.segments.values()]
+      .filter((one) => one.state === "opened" || one.text)
+      .sort((a, b) => a.begin_ms - b.begin_ms);
     this.empty.hidden = lines.length > 0;
     const shown = new Set(lines.map((one) => one.segment_id));
     for (const [id, line] of this.#lines) {
@@ -53,7 +56,8 @@ export class TranscriptList {
   #line(segment) {
     let line = this.#lines.get(segment.segment_id);
     if (!line) {
-      line = { time: h("span", { class: "phone-time number" }), who: h("span", { class: "phone-who" }), text: h("span", { class: "phone-text" }), drawn: "" };
+      const part = (name) => h("span", { class: name });
+      line = { time: part("phone-time number"), who: part("phone-who"), text: part("phone-text"), drawn: "" };
       line.element = h("li", { class: "phone-line", data: { role: segment.role } }, line.time, line.who, line.text);
       this.#lines.set(segment.segment_id, line);
     }
