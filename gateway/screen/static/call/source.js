@@ -2,7 +2,7 @@
 
 import { CallModel } from "./model.js";
 
-const AGAIN_MS = 8000;
+const AGAIN_MS = 4000;
 const VERDICT_FIRST_MS = 500;
 const VERDICT_MOST_MS = 15_000;
 /** Without a word from the server the end of the call is drawn no further than this beyond what is known. */
