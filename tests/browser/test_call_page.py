@@ -4,7 +4,7 @@ import re
 
 import pytest
 import pytest_asyncio
-from playwright.async_api import Locator, Page, expect
+from playwright.async_api import Locator, Page, WebSocketRoute, expect
 
 from gateway.ports import StoredCategory
 from protocol.messages import ClientTranscript, Continue, Dtmf, Mark, Pause
@@ -128,17 +128,41 @@ async def test_who_reloads_in_the_middle_of_a_call_misses_nothing(app: Account, 
     assert await shown(restless) == await shown(faithful)
 
 
-async def test_a_watch_that_was_cut_goes_on_where_it_was(app: Account, new_page: NewPage, faults: Faults) -> None:
-    faults.expect("WebSocket|ERR_INTERNET_DISCONNECTED|Failed to load resource")
+async def test_a_watch_that_is_cut_goes_on_where_it_was(app: Account, new_page: NewPage, faults: Faults) -> None:
+    faults.expect("WebSocket")
+    sockets: list[WebSocketRoute] = []
+
+    def pass_on(socket: WebSocketRoute) -> None:
+        socket.connect_to_server()
+        sockets.append(socket)
+
+    async with talking(app) as talk:
+        page = await new_page("/screen/rules")
+        await page.route_web_socket(re.compile("/v1/watch"), pass_on)
+        await page.goto(f"/screen/calls/{talk.call_id}")
+        await expect(page.locator("[data-watch=live]")).to_be_visible()
+        for pcm, told in ((GREETING, "I want a refund."), (ANSWER, "Give me your manager.")):
+            await sockets[-1].close(code=1011)
+            await expect(page.locator("[data-watch=connecting]")).to_be_visible()
+            await talk.say(pcm)
+            await expect(line(page, told)).to_be_visible()
+        await expect(alert(page, "Escalation")).to_be_visible()
+        assert len(sockets) >= 3
+        live = await shown(page)
+        await page.reload()
+        await expect(alert(page, "Escalation")).to_be_visible()
+        await expect(line(page, CUSTOMER)).to_be_visible()
+        assert (await shown(page))[".call-line"] == live[".call-line"]
+
+
+async def test_a_call_that_goes_while_it_is_looked_at_says_so(app: Account, new_page: NewPage, faults: Faults) -> None:
+    faults.expect("status of 404")
     async with talking(app) as talk:
         page = await new_page(f"/screen/calls/{talk.call_id}")
-        await expect(page.locator("[data-watch=live]")).to_be_visible()
-        await page.context.set_offline(True)
-        await page.evaluate("dispatchEvent(new Event('offline'))")
-        await talk.say(GREETING)
-        await page.context.set_offline(False)
-        await expect(alert(page, "Money back")).to_be_visible()
-        await expect(line(page, "I want a refund.")).to_be_visible()
+        await expect(state(page, "live")).to_be_visible()
+        gone = {"code": "unknown_call", "message": "no call"}
+        await page.route("**/v1/calls/*?segments=0", lambda route: route.fulfill(status=404, json=gone))
+        await expect(page.get_by_role("heading", name="This call has been deleted")).to_be_visible(timeout=PATIENCE_MS)
 
 
 async def test_pauses_keys_and_marks_stand_on_the_timeline(app: Account, new_page: NewPage) -> None:
