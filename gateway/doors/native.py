@@ -24,6 +24,7 @@ from gateway.doors.conversation import Conversation, error_message
 from gateway.doors.limits import DoorLimits
 from gateway.doors.outgoing import Outgoing
 from gateway.doors.strangers import Strangers
+from gateway.doors.sweep import Sweep
 from gateway.origins import Origins
 from gateway.ports import Unavailable
 from gateway.session.calls import Calls
@@ -75,6 +76,7 @@ class NativeDoor:
 
     async def serve(self, host: str, port: int, tls: ssl.SSLContext | None) -> Server:
         """Listen; the server returned is to be closed by the caller. Raises OSError."""
+        self._sweep = Sweep()
         return await serve(
             self._handle,
             host,
@@ -164,7 +166,7 @@ class NativeDoor:
         try:
             session = await self._first_message(connection, connection.username, outgoing)
             try:
-                conversation = Conversation(connection, session, outgoing, self._limits)
+                conversation = Conversation(connection, session, outgoing, self._limits, self._sweep)
                 await conversation.run()
             finally:
                 session.detach(outgoing)
