@@ -250,9 +250,9 @@ class EarshotServer:
         routes += UsageRoutes(usage_meter(ground), parse_quotas(settings.quotas), self._clock, door.caller).routes()
         if callbacks is not None:
             routes += QualityCallbacks(callbacks, dispatcher.deliver_callback).routes()
-        routes += LevelRoutes(door.told, taking.levels).routes()
+        routes += LevelRoutes(door.told, taking.levels, door.no_recording).routes()
         routes += ReportRoutes(door.told, qc.task_result, recordings.path, links, door.caller).routes()
-        routes += ScreenPages(await asyncio.to_thread(installed_assets), lambda: self.addresses.ws).routes()
+        routes += ScreenPages(await asyncio.to_thread(installed_assets), self._socket_url).routes()
         self.eraser = eraser = self._eraser(dispatcher, qc)
         routes += DeletionRoutes(live, shelves.store, eraser.erase_call, eraser.erase_task, door.caller).routes()
         shelves.keep_in_step(eraser, taking.live, self._run)
@@ -347,6 +347,9 @@ class EarshotServer:
         self._addresses = Addresses(
             f"http{secure}://{in_url(http_host)}:{http_port}", f"ws{secure}://{in_url(ws_host)}:{ws_port}/v1/calls"
         )
+
+    def _socket_url(self) -> str:
+        return self.settings.public_ws_url or self.addresses.ws
 
     def _public_url(self) -> str:
         return self.settings.public_url or self.addresses.http

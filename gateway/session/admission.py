@@ -6,7 +6,7 @@ from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from typing import Protocol
 
-from gateway.ports import Journal
+from gateway.ports import Journal, too_many_calls
 from gateway.session.session import CallSession
 from protocol.errors import ProtocolError
 
@@ -50,7 +50,7 @@ def no_place(going_on: int) -> ProtocolError:
 
 def no_place_for(app_id: str, going_on: int) -> ProtocolError:
     """The refusal of an app that has all the calls it may have."""
-    return ProtocolError("too_many_calls", f"app {app_id} has {going_on} calls going on, as many as it may (10800)")
+    return ProtocolError("too_many_calls", str(too_many_calls(app_id, going_on)))
 
 
 class Admission:

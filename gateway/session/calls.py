@@ -19,7 +19,7 @@ from gateway.call.machine import Call
 from gateway.call.replay import Diverged
 from gateway.call.settings import CallSettings, CallTerms
 from gateway.call.states import State
-from gateway.ports import CallRecord, CallState, Lease, QualityAnswer, Unavailable
+from gateway.ports import CallRecord, CallState, Lease, QualityAnswer, Rejected, Unavailable
 from gateway.session.acks import Acknowledgements
 from gateway.session.admission import Admission, Limits, OwnPlaces, Places
 from gateway.session.engines import CallEngines, Engines, Voices
@@ -137,7 +137,10 @@ class Calls:
 
     async def _entered(self, call_id: str, app_id: str, header: CallHeader) -> Lease:
         try:
-            return await self._keeping.owners.open(call_id, app_id, msgspec.json.encode(header))
+            most = self._limits.max_calls_per_app
+            return await self._keeping.owners.open(call_id, app_id, msgspec.json.encode(header), most=most)
+        except Rejected as fault:
+            raise ProtocolError("too_many_calls", str(fault)) from fault
         except Unavailable as fault:
             raise ProtocolError("overloaded", f"what is said could not be kept safely right now: {fault}") from fault
 

@@ -1,4 +1,4 @@
-"""The state of the call page is the same for who was there from the start, came in between, or opens the finished call."""
+"""The state of the call page is one, for who was there from the start and for who opens the finished call."""
 
 import random
 from collections.abc import Iterator

@@ -14,6 +14,7 @@ const AXIS_PX = 20;
 const BAR_PX = 2;
 const PITCH_PX = 3;
 const LABEL_PX = 14;
+const MARK_PX = 9;
 
 /** How high a timeline of so many channels is. */
 export function heightOf(channels) {
@@ -108,8 +109,13 @@ export class Drawing {
       const box = this._box(scale, segment, 2);
       if (box) this._segment(scene, segment, channel, top, box);
     }
+    const title = fitted(context, lane.title, Math.min(160, scale.widthPx / 3));
+    context.fillStyle = this._colours.panel;
+    context.globalAlpha = 0.85;
+    context.fillRect(2, top + LANE_PX - 18, context.measureText(title).width + 8, 16);
+    context.globalAlpha = 1;
     context.fillStyle = this._colours["text-2"];
-    context.fillText(lane.title, 6, top + LANE_PX - 9, 160);
+    context.fillText(title, 6, top + LANE_PX - 10);
   }
 
   _segment(scene, segment, channel, top, { x, width }) {
@@ -246,7 +252,8 @@ export class Drawing {
     context.fillRect(x - 0.75, ALERTS_PX - 2, 1.5, this._top(lanes.length) - ALERTS_PX);
     context.globalAlpha = 1;
     context.beginPath();
-    context.arc(x, ALERTS_PX / 2, 9, 0, 2 * Math.PI);
+    const round = Math.min(scale.widthPx - MARK_PX - 1, Math.max(MARK_PX + 1, x));
+    context.arc(round, ALERTS_PX / 2, MARK_PX, 0, 2 * Math.PI);
     const filled = mark.status === "final" || mark.status === "confirmed" || mark.status === "missed";
     context.fillStyle = filled ? colour : this._colours.panel;
     context.fill();
@@ -257,7 +264,7 @@ export class Drawing {
     context.setLineDash([]);
     context.lineWidth = 1;
     context.fillStyle = filled ? this._colours.panel : colour;
-    context.fillText(sign, x - context.measureText(sign).width / 2, ALERTS_PX / 2 + 0.5);
+    context.fillText(sign, round - context.measureText(sign).width / 2, ALERTS_PX / 2 + 0.5);
   }
 
   _lines({ scale, lanes, positionMs, cursorMs, edgeMs }) {

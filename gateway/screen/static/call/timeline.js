@@ -100,8 +100,7 @@ export class Timeline {
     });
     this._segments = segments;
     this._follow.hidden = !model.live;
-    if (!model.live && this._wasLive) this.follow(false);
-    this._wasLive = model.live;
+    if (!model.live) this._scale.follow(false);
     this._drawLegend();
     this._resize();
   }
@@ -111,6 +110,12 @@ export class Timeline {
     this._scene.edgeMs = edge ? ms : null;
     this._scale.reach(ms);
     aria(this._stage, "valuemax", Math.round(ms / 1000));
+    this.invalidate();
+  }
+
+  /** The levels up to now are there. */
+  measured() {
+    this._stage.dataset.measuredMs = this._track.measuredMs;
     this.invalidate();
   }
 

@@ -10,12 +10,8 @@ export const isOver = (brief) => OVER.has(brief.state);
 /** How much an alert of this status matters: 0 settled, 1 could still be withdrawn, 2 nothing any more. */
 export const severity = (status) => SEVERITIES[status] ?? 2;
 
-/** Whether voices are not where they should be: told by the server, or the same name on both sides. */
-export function hasConflict(brief) {
-  if (brief.conflicts?.length) return true;
-  const names = Object.values(brief.speakers);
-  return new Set(names).size < names.length;
-}
+/** Whether a known voice is where it cannot be. */
+export const hasConflict = (brief) => brief.conflicts.length > 0;
 
 /** Final alerts before provisional ones, then conflicts, then calls without a softphone, then the rest, ended ones last. */
 export function rank(brief) {

@@ -53,7 +53,7 @@ export class CallRow {
     this.#showState(brief);
     this.#showParties(brief);
     this.#showText(brief.latest);
-    this.#showAlerts(brief.alerts);
+    this.#showAlerts(brief.alerts, brief.alerts_before ?? 0);
     this.tick(nowMs);
   }
 
@@ -104,15 +104,16 @@ export class CallRow {
     this.words.className = latest && !latest.final ? "partial" : "";
   }
 
-  #showAlerts(alerts) {
+  #showAlerts(alerts, before) {
     const groups = byCategory(alerts);
-    const key = groups.map((one) => `${one.category} ${one.status} ${one.rules.length}`).join("\n");
+    const key = groups.map((one) => `${one.category} ${one.status} ${one.rules.length}`).join("\n") + before;
     if (key === this.#chipsKey) return;
     this.#chipsKey = key;
-    const shown = groups.length > MOST_CHIPS ? groups.slice(0, MOST_CHIPS - 1) : groups;
+    const shown = groups.length > MOST_CHIPS || before ? groups.slice(0, MOST_CHIPS - 1) : groups;
+    const more = groups.length - shown.length + before;
     fill(this.alerts,
       shown.map((one) => this.#chip(one)),
-      shown.length < groups.length && h("span", { class: "chip", text: this.#t("board.more_alerts", { n: groups.length - shown.length }) }),
+      more > 0 && h("span", { class: "chip", text: this.#t("board.more_alerts", { n: more }) }),
     );
   }
 
