@@ -49,6 +49,7 @@ class Server:
             "EARSHOT_QC_POLL_S": "0.05",
             "EARSHOT_MAX_LOOP_LAG_MS": "0",
             "EARSHOT_DISK_LOW_MB": "0",
+            "EARSHOT_AUDIO_TIMEOUT_S": "300",  # those who wait for another's process say nothing meanwhile
             "EARSHOT_WORKERS": str(workers),
             **self.environment,
             **environment,
