@@ -250,6 +250,8 @@ async def shows_to(trust: ssl.SSLContext, server: Server) -> bool:
     except ssl.SSLCertVerificationError:
         return False
     writer.close()
+    with suppress(ssl.SSLError, ConnectionError):
+        await writer.wait_closed()
     return True
 
 
