@@ -170,6 +170,7 @@ TOLD: tuple[watching.Told, ...] = (
         seq=318,
         speaking=["customer"],
         speakers={"agent": "Anna"},
+        conflicts=[],
         latest=watching.LatestText(role="customer", text="I want a refund.", final=True, end_ms=60_900),
         alerts=[
             watching.AlertInBrief(alert_id="a1", category="debt", rule="refund", status="final", at_ms=61_000),
@@ -180,6 +181,6 @@ TOLD: tuple[watching.Told, ...] = (
     watching.CallGone(call_id=_CALL),
     watching.CaughtUp(id="page", call_id=_CALL, seq=318, live=True),
     watching.Levels(calls={_CALL: [-12, -90]}),
-    watching.WatchError(code="unknown_call", message=f"no call {_CALL} that may be watched", retryable=False, id="page"),
+    watching.WatchError(code="unknown_call", message="no call of this name may be watched", retryable=False, id="page"),
     watching.WatchGoingAway(deadline_ms=10_000),
 )

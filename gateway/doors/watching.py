@@ -24,10 +24,10 @@ from gateway.telemetry import Metrics
 from gateway.token_bucket import TokenBucket
 from protocol.watching import (
     MAX_WATCHES,
-    WatchGoingAway,
     Unwatch,
     Watch,
     WatchFault,
+    WatchGoingAway,
     Watching,
     decode_watcher,
 )
