@@ -16,13 +16,14 @@ import shutil
 import tempfile
 import time
 from collections.abc import AsyncIterator
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from pathlib import Path
 from typing import Any
 
 from playwright.async_api import BrowserContext, CDPSession, Page, async_playwright
 from websockets.asyncio.client import connect
 from websockets.asyncio.server import ServerConnection, serve
+from websockets.exceptions import ConnectionClosed
 from websockets.typing import Subprotocol
 
 from protocol.client import CallClient
@@ -141,7 +142,8 @@ async def copying(client: Account, copies: int) -> AsyncIterator[str]:
             message["calls"] = {
                 f"{name}-{copy}": peaks for name, peaks in message["calls"].items() for copy in range(copies)
             }
-        await page.send(json.dumps(message))
+        with suppress(ConnectionClosed):  # the page has left
+            await page.send(json.dumps(message))
 
     async with serve(told, "127.0.0.1", 0, subprotocols=[Subprotocol(SUBPROTOCOL)]) as server:
         yield f"ws://127.0.0.1:{next(iter(server.sockets)).getsockname()[1]}/v1/watch"
