@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Any
 
 from playwright.async_api import BrowserContext, CDPSession, Page, async_playwright
-from websockets.asyncio.client import connect
+from websockets.asyncio.client import ClientConnection, connect
 from websockets.asyncio.server import ServerConnection, serve
 from websockets.exceptions import ConnectionClosed
 from websockets.typing import Subprotocol
@@ -126,15 +126,18 @@ async def copying(client: Account, copies: int) -> AsyncIterator[str]:
     async def told(page: ServerConnection) -> None:
         _, answer = await client.send("POST", "/v1/tickets", {"purpose": "watch"})
         url = client.ws.replace("/v1/calls", "/v1/watch") + f"?ticket={json.loads(answer)['ticket']}"
-        late: set[asyncio.Task[None]] = set()
         async with connect(url, subprotocols=[Subprotocol(SUBPROTOCOL)], max_size=None) as real:
             await real.send(await page.recv())
+            passing = asyncio.create_task(pass_on(page, real))
+            await page.wait_closed()
+            passing.cancel()
+
+    async def pass_on(page: ServerConnection, real: ClientConnection) -> None:
+        async with asyncio.TaskGroup() as late:
             async for text in real:
                 message = json.loads(text)
                 for copy in range(copies if message["type"] in ("call", "call_gone") else 1):
-                    task = asyncio.create_task(tell(page, copied(message, copy), copy and random.random()))
-                    late.add(task)
-                    task.add_done_callback(late.discard)
+                    late.create_task(tell(page, copied(message, copy), copy and random.random()))
 
     async def tell(page: ServerConnection, message: dict[str, Any], delay_s: float) -> None:
         await asyncio.sleep(delay_s)
