@@ -44,6 +44,11 @@ for (const type of ["longtask", "long-animation-frame"]) {
   }).observe({ type, buffered: true });
 }
 """
+MOVING = """
+[...document.querySelectorAll(".board-body .board-row")]
+  .filter((row) => [...row.querySelectorAll(".board-level")].some(({ style }) => /scaleX.0?[.1]/.test(style.transform)))
+  .length
+"""
 OF_THE_TIME = ("TaskDuration", "ScriptDuration", "LayoutDuration", "RecalcStyleDuration")
 SOUND = two_channels(
     [(0, 300), (100, 2400), (0, 3500), (200, 1800), (0, 4000)],
@@ -193,6 +198,7 @@ async def taken(page: Page, seconds: float) -> dict[str, str]:
     await asyncio.sleep(seconds)
     ended = {domain: await metrics(session) for domain, session in sessions.items()}
     wall_s = time.monotonic() - began_s
+    moving = await page.evaluate(MOVING)
     slow = await page.evaluate("(since) => window.slow.filter((one) => one.at >= since && one.ms > 50)", since_ms)
 
     def share(domain: str, name: str) -> str:
@@ -204,6 +210,7 @@ async def taken(page: Page, seconds: float) -> dict[str, str]:
         "main thread busy, with waits for a core": share("timeTicks", "TaskDuration"),
         "tasks over 50 ms": described(slow, "longtask"),
         "frames over 50 ms": described(slow, "long-animation-frame"),
+        "rows in view whose meter shows sound": str(moving),
         "elements": f"{ended['timeTicks']['Nodes']:.0f}",
         "JavaScript heap": f"{ended['timeTicks']['JSHeapUsedSize'] / 1e6:.1f} MB",
     }
