@@ -224,6 +224,8 @@ class Workers:
     async def _tell_weight(self) -> None:
         while True:
             self._tell_all_weight()
+            for slot in self._slots:
+                slot.look()
             await asyncio.sleep(WEIGHT_EVERY_S)
 
     def _tell_all_weight(self) -> None:

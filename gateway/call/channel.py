@@ -174,10 +174,7 @@ class Channel:
         """Take the next 20 ms (never while `blocked`)."""
         self._history.append(frame)
         if self._is_speech is not None:
-            if self._is_speech(frame):
-                happenings = self._hear_on(frame)
-            else:
-                happenings = self._decide(False)
+            happenings = self._hear_on(frame) if self._is_speech(frame) else self._decide(False)
         else:
             happenings = []
             asked = self._vad.push(frame)

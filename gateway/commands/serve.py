@@ -45,6 +45,7 @@ def serve(
     """Run the gateway until SIGTERM or Ctrl-C. Defaults: HTTP 127.0.0.1:8080, socket 127.0.0.1:8081, ./earshot-data.
 
     Without any app (see `earshot app create`, EARSHOT_APPS) it serves loopback only, with an app it prints.
+    With --workers N other processes take the calls, and one that dies takes only its own along, until it is restarted.
     SIGHUP reads the TLS certificate again. SIGTERM drains: calls are let go within `drain_s`, nothing stored is lost,
     and the next server on the data folder goes on with them. A second one ends it at once.
     """

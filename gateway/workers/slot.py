@@ -30,6 +30,9 @@ STEADY_S = 20.0
 """A worker that has taken calls for so long did not fail at its start: its successor comes at once."""
 SILENT_S = 10.0
 """A worker that has not reported for so long is not well, whatever it is doing."""
+HUNG_LOOKS = 60
+"""So many looks, a second apart, at a worker that does not report: it hangs. Looks are counted rather than time: where
+this process did not get to run either, it has no opinion."""
 KILL_TIMEOUT_S = 5.0
 
 
@@ -64,6 +67,7 @@ class WorkerSlot:
         self.counted: dict[SampleKey, float] = {}
         """What workers in this place had counted that are gone."""
         self._reported_s = 0.0
+        self._looks = 0
         self._failures = 0
         self._process: Process | None = None
         self._stopping = False
@@ -85,6 +89,15 @@ class WorkerSlot:
         if silent_s > SILENT_S:
             return f"has not been heard of for {silent_s:.0f} s"
         return self.report.amiss if self.report is not None else ""
+
+    def look(self) -> None:
+        """Once a second: end a worker that hangs, so that its calls go on in another."""
+        self._looks += 1
+        if self._looks >= HUNG_LOOKS and self._process is not None and self.up.is_set():
+            log.error("worker_hangs", worker=self.number, pid=self._process.pid, silent_looks=self._looks)
+            self._looks = 0
+            with suppress(ProcessLookupError):
+                self._process.kill()
 
     async def run(self) -> None:
         """Have a worker run until `stop`, or cancelled: then none is left."""
@@ -168,6 +181,7 @@ class WorkerSlot:
                 self.fault = begun.result() if begun.done() else self._why(process, late)
                 return None
             began_s = self._reported_s = self._clock.monotonic()
+            self._looks = 0
             self.up.set()
             self.tried.set()
             log.info("worker_takes_calls", worker=self.number, pid=process.pid)
@@ -189,6 +203,7 @@ class WorkerSlot:
 
     def _take_report(self, report: Report) -> None:
         self.report = report
+        self._looks = 0
         self._reported_s = self._clock.monotonic()
 
     def _count_on(self) -> None:

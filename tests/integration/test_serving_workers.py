@@ -17,11 +17,14 @@ import pytest
 
 from protocol.client import CallClient, CallRefused
 from protocol.messages import Ack, Ended, GoingAway, QcResult, Start
+from protocol.watch_client import WatchClient
+from protocol.watching import CallInBrief
 from tests.client import Account, account
 from tests.earshot_process import HUMMED, EarshotProcess
 from tests.integration.hummed import RATE_HZ, eventually, humming
 from tests.integration.test_restart import Listening, free_ports, judged, recorded
 from tests.integration.test_tls import certify, needs_openssl
+from tests.redis_server import RedisServer
 
 START = Start(rate=RATE_HZ, channels=1, language="en")
 BEFORE = humming((0, 400), (130, 1500), (0, 1500))
@@ -39,7 +42,7 @@ class Server:
     addresses: tuple[str, str] = field(default_factory=free_ports)
     process: EarshotProcess | None = None
 
-    def start(self, workers: int = 2, **environment: str) -> None:
+    def start(self, workers: int = 2, *, replace: bool = False, **environment: str) -> None:
         settings = {
             "EARSHOT_APPS": "demo:secret,other:secret2",
             "EARSHOT_QC_POLL_S": "0.05",
@@ -50,7 +53,7 @@ class Server:
             **environment,
         }
         http, ws = self.addresses
-        self.process = EarshotProcess(self.data, settings, module=HUMMED, http=http, ws=ws)
+        self.process = EarshotProcess(self.data, settings, module=HUMMED, http=http, ws=ws, replace=replace)
         self.process.wait_until_listening()
 
     @property
@@ -294,6 +297,46 @@ async def test_a_worker_that_cannot_start_is_named_until_it_can_and_the_others_t
         (server.data / "workers" / "2").unlink()
         await server.ready(app)
     assert server.running.log.count("worker_gone") < 10, "it is not started again as fast as it fails"
+
+
+async def test_a_successor_waits_for_the_last_worker_and_goes_on_with_all_calls(server: Server) -> None:
+    server.start()
+    first = server.running
+    async with calls_on_both(server, each=1) as calls:
+        await calls.say(BEFORE, len(BEFORE) // 2)
+        server.start(replace=True)
+        assert await asyncio.to_thread(first.process.wait, 30) == 0
+        await calls.say(AFTER, len(BEFORE + AFTER) // 2)
+        async with server.account() as app:
+            await calls.end(app, BEFORE + AFTER)
+
+
+async def test_a_watcher_at_any_worker_sees_the_calls_of_all(server: Server) -> None:
+    server.start()
+    async with calls_on_both(server, each=1) as calls:
+        for _ in range(4):  # at whichever worker each watcher is
+            async with WatchClient(server.running.ws, app_id="demo", secret="secret") as watcher:
+                await watcher.watch()
+                seen: set[str] = set()
+                async with asyncio.timeout(60):
+                    async for told in watcher:
+                        if isinstance(told, CallInBrief):
+                            seen.add(told.call_id)
+                        if seen >= calls.clients.keys():
+                            break
+
+
+async def test_each_worker_is_a_node_of_a_cluster(server: Server, tmp_path: Path) -> None:
+    with RedisServer(tmp_path / "redis") as redis:
+        server.start(EARSHOT_REDIS_URL=redis.url, EARSHOT_CLUSTER_KEY="k" * 32, EARSHOT_NODE="one")
+        async with server.account() as app, calls_on_both(server, each=1) as calls:
+            await calls.say(BEFORE, len(BEFORE) // 2)
+            os.kill(server.pids()[2], signal.SIGKILL)
+            await calls.say(AFTER, len(BEFORE + AFTER) // 2)
+            await calls.end(app, BEFORE + AFTER)
+        log = server.running.log
+        assert "one/1" in log
+        assert "one/2" in log
 
 
 async def test_a_port_that_somebody_has_is_not_shared_with_them(server: Server) -> None:

@@ -142,7 +142,6 @@ class CallPage {
     try {
       const told = await this._context.api.get(`${this._path}/levels?${query}`);
       this._track.take(told);
-      this._source.reaches(told.duration_ms);
       this._timeline.measured();
     } catch (fault) {
       // Another process holds the call, the recording is gone, or nobody is reached: the timeline does without.

@@ -136,6 +136,11 @@ export class CallList {
     this.element.classList.toggle("stale", stale);
   }
 
+  /** Whether there is a call of which something must be told soon. */
+  get busy() {
+    return [...this.#rows.values()].some((row) => row.brief?.connected && row.brief.state === "live");
+  }
+
   // --- what somebody asks for ---
 
   filter(values) {
