@@ -88,6 +88,9 @@ class Settings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     drain_s: Seconds = 10
     """What a shutdown may take."""
 
+    workers: Annotated[int, Meta(ge=1, le=64)] = 1
+    """Processes that take calls, on one port and around one set of engines; 1: the server is one process."""
+
     # --- several nodes (docs/cluster.md) ---
     redis_url: str = ""
     """The Redis that nodes share, redis://, rediss:// or unix://; empty: this node is alone."""

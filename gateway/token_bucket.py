@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from math import inf
+
 
 class TokenBucket:
     """Full at first; fills at `rate_per_s` up to `burst`. A rate of 0 means no limit. Times in seconds, any clock."""
@@ -14,9 +16,10 @@ class TokenBucket:
 
     def take(self, amount: float, now_s: float) -> bool:
         """Take `amount` if it is there; else take nothing."""
-        if self._fill(now_s) < amount:
+        level = self._fill(now_s)
+        if level < amount:
             return False
-        self._level -= amount
+        self._level = level - amount
         return True
 
     def has(self, amount: float, now_s: float) -> bool:
@@ -29,11 +32,10 @@ class TokenBucket:
         return -self._level / self._rate_per_s if self._level < 0 else 0.0
 
     def _fill(self, now_s: float) -> float:
+        elapsed_s, self._at_s = now_s - self._at_s, now_s
         if self._rate_per_s == 0:
-            self._level = float("inf")
-        else:
-            # A clock that stood still or went back fills nothing.
-            grown = max(0.0, now_s - self._at_s) * self._rate_per_s
-            self._level = min(self._burst, self._level + grown)
-        self._at_s = now_s
+            self._level = inf
+        elif elapsed_s > 0:  # a clock that stood still or went back fills nothing
+            level = self._level + elapsed_s * self._rate_per_s
+            self._level = level if level < self._burst else self._burst
         return self._level

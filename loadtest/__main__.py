@@ -24,7 +24,7 @@ from loadtest.cost import sink
 from loadtest.figures import table
 from loadtest.figures.catalogue import FIGURES
 from loadtest.figures.compare import NotComparable, compare, remarks
-from loadtest.figures.result import BadResult, Result, read_result
+from loadtest.figures.result import BadResult, Machine, Result, read_result
 from loadtest.figures.slo import BadSlo, Slo, Thresholds, load_slo
 from loadtest.idle import hold_calls
 from loadtest.live import Progress
@@ -33,6 +33,7 @@ from loadtest.scenario import BadScenario, Scenario, load, names, overridden
 from loadtest.server.admission import NotAdmitted
 from loadtest.server.own import NotStarted, Served, own_server
 from loadtest.server.probe import ExtraMissing
+from loadtest.sizing import TIERS, Sized, Sizing, measure, settings_of
 from loadtest.softphones.socket import Target
 from loadtest.troop import HarnessFailed
 
@@ -207,6 +208,55 @@ def idle(calls: int, hold_s: float, data: Path, credentials: str, most_kb: float
     shown.add_row("a call, kB", f"{seen.bytes_per_call / 1e3:.1f}")
     Console().print(shown)
     sys.exit(PASSED if seen.bytes_per_call <= most_kb * 1000 else FAILED)
+
+
+@main.command("sizing")
+@click.option("--tier", "names", multiple=True, type=click.Choice([tier.name for tier in TIERS]), help="Default: all.")
+@click.option("--duration", "duration_s", type=click.FloatRange(min=4), default=20.0, show_default=True)
+@click.option("--scale", type=click.FloatRange(min=0.01), default=1.0, show_default=True, help="Times the usual calls.")
+@click.option("--server", "server_arguments", metavar="ARGS", default="", help="Options of serve for the servers.")
+@click.option("--set", "settings", metavar="NAME=VALUE", multiple=True, help="A setting of the servers.")
+@click.option("--server-module", default="gateway.cli", hidden=True)
+@click.option("--processes", type=click.IntRange(1, 256), default=1, show_default=True, help="Of softphones.")
+@click.option("--cpus", metavar="LIST", help="Processors for the softphones, such as 0,1.")
+@click.option("--server-cpus", metavar="LIST", help="Processors for the servers.")
+@click.option("--json", "json_file", type=click.Path(path_type=Path, writable=True), help="The figures, to keep.")
+def sizing_command(
+    names: tuple[str, ...],
+    duration_s: float,
+    scale: float,
+    server_arguments: str,
+    settings: tuple[str, ...],
+    server_module: str,
+    processes: int,
+    cpus: str | None,
+    server_cpus: str | None,
+    json_file: Path | None,
+) -> None:
+    """Measure what a call costs the server, feature by feature, and so how many one core carries.
+
+    Each feature (ingest, silero, identify, text: each on top of those before) gets a server of its own and two loads.
+    """
+    machine, given = Machine.here(), _settings(settings)
+    done: list[Sized] = []
+    with cannot_run():
+        for tier in (tier for tier in TIERS if not names or tier.name in names):
+            arguments, its_settings = shlex.split(server_arguments), settings_of(tier, given)
+            server = own_server(arguments, its_settings, module=server_module, processors=_processors(server_cpus))
+            with server as served, Progress(Console(stderr=True), tier.name) as progress:
+                measuring = measure(
+                    tier,
+                    served,
+                    duration_s=duration_s,
+                    scale=scale,
+                    processes=processes,
+                    processors=_processors(cpus),
+                    on_moment=progress.show,
+                )
+                done.append(asyncio.run(measuring))
+    Console().print(table.sizes(done))
+    if json_file is not None:
+        Sizing(machine=machine, duration_s=duration_s, tiers=done).write(json_file)
 
 
 @contextmanager

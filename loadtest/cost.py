@@ -23,6 +23,7 @@ def sink() -> Iterator[Served]:
         url = f"http://127.0.0.1:{port}"
         yield Served(f"ws://127.0.0.1:{port}/v1/calls", url, process.pid, "cost", "none")
     finally:
+        process.kill()  # it has nothing to lose
+        process.wait()
         process.stdin.close()
-        process.wait(10)
         process.stdout.close()

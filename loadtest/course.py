@@ -18,6 +18,10 @@ from loadtest.softphones.orders import HangUp, Second, SetCalls
 from loadtest.troop import Troop
 
 LOOK_EVERY_S: Final = 1.0
+RECOVER_S: Final = 30.0
+RECOVERED_MS: Final = 250.0
+WELL_FOR: Final = 2
+"""Seconds in a row in which acks come in time again, before a search goes on."""
 INTERRUPTED_S: Final = 10.0
 """After Ctrl-C, for calls to hang up and end."""
 
@@ -80,6 +84,7 @@ class Course:
         """Raises HarnessFailed."""
         self._began_s = asyncio.get_running_loop().time()
         scenario = self._scenario
+        await self._look()  # what everybody had used before
         if scenario.search is not None:
             await self._search(scenario.search)
         else:
@@ -87,7 +92,8 @@ class Course:
         self._doing = "hanging up"
         within_s = scenario.together_within_s if scenario.hang_up == "together" else 1.0
         self._troop.tell(HangUp(within_s=within_s))
-        await self._pass_time(INTERRUPTED_S if self._interrupted.is_set() else END_PATIENCE_S + 5, until_over=True)
+        patience_s = INTERRUPTED_S if self._interrupted.is_set() else END_PATIENCE_S + 5
+        await self._pass_time(patience_s, until_over=True, heed=False)
         await self._troop.finish()
         await self._look()
         self._seen.interrupted = self._interrupted.is_set()
@@ -124,8 +130,24 @@ class Course:
                 return
             step = self._judge(calls, window)
             capacity.take(calls, passed=step.passed)
-            if step.passed and calls == capacity.best:
+            if step.passed:
                 self._seen.best = window
+            else:
+                await self._recover(capacity.best)
+
+    async def _recover(self, calls: int) -> None:
+        """Let the server work off what too many calls have left behind: the next number is not to be blamed for it."""
+        self._doing = f"recovering with {calls}"
+        self._troop.tell(SetCalls(calls=calls, over_s=self._scenario.ramp_s))
+        bound_ms = self._slo.thresholds.at_most.get("ack_lag_p99_ms", RECOVERED_MS)
+        well = 0
+        for _ in range(int(RECOVER_S / LOOK_EVERY_S)):
+            await self._pass_time(LOOK_EVERY_S)
+            moment = self._seen.total.moments[-1]
+            quiet = moment.calls_open <= calls and moment.ack_lag_p99_ms <= bound_ms
+            well = well + 1 if quiet else 0
+            if well >= WELL_FOR or self._interrupted.is_set():
+                return
 
     def _judge(self, calls: int, window: Window) -> Step:
         figures = window.figures
@@ -137,21 +159,17 @@ class Course:
         self._seen.steps.append(step)
         return step
 
-    async def _pass_time(self, wait_s: float, *, until_over: bool = False) -> None:
-        """Look on for so long, or until no call is open any more, or until interrupted."""
+    async def _pass_time(self, wait_s: float, *, until_over: bool = False, heed: bool = True) -> None:
+        """Look on for so long, or until no call is open any more, or (`heed`) until interrupted."""
         loop = asyncio.get_running_loop()
         end_s = loop.time() + wait_s
-        was_interrupted = self._interrupted.is_set()
-        while (left_s := end_s - loop.time()) > 0:
-            if self._interrupted.is_set() and not was_interrupted:
-                return
-            await self._or_interrupted(min(LOOK_EVERY_S, left_s), heed=not was_interrupted)
+        while (left_s := end_s - loop.time()) > 0 and not (heed and self._interrupted.is_set()):
+            await self._wait(min(LOOK_EVERY_S, left_s), heed=heed)
             await self._look()
-            latest = self._troop.latest
-            if until_over and self._troop.all_have_told and not sum(second.calls_open for second in latest):
+            if until_over and self._troop.all_have_told and not sum(one.calls_open for one in self._troop.latest):
                 return
 
-    async def _or_interrupted(self, wait_s: float, *, heed: bool) -> None:
+    async def _wait(self, wait_s: float, *, heed: bool) -> None:
         if not heed:
             await asyncio.sleep(wait_s)
             return
@@ -167,12 +185,10 @@ class Course:
         for window in self._windows:
             for second in seconds:
                 window.add(second)
-        latest = self._troop.latest
-        if latest:
-            moment = self._moment(seconds, latest, sample)
-            for window in self._windows:
-                window.moments.append(moment)
-            self._on_moment(moment, self._doing)
+        moment = self._moment(seconds, self._troop.latest, sample)
+        for window in self._windows:
+            window.moments.append(moment)
+        self._on_moment(moment, self._doing)
 
     def _moment(self, seconds: list[Second], latest: list[Second], sample: ServerSample) -> Moment:
         lags, lateness = Histogram(), Histogram()
@@ -188,6 +204,6 @@ class Course:
             failures=sum(sum(second.failures.values()) for second in seconds),
             ack_lag_p99_ms=lags.percentile_s(0.99) * 1000,
             harness_lag_p99_ms=lateness.percentile_s(0.99) * 1000,
-            harness_cpu_s=tuple(second.cpu_s for second in latest),
+            harness_cpu_s=self._troop.cpu_s,
             server=sample,
         )

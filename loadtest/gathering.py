@@ -13,6 +13,8 @@ from loadtest.softphones.orders import Second
 
 LATE_S = 0.02
 """When the harness itself sent one frame of a hundred later than this, its figures are not the server's."""
+LEAST_MOMENTS = 3
+"""Fewer than so many with all calls up say little about CPU: then it is told of the whole run."""
 _COUNTED = (
     "calls_begun",
     "calls_refused",
@@ -81,7 +83,7 @@ class Window:
         figures["harness_lag_p99_ms"] = round(self.lateness.percentile_s(0.99) * 1000, 3)
         figures["harness_lag_max_ms"] = round(self.lateness.max_s * 1000, 3)
         begin, end = self.full or (0, len(self.moments))
-        full = self.moments[begin:end] if end - begin >= 2 else self.moments
+        full = self.moments[begin:end] if end - begin > LEAST_MOMENTS else self.moments
         if len(full) >= 2:
             figures.update(_rates(full))
         return figures
@@ -98,7 +100,7 @@ def _rates(moments: Sequence[Moment]) -> dict[str, float]:
     length_s = last.at_s - first.at_s
     frames = sum(moment.frames for moment in moments[1:])
     call_s = sum(moment.calls for moment in moments[1:]) * length_s / (len(moments) - 1)
-    own = [after - before for before, after in zip(first.harness_cpu_s, last.harness_cpu_s, strict=False)]
+    own = [after - before for before, after in zip(first.harness_cpu_s, last.harness_cpu_s, strict=True)]
     rates = {"frames_per_s": frames / length_s, "harness_cpu_share": max(own) / length_s}
     if frames and any(own):
         rates["harness_cpu_us_per_frame"] = sum(own) * 1e6 / frames
@@ -122,6 +124,7 @@ def _of_server(moments: Sequence[Moment], frames: int, call_s: float) -> dict[st
         rates["server_rss_max_mb"] = max(one.server.rss_bytes for one in moments if one.server) / 1e6
         if frames:
             rates["server_cpu_us_per_frame"] = sum(used.values()) * 1e6 / frames
+        if call_s:
             rates["server_cpu_ms_per_call_s"] = sum(used.values()) * 1e3 / call_s
     lags = last.loop_lags.since(first.loop_lags)
     if lags.count:

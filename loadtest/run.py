@@ -82,9 +82,9 @@ async def run_load(ordered: Ordered, on_moment: Callable[[Moment, str], None]) -
         seed=ordered.seed,
     )
     async with AsyncExitStack() as stack:
-        credentials = aiohttp.BasicAuth(served.app_id, served.secret)
+        credentials = {"Authorization": aiohttp.encode_basic_auth(served.app_id, served.secret)}
         connector = aiohttp.TCPConnector(ssl=tls if tls is not None else True)
-        session = aiohttp.ClientSession(auth=credentials, connector=connector)
+        session = aiohttp.ClientSession(headers=credentials, connector=connector)
         await stack.enter_async_context(session)
         probe = ServerProbe(served.http_url, served.pid, session)
         troop = await stack.enter_async_context(Troop(plan, processors=ordered.processors))

@@ -45,6 +45,7 @@ class Troop:
         self._readers: list[asyncio.Task[None]] = []
         self._latest: list[Second | None] = [None] * plan.processes
         self._seconds: list[Second] = []
+        self._cpu_s = [0.0] * plan.processes
         self._ready = [asyncio.Event() for _ in range(plan.processes)]
         self._finished = [asyncio.Event() for _ in range(plan.processes)]
         self.outcomes: list[Outcome] = []
@@ -100,6 +101,11 @@ class Troop:
         return [second for second in self._latest if second is not None]
 
     @property
+    def cpu_s(self) -> tuple[float, ...]:
+        """What each process has used, as it told last."""
+        return tuple(self._cpu_s)
+
+    @property
     def all_have_told(self) -> bool:
         return all(second is not None for second in self._latest)
 
@@ -129,13 +135,15 @@ class Troop:
 
     def _take(self, number: int, body: bytes) -> None:
         match told(body):
-            case Ready():
+            case Ready(cpu_s=cpu_s):
+                self._cpu_s[number] = cpu_s
                 self._ready[number].set()
             case Unfit(reason=reason):
                 self._fault = reason
                 self._ready[number].set()
             case Second() as second:
                 self._latest[number] = second
+                self._cpu_s[number] = second.cpu_s
                 self._seconds.append(second)
             case Outcome() as outcome:
                 self.outcomes.append(outcome)

@@ -122,6 +122,8 @@ class CallInBrief(_Told, frozen=True, kw_only=True, tag="call"):
     """Roles whose segment is open."""
     speakers: dict[str, str]
     """Role to the name of who is known to speak there."""
+    conflicts: list[str]
+    """Roles where a known voice speaks that cannot be there: it is on both channels, or the agent's on the customer's."""
     latest: LatestText | None
     """Null before the first word."""
     alerts: list[AlertInBrief]

@@ -174,7 +174,7 @@ class Channel:
         """Take the next 20 ms (never while `blocked`)."""
         self._history.append(frame)
         if self._is_speech is not None:
-            happenings = self._decide(self._is_speech(frame))
+            happenings = self._hear_on(frame) if self._is_speech(frame) else self._decide(False)
         else:
             happenings = []
             asked = self._vad.push(frame)
@@ -222,6 +222,14 @@ class Channel:
         begin_ms = max(0, block.begin_ms - BLOCK_MS) if block.fresh else block.begin_ms
         return Asked(block.ordinal, self._pcm(begin_ms, block.end_ms), block.fresh)
 
+    def _hear_on(self, frame: bytes) -> list[Happening]:
+        """As `_decide(True)` on the frame that has just come."""
+        if not self._segmenter.speaks_on():
+            return self._decide(True)
+        happenings: list[Happening] = []
+        self._add_voice(frame, self._segmenter.frames, happenings)
+        return happenings
+
     def _decide(self, speech: bool) -> list[Happening]:
         happenings: list[Happening] = []
         for boundary in self._segmenter.step(speech):
@@ -246,15 +254,18 @@ class Channel:
         return Began(self._open)
 
     def _hear(self, index: int, happenings: list[Happening]) -> None:
+        self._add_voice(self._pcm(index * FRAME_MS, (index + 1) * FRAME_MS), index + 1, happenings)
+
+    def _add_voice(self, frame: bytes, end: int, happenings: list[Happening]) -> None:
         utterance = self._open
         assert utterance is not None
-        self._voice += self._pcm(index * FRAME_MS, (index + 1) * FRAME_MS)
+        self._voice += frame
         if len(self._voice) > 2 * self._most_voice_bytes:
             del self._voice[: -self._most_voice_bytes]
         self._voice_ms += FRAME_MS
         self._spoke_since_partial = True
         utterance.net_speech_ms += FRAME_MS
-        utterance.end_ms = (index + 1) * FRAME_MS
+        utterance.end_ms = end * FRAME_MS
         due_ms = (
             utterance.identified_ms + self._analysis.identify_every_ms
             if utterance.identified_ms

@@ -65,6 +65,11 @@ class Segmenter:
         self._next = 0
 
     @property
+    def frames(self) -> int:
+        """Decisions taken."""
+        return self._next
+
+    @property
     def is_open(self) -> bool:
         return self._begin is not None
 
@@ -81,6 +86,18 @@ class Segmenter:
     def end_if_silent(self) -> int:
         """Before which frame the open segment will end if nothing more is said; its close may still be to come."""
         return self._last_speech + 1 + self._tail
+
+    def speaks_on(self) -> bool:
+        """Take it that the next frame is speech, if that settles nothing but that it is: so with most frames of speech.
+
+        False, having taken nothing: `step` has more to say.
+        """
+        begin = self._begin
+        if begin is None or (self._next + 1 - begin) * FRAME_MS >= self._settings.split_ms:
+            return False
+        self._spoken.append(self._next)
+        self._next += 1
+        return True
 
     def step(self, speech: bool) -> list[Boundary]:
         """Take the decision on the next frame; return what it settles, in order."""

@@ -8,11 +8,11 @@ from collections.abc import Sequence
 from functools import partial
 from http import HTTPStatus
 from math import ceil
-from typing import cast
+from typing import Any, cast
 
 import msgspec
 import structlog
-from websockets.asyncio.server import Server, ServerConnection, serve
+from websockets.asyncio.server import Server, ServerConnection, serve, unix_serve
 from websockets.datastructures import Headers, MultipleValuesError
 from websockets.exceptions import ConnectionClosed, NegotiationError
 from websockets.http11 import Request, Response
@@ -24,7 +24,9 @@ from gateway.doors.connection import NativeConnection, keep_alive
 from gateway.doors.conversation import Conversation, error_message
 from gateway.doors.limits import DoorLimits
 from gateway.doors.outgoing import Outgoing
+from gateway.doors.relay import PassableConnection, PassedOn, Relaying, Siblings, passed_app
 from gateway.doors.strangers import Strangers
+from gateway.doors.sweep import Sweep
 from gateway.doors.watching import WatchDoor
 from gateway.origins import Origins
 from gateway.ports import Unavailable
@@ -57,9 +59,13 @@ class NativeDoor:
         *,
         tickets: Tickets | None = None,
         origins: Origins | None = None,
+        siblings: Siblings | None = None,
         watching: WatchDoor | None = None,
     ) -> None:
-        """Without `tickets` none is taken; without `origins` only pages from the socket's own address are welcome."""
+        """Without `tickets` none is taken; without `origins` only pages from the socket's own address are welcome.
+        `siblings` are processes that share the port, and whose calls clients may ask for here."""
+        self._siblings = siblings
+        self._sweep = Sweep()
         self._tickets = tickets
         self._origins = origins or Origins()
         self._watching = watching
@@ -78,26 +84,34 @@ class NativeDoor:
             patience.reschedule(asyncio.get_running_loop().time())
 
     async def serve(self, host: str, port: int, tls: ssl.SSLContext | None) -> Server:
-        """Listen; the server returned is to be closed by the caller. Raises OSError."""
-        return await serve(
-            self._handle,
-            host,
-            port,
-            ssl=tls,
-            process_request=self._admit,
-            subprotocols=[Subprotocol(SUBPROTOCOL), Subprotocol(watching.SUBPROTOCOL)],
-            select_subprotocol=_select_subprotocol,
-            compression=None,  # deflate costs more than twice the CPU for 4 % of PCM (BENCHMARKS.md)
-            max_size=MAX_MESSAGE_BYTES,
-            max_queue=32,
-            open_timeout=self._limits.handshake_timeout_s,
-            ping_interval=None,  # our own keep-alive knows when no answer can be heard
-            server_header=None,
-            create_connection=cast(
+        """Listen, with siblings on the port that they share; the server returned is to be closed by the caller.
+
+        Raises OSError.
+        """
+        shared: dict[str, Any] = {"reuse_port": True} if self._siblings is not None else {}
+        return await serve(self._handle, host, port, ssl=tls, process_request=self._admit, **shared, **self._options())
+
+    async def serve_siblings(self, siblings: Siblings) -> Server:
+        """Take connections that siblings pass on. Raises OSError."""
+        admit, path = partial(self._admit_passed_on, siblings.relaying), siblings.relaying.path
+        return await unix_serve(self._handle, path, process_request=admit, **self._options())
+
+    def _options(self) -> dict[str, Any]:
+        kind = NativeConnection if self._siblings is None else PassableConnection
+        return {
+            "subprotocols": [Subprotocol(SUBPROTOCOL), Subprotocol(watching.SUBPROTOCOL)],
+            "select_subprotocol": _select_subprotocol,
+            "compression": None,  # deflate costs more than twice the CPU for 4 % of PCM (BENCHMARKS.md)
+            "max_size": MAX_MESSAGE_BYTES,
+            "max_queue": 32,
+            "open_timeout": self._limits.handshake_timeout_s,
+            "ping_interval": None,  # our own keep-alive knows when no answer can be heard
+            "server_header": None,
+            "create_connection": cast(
                 "type[ServerConnection]",
-                partial(NativeConnection, limits=self._limits, strangers=Strangers(self._limits.max_strangers)),
+                partial(kind, limits=self._limits, strangers=Strangers(self._limits.max_strangers)),
             ),
-        )
+        }
 
     # --- the upgrade ---
 
@@ -151,6 +165,18 @@ class NativeDoor:
             await tickets.spend(connection.ticket)  # last, so that whoever is sent away may come back with it
         return None
 
+    def _admit_passed_on(self, relaying: Relaying, connection: ServerConnection, request: Request) -> Response | None:
+        assert isinstance(connection, PassableConnection)
+        app_id = passed_app(request.headers, relaying)
+        if app_id is None:
+            return self._refuse(
+                HTTPStatus.UNAUTHORIZED, "access_denied", "this socket is for the server's own processes"
+            )
+        if self._draining:
+            return self._refuse(HTTPStatus.SERVICE_UNAVAILABLE, "shutting_down", "the server is going away")
+        connection.username, connection.relayed = app_id, True
+        return None
+
     def _refuse(self, status: HTTPStatus, code: str, message: str) -> Response:
         self._metrics.refused.labels(code).inc()
         body = msgspec.json.encode({"code": code, "message": message})
@@ -167,6 +193,8 @@ class NativeDoor:
 
     async def _handle(self, connection: ServerConnection) -> None:
         assert isinstance(connection, NativeConnection)
+        if isinstance(connection, PassableConnection) and connection.subprotocol != SUBPROTOCOL:
+            connection.stays()  # it watches: that it may do anywhere
         if self._watching is not None and connection.subprotocol == watching.SUBPROTOCOL:
             await self._watching.serve(connection)
             return
@@ -177,15 +205,19 @@ class NativeDoor:
             keep_alive(connection, self._limits, lambda: conversation is not None and conversation.held)
         )
         try:
-            session = await self._first_message(connection, connection.username, outgoing)
+            session = await self._first_message(connection, connection.username, outgoing, alive)
+            if isinstance(connection, PassableConnection):
+                connection.stays()
             try:
-                conversation = Conversation(connection, session, outgoing, self._limits)
+                conversation = Conversation(connection, session, outgoing, self._limits, self._sweep)
                 await conversation.run()
             finally:
                 session.detach(outgoing)
         except ProtocolError as fault:
             outgoing.send(self._last_words(fault))
             outgoing.close(fault.entry.close or 1008, fault.code)
+        except PassedOn:
+            pass  # and gone by now
         except OSError as fault:
             # The journal took no message: its memory is full, and what was to be said cannot be kept.
             log.warning("call_not_kept", fault=str(fault))
@@ -212,7 +244,9 @@ class NativeDoor:
             retry_ms = RECOVERING_RETRY_MS  # it has waited for its call already
         return encode(error_message(fault, retry_after_ms=retry_ms))
 
-    async def _first_message(self, connection: NativeConnection, app_id: str, outgoing: Outgoing) -> CallSession:
+    async def _first_message(
+        self, connection: NativeConnection, app_id: str, outgoing: Outgoing, alive: asyncio.Task[None]
+    ) -> CallSession:
         only = "" if connection.ticket is None else connection.ticket.call_id
         patience = asyncio.timeout(self._limits.first_message_timeout_s)
         try:
@@ -237,6 +271,8 @@ class NativeDoor:
             return session
         if only not in ("", message.call_id):
             raise ProtocolError("unknown_call", f"this socket's ticket is for call {only}")
+        if isinstance(connection, PassableConnection) and not connection.relayed:
+            await self._pass_on_if_elsewhere(connection, message.call_id, alive)
         session = await self._calls.resume(app_id, message)
         earlier = session.take_sink()
         if earlier is not None:
@@ -251,6 +287,20 @@ class NativeDoor:
         outgoing.send(encode(resumed))
         session.attach(outgoing, message.last_seq)
         return session
+
+    async def _pass_on_if_elsewhere(
+        self, connection: PassableConnection, call_id: str, alive: asyncio.Task[None]
+    ) -> None:
+        """Raises PassedOn when a sibling had the connection, ProtocolError (`recovering`) when it did not take it."""
+        assert self._siblings is not None
+        if await self._calls.has(call_id):
+            return
+        name = await self._siblings.locate(call_id)
+        if name is not None:
+            alive.cancel()  # the sibling pings
+            log.info("connection_passed_on", call_id=call_id)
+            await connection.pass_on(name, connection.username, self._siblings.relaying.secret)
+            raise PassedOn
 
 
 def _subprotocol_of(request: Request) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from functools import partial
 
 import msgspec
@@ -91,7 +92,10 @@ class WatchDoor:
             line.close(1011, "internal")
         finally:
             await watcher.leave()
+            reading = asyncio.create_task(_read_away(connection))  # or a peer that still talks never gets to the close
             await line.finished()
+            reading.cancel()
+            await asyncio.gather(reading, return_exceptions=True)
             del self._watchers[line]
             self._metrics.watchers.set(len(self._watchers))
             if line.cut_off_for:
@@ -106,6 +110,12 @@ class WatchDoor:
     def _cut_off_flood(self, line: WatchLine) -> None:
         fault = WatchFault("too_fast", f"over {self._limits.max_messages_per_s:g} messages a second")
         line.cut_off(fault, FLOOD_GRACE_S)
+
+
+async def _read_away(connection: NativeConnection) -> None:
+    with suppress(ConnectionClosed):
+        while True:
+            await connection.recv()
 
 
 class _Watcher:

@@ -85,8 +85,16 @@ class FeedElsewhere:
         now_s = asyncio.get_running_loop().time()
         for app in self._apps.values():
             app.drop_lost(now_s)
+            if not app.asked:
+                self._run(self._ask_again(app))
         for call in list(self._calls):
             call.look(now_s)
+
+    async def _ask_again(self, app: _AppElsewhere) -> None:
+        try:
+            await app.ask()
+        except Unavailable as fault:
+            log.info("feed_still_not_heard", fault=str(fault))
 
     def _run(self, work: Coroutine[Any, Any, None]) -> None:
         task = asyncio.get_running_loop().create_task(work)
@@ -158,6 +166,8 @@ class _AppElsewhere:
         """Each call as it was told last, and when it was heard of."""
         self._loop = asyncio.get_running_loop()
         self._subscribing: asyncio.Task[Subscription] | None = None
+        self.asked = False
+        """Whether the others have been asked since anything was last amiss."""
 
     @property
     def levels(self) -> bool:
@@ -175,13 +185,15 @@ class _AppElsewhere:
         return not self._watchers
 
     async def ask(self) -> None:
-        """Hear of the calls, as they are and from now on. Raises Unavailable."""
+        """Hear of the calls, as they are and from now on. Raises Unavailable: then it is to be tried again."""
+        self.asked = False
         if self._subscribing is None or (self._subscribing.done() and self._subscribing.exception() is not None):
             self._subscribing = self._loop.create_task(self._bus.subscribe(app_topic(self._app_id), self._hear))
         await asyncio.shield(self._subscribing)
         question = packed(AppWanted(self._app_id, self.levels))
         for answer in await self._bus.ask_all(CALLS, question, timeout_s=ASK_TIMEOUT_S):
             self._take(inflated(answer, AppHeard))
+        self.asked = True
 
     async def close(self) -> None:
         if self._subscribing is not None:

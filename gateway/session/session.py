@@ -319,6 +319,8 @@ class CallSession:
         keeping.journal.append_audio(self.terms.call_id, core.samples, pcm)
         if self._unsafe_since_s is None:
             self._unsafe_since_s = keeping.clock.monotonic()
+        if self.meter is not None:
+            self.meter.hear(pcm)
         for effect in core.hear(pcm):
             self._carry_out(effect)
         self._moved.set()

@@ -101,7 +101,7 @@ class GroupCommit:
         """Whether half the memory is used up: time to take on nothing new, and to finish what there is."""
         return self._unsynced_bytes > self._limits.max_unsynced_bytes // 2
 
-    def takes(self, data_bytes: int) -> bool:
+    def has_memory(self, data_bytes: int) -> bool:
         """Whether `reserve` would not raise."""
         return self._unsynced_bytes + data_bytes <= self._limits.max_unsynced_bytes
 

@@ -203,7 +203,7 @@ class FileJournal:
         JournalFull; nothing was appended then.
         """
         commits, known = self._commits, self._calls.get(call_id)
-        if known is not None and commits.takes(len(pcm)) and known.extend(first_sample, pcm):
+        if known is not None and commits.has_memory(len(pcm)) and known.extend(first_sample, pcm):
             commits.reserve(len(pcm))
             self._with_pending_audio[call_id] = known
             return commits.appended()

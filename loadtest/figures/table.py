@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Final
 
 from rich.console import Group, RenderableType
@@ -12,6 +12,7 @@ from rich.text import Text
 from loadtest.figures.catalogue import FIGURES, LATENCIES, QUANTILES
 from loadtest.figures.compare import Compared
 from loadtest.figures.result import Result
+from loadtest.sizing import Sized
 
 LATE_WARNING: Final = (
     "The harness itself was late: these figures are not the server's. Take more --processes, or a machine of its own."
@@ -98,6 +99,20 @@ def compared(rows: list[Compared]) -> Table:
         ratio = "" if row.ratio is None else f"{row.ratio:.3g}"
         sides = ("" if side is None else number(side) for side in (row.before, row.after))
         table.add_row(row.figure, *sides, ratio, row.verdict, style=styles.get(row.verdict))
+    return table
+
+
+def sizes(tiers: Sequence[Sized]) -> Table:
+    """What a call costs, by feature."""
+    table = Table(
+        "with", "CPU ms a second of call", "calls a core", "CPU without calls", "measured: calls, CPU, ack p99"
+    )
+    for tier in tiers:
+        points = "; ".join(
+            f"{one.calls}, {one.server_cpu_share:.2f}, {one.ack_lag_p99_ms:.0f} ms" for one in tier.points
+        )
+        cost = f"{tier.cpu_ms_per_call_s:.2f}"
+        table.add_row(tier.name, cost, f"{tier.calls_per_core:.0f}", f"{tier.fixed_cpu_share:.2f}", points)
     return table
 
 

@@ -59,7 +59,7 @@ def own_server(
         listeners = ("--http", "127.0.0.1:0", "--ws", "127.0.0.1:0", "--data", str(data))
         with log.open("wb") as output:
             process = subprocess.Popen(
-                [sys.executable, "-m", module, "serve", *listeners, *arguments],
+                [sys.executable, "-m", *module.split(), "serve", *listeners, *arguments],
                 env=environment,
                 stdin=subprocess.DEVNULL,
                 stdout=output,

@@ -129,7 +129,7 @@ def masked_with(key: bytes, payload: bytes) -> bytes:
 
 
 async def serve() -> None:
-    """Until standard input ends."""
+    """Until standard input ends: nobody outlives who started it."""
     loop = asyncio.get_running_loop()
     server = await loop.create_server(Sink, "127.0.0.1", 0, backlog=4096)
     print(server.sockets[0].getsockname()[1], flush=True)

@@ -204,9 +204,9 @@ class Fleet:
         self.measures.counts["calls_begun"] += 1
         self._listeners[phone.listener.call_id] = phone.listener
         if self._scenario.call_s is not None:
-            phone.hang_up_at_s = began_s + self._random.uniform(*self._scenario.call_s)
+            phone.hang_up_at_s = min(phone.hang_up_at_s, began_s + self._random.uniform(*self._scenario.call_s))
         elif self._scenario.hang_up == "by_age" and self._scenario.search is None:
-            phone.hang_up_at_s = began_s + self._scenario.duration_s
+            phone.hang_up_at_s = min(phone.hang_up_at_s, began_s + self._scenario.duration_s)
 
     async def _connect(self, socket: Socket) -> None:
         try:
@@ -225,9 +225,7 @@ class Fleet:
             now_s = time.monotonic()
             phone.hang_up_at_s = min(phone.hang_up_at_s, now_s)
             if isinstance(phone, Phone):
-                phone.act(now_s)
-                if phone.state == "waiting":
-                    phone.give_up("hung up before the server had started it")
+                phone.act(now_s)  # one that still waits to be started hangs up then
 
     def _over(self, place: int, phone: Phone | ResumingPhone, failure: str) -> None:
         if self._phones.get(place) is not phone:

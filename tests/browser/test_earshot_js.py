@@ -1,13 +1,16 @@
 """earshot.js in a page of somebody else's, on an origin of its own: the call outlives whatever the network does."""
 
+import asyncio
 import base64
 import socket
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
+import aiohttp
 import msgspec
 import numpy as np
 import pytest
@@ -18,7 +21,7 @@ from playwright.async_api import Browser, Page
 from tests.browser.pages import Faults
 from tests.browser.relays import Network
 from tests.client import Account
-from tests.earshot_process import EarshotProcess
+from tests.earshot_process import HUMMED, EarshotProcess
 from tests.integration.hummed import humming
 from tests.quality_world import wav
 
@@ -49,8 +52,11 @@ class Shop:
     earshot: str
     network: Network
     ws: str
-    client: Account
-    tickets: list[str]
+    site: "Site"
+
+    @property
+    def client(self) -> Account:
+        return self.site.earshot
 
     async def start(self, start: dict[str, Any] | None = None, **options: Any) -> str:
         """Start a call and answer its id."""
@@ -118,20 +124,31 @@ def server_environment(origin: str) -> dict[str, str]:
     return {"EARSHOT_ORIGINS": origin}
 
 
+@dataclass
+class Site:
+    """The shop's own site, whose back end gets tickets with the app's secret."""
+
+    earshot: Account
+    tickets: list[str] = field(default_factory=list)
+    """Those that it gave."""
+
+
 @asynccontextmanager
-async def site(origin: str, earshot: Account) -> AsyncIterator[list[str]]:
-    """The shop's site, whose back end gets tickets with the app's secret; the tickets that it gave."""
-    given: list[str] = []
+async def site_at(origin: str, earshot: Account) -> AsyncIterator[Site]:
+    one = Site(earshot)
 
     async def home(_: web.Request) -> web.Response:
         page = "<!doctype html><title>Shop</title><link rel=icon href=data:,>"
         return web.Response(text=page, content_type="text/html")
 
     async def ticket(_: web.Request) -> web.Response:
-        status, body = await earshot.send("POST", "/v1/tickets", {"purpose": "call"})
+        try:
+            status, body = await one.earshot.send("POST", "/v1/tickets", {"purpose": "call"})
+        except aiohttp.ClientError:
+            return web.Response(status=503)
         assert status == 201
-        given.append(msgspec.json.decode(body)["ticket"])
-        return web.Response(text=given[-1])
+        one.tickets.append(msgspec.json.decode(body)["ticket"])
+        return web.Response(text=one.tickets[-1])
 
     app = web.Application()
     app.add_routes([web.get("/", home), web.get("/my-ticket", ticket)])
@@ -140,7 +157,7 @@ async def site(origin: str, earshot: Account) -> AsyncIterator[list[str]]:
     address = urlsplit(origin)
     await web.TCPSite(runner, address.hostname, address.port).start()
     try:
-        yield given
+        yield one
     finally:
         await runner.cleanup()
 
@@ -151,13 +168,13 @@ async def shop(
 ) -> AsyncIterator[Shop]:
     address = urlsplit(server.ws)
     network = Network(str(address.hostname), int(address.port or 0))
-    async with site(origin, client) as tickets, network.open() as relayed:
+    async with site_at(origin, client) as site, network.open() as relayed:
         context = await browser.new_context(permissions=["microphone"])
         await context.add_init_script(PRELUDE)
         page = await context.new_page()
         faults.listen(page)
         await page.goto(origin)
-        yield Shop(page, server.http, network, f"ws://{relayed}/v1/calls", client, tickets)
+        yield Shop(page, server.http, network, f"ws://{relayed}/v1/calls", site)
         await context.close()
 
 
@@ -191,7 +208,7 @@ async def test_nothing_is_lost_or_said_twice_when_the_network_breaks_again_and_a
     await shop.say(TALK, disturb)
     ended = await shop.hang_up()
     assert shop.network.cuts > 3
-    assert len(shop.tickets) == len(set(shop.tickets)) >= shop.network.passed > 3
+    assert len(shop.site.tickets) == len(set(shop.site.tickets)) >= shop.network.passed > 3
     assert ended["samples"] == len(TALK) // 2
     assert await shop.recording(call_id) == TALK
     numbers = [one["seq"] for one in await shop.heard() if one["seq"]]
@@ -240,6 +257,56 @@ async def test_what_there_is_no_room_to_keep_is_told_and_is_a_gap_of_its_length(
     assert [(one["from_sample"], one["to_sample"], one["cause"]) for one in await shop.heard("gap")] == [
         (2 * RATE_HZ, 3 * RATE_HZ, "network")
     ]
+
+
+async def test_audio_that_the_server_does_not_take_yet_is_held_back_and_arrives_all_the_same(
+    shop: Shop, tmp_path: Path, origin: str
+) -> None:
+    slow = {"EARSHOT_APPS": "demo:secret", "EARSHOT_ORIGINS": origin, "EARSHOT_CATCH_UP_SPEED": "0.4"}
+    with EarshotProcess(tmp_path / "data", slow, module=HUMMED) as server:
+        await serve_by(shop, server)
+        call_id = await shop.start()
+        audio = np.random.default_rng(1).integers(-200, 200, 32 * RATE_HZ, np.int16).tobytes()
+        await shop.page.evaluate("(audio) => call.sendAudio(bytes(audio))", base64.b64encode(audio).decode())
+        await shop.until("states.some(({ state, keptMs }) => state === 'held' && keptMs > 500)")
+        await shop.page.evaluate("call.mark('behind it all')")
+        await shop.until("call.keptMs === 0 && call.state === 'live'")
+        await shop.hang_up()
+        assert await shop.recording(call_id) == audio
+        assert [note["at_ms"] for note in (await shop.document(call_id))["notes"]] == [32_000]
+
+
+async def test_a_call_goes_on_when_the_server_is_replaced(
+    shop: Shop, faults: Faults, origin: str, tmp_path: Path
+) -> None:
+    faults.expect("WebSocket connection|status of 503")
+    environment = {"EARSHOT_APPS": "demo:secret", "EARSHOT_ORIGINS": origin, "EARSHOT_QC_POLL_S": "0.1"}
+    with EarshotProcess(tmp_path / "data", environment, module=HUMMED) as first:
+        await serve_by(shop, first)
+        call_id = await shop.start()
+        await shop.say(TALK[: 50 * CHUNK_BYTES])
+        await shop.until("call.keptMs === 0")
+        await shop.page.evaluate("call.mark('half')")
+        first.process.terminate()
+        await shop.until("heard.some(({ type }) => type === 'going_away')")
+        await shop.say(TALK[50 * CHUNK_BYTES : 60 * CHUNK_BYTES])
+        await asyncio.to_thread(first.process.wait, 30)
+    with EarshotProcess(tmp_path / "data", environment, module=HUMMED) as second:
+        await serve_by(shop, second)
+        await shop.say(TALK[60 * CHUNK_BYTES :])
+        await shop.until("call.state === 'live'")
+        await shop.hang_up()
+        assert await shop.recording(call_id) == TALK
+        assert [note["value"] for note in (await shop.document(call_id))["notes"]] == ["half"]
+        numbers = [one["seq"] for one in await shop.heard() if one["seq"]]
+        assert numbers == sorted(set(numbers))
+
+
+async def serve_by(shop: Shop, server: EarshotProcess) -> None:
+    """From now on this server is behind the network, and gives the tickets."""
+    address = urlsplit(server.ws)
+    shop.network.host, shop.network.port = str(address.hostname), int(address.port or 0)
+    shop.site.earshot = replace(shop.client, http=server.http, ws=server.ws)
 
 
 async def test_in_a_pause_nothing_that_is_said_leaves_the_page_and_time_goes_on(shop: Shop) -> None:

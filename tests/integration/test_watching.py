@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable
+import socket
+from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 
@@ -152,22 +153,28 @@ async def test_a_board_that_ends_its_watch_hears_no_more_and_may_begin_another(w
 
 async def test_levels_come_while_somebody_wants_them_and_no_meter_runs_otherwise(world: World) -> None:
     async with world.call(channels=1) as wire, looking_at(world) as board:
-        [session] = world.calls.sessions
-        assert session.meter is None
+
+        def metered() -> bool:
+            return world.calls.sessions[0].meter is not None
+
+        assert not metered()
         await board.client.watch(levels=True)
         await board.until(Levels)
-        assert session.meter is not None
+        assert metered()
         await wire.send(voice(1000))
         loud = await board.until(Levels, lambda levels: levels.calls[wire.started.call_id] > [-90])
         assert -90 < loud.calls[wire.started.call_id][0] <= 0
         await board.client.watch()
         await board.until(Watching)
-        await board.until(CallInBrief, lambda brief: brief.duration_ms == 1000)
-        await board.until(CallInBrief)  # the next look round has come and gone
-        assert session.meter is None
+        await eventually(lambda: not metered())
 
 
 # --- one call ----------------------------------------------------------------------------------------------------
+
+
+def may_be_left_out(message: object) -> bool:
+    """Whether a newer message may stand for this one."""
+    return isinstance(message, Speaker) or (isinstance(message, Transcript) and not message.final)
 
 
 async def test_who_watches_a_call_is_told_what_its_client_is_told_but_acks_and_its_token(talk: World) -> None:
@@ -183,7 +190,9 @@ async def test_who_watches_a_call_is_told_what_its_client_is_told_but_acks_and_i
         started = early.of(Started)[0]
         assert started == msgspec.structs.replace(wire.started, resume_token="")
         told = [message for message in early.told if not isinstance(message, Started | Watching | CaughtUp)]
-        assert told == wanted[1:]
+        rest: Iterator[object] = iter(wanted)
+        assert all(message in rest for message in told), "the very same messages, in their order"
+        assert not [one for one in wanted[1:] if one not in told and not may_be_left_out(one)]
         [caught_up] = early.of(CaughtUp)
         assert (caught_up.id, caught_up.call_id, caught_up.live) == ("c", call_id, True)
 
@@ -202,7 +211,8 @@ async def test_a_call_is_told_from_where_it_was_left_and_from_any_number(talk: W
                 assert caught_up.live
                 assert caught_up.seq >= wire.log[-1].seq
                 seqs = [one.seq for one in page.told if isinstance(one, Segment | Alert | Speaker)]
-                assert seqs[: len(whole)] == [seq for seq in whole if seq > from_seq]
+                expected = [seq for seq in whole if seq > from_seq]
+                assert seqs[: len(expected)] == expected
 
 
 async def test_a_call_that_has_ended_is_caught_up_with_and_nothing_follows(talk: World) -> None:
@@ -348,25 +358,32 @@ async def test_a_watcher_offers_its_own_subprotocol(world: World, offered: str) 
 
 async def test_a_watcher_that_reads_nothing_harms_no_call_and_no_other_watcher(tmp_path: Path) -> None:
     """Row 12. What it is not told piles up no further than the bound."""
-    door = {"max_queued_messages": 40, "max_queued_bytes": 1 << 20, "slow_reader_grace_s": 0.1}
+    door = {"max_queued_messages": 100, "max_queued_bytes": 1 << 20, "slow_reader_grace_s": 0.1}
     async with running(tmp_path, Options(door=door)) as world, world.call() as wire:
         call_id = wire.started.call_id
         async with looking_at(world) as slow, looking_at(world) as quick:
             for one in (slow, quick):
                 await one.client.watch(call_id=call_id)
                 await one.until(CaughtUp)
-            slow.client.connection.transport.pause_reading()
+            transport = slow.client.connection.transport
+            transport.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+            for served in world.server.connections:
+                served.transport.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4096)
+            transport.pause_reading()
             sent = 0
             while not world.metrics.watchers_dropped.labels("too_slow")._value.get():
-                await wire.send({"type": "transcript", "text": "x" * 4000, "begin_ms": 0, "end_ms": 0})
-                sent += 1
-                await wire.until(Transcript)
-                assert sent < 5000, "it is never cut off"
-                await quick.until(Transcript)
+                for _ in range(20):
+                    await wire.send({"type": "transcript", "text": "x" * 4000, "begin_ms": 0, "end_ms": sent})
+                    sent += 1
+                assert sent < 2000, "it is never cut off"
+                latest = sent - 1
+                await wire.until(Transcript, lambda text, latest=latest: text.end_ms == latest)  # type: ignore[misc]
+                await quick.until(Transcript, lambda text, latest=latest: text.end_ms == latest)  # type: ignore[misc]
             await wire.send(silence(200))
             await wire.until(Ack, lambda ack: ack.samples == 1600)
             finals = quick.of(Transcript)
             assert len(finals) == sent
+            transport.abort()
         metrics = generate_latest(world.metrics.registry).decode()
         assert 'earshot_watchers_dropped_total{code="too_slow"} 1.0' in metrics
 

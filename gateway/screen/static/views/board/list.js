@@ -33,6 +33,7 @@ export class CallList {
   #generation = 0;
   #pointed = false;
   #touchedAt = 0;
+  #reached = null;
   #ticked = false;
   #stale = false;
   #observer;
@@ -133,6 +134,11 @@ export class CallList {
   #setStale(stale) {
     this.#stale = stale;
     this.element.classList.toggle("stale", stale);
+  }
+
+  /** Whether there is a call of which something must be told soon. */
+  get busy() {
+    return [...this.#rows.values()].some((row) => row.brief?.connected && row.brief.state === "live");
   }
 
   // --- what somebody asks for ---
@@ -260,7 +266,8 @@ export class CallList {
 
   /** Exactly one row can be reached by Tab: the one that had the focus last, else the first. */
   #rove(row) {
-    const target = row ?? this.#shown.find((one) => one.element.tabIndex === 0) ?? this.#shown[0];
+    if (row) this.#reached = row;
+    const target = this.#shown.includes(this.#reached) ? this.#reached : this.#shown[0];
     for (const one of this.#rows.values()) {
       const index = one === target ? 0 : -1;
       if (one.element.tabIndex !== index) one.element.tabIndex = index;
