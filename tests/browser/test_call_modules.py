@@ -20,7 +20,8 @@ async def run(new_page: NewPage, body: str, argument: object) -> Any:
 
 def a_call(seed: int) -> dict[str, Any]:
     dice = random.Random(seed)
-    segments, at_ms = [], 0
+    segments: list[dict[str, Any]] = []
+    at_ms = 0
     for number in range(dice.randrange(12)):
         at_ms += dice.randrange(6000)
         end_ms = at_ms + dice.randrange(1, 8000)
