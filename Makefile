@@ -7,7 +7,7 @@ CORPUS ?= ../shared/corpus
 LABELLED = $(if $(wildcard $(CORPUS)/calls),$(CORPUS)/calls $(patsubst %,--enrol $(CORPUS)/%,en zh) --apart magic)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test faults check unit bench bench-quality bench-voiceprint lock docs clean
+.PHONY: help setup demo cluster-demo test faults check unit bench bench-quality bench-voiceprint bench-load bench-board lock docs clean
 
 help: ## list the commands
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 18
@@ -26,6 +26,9 @@ setup: $(VENV)/.installed ## install into .venv and pull the default models
 
 demo: setup ## play two phone calls through the whole system and show what happens (DEMO=en|zh for one)
 	$(BIN)/earshot demo $(DEMO)
+
+cluster-demo: setup ## kill a gateway and a worker of a cluster under calls and show that nothing was lost (CLUSTER="--redis flush")
+	$(BIN)/python -m loadtest.cluster_demo $(CLUSTER)
 
 check: $(VENV)/.installed ## formatting, lint, types, and the layers of the design
 	$(BIN)/ruff format --check .
@@ -50,6 +53,13 @@ bench-voiceprint: setup ## how well voices are told apart, how fast they are fou
 	$(BIN)/python -m loadtest.bench_voices $(VOICES)
 	$(BIN)/python -m loadtest.bench_search --rows 100000 --rows 1000000
 	$(BIN)/python -m loadtest.bench_enrol
+
+bench-board: setup ## what the screen's board takes of a browser with 300 live calls (BOARD="--real 60": copies of fewer)
+	$(BIN)/python -m tests.browser.bench_board $(BOARD)
+
+bench-load: $(VENV)/.installed ## what the load harness costs, and how many calls a core takes without text (LOAD="--slo FILE" and other options of run)
+	$(BIN)/python -m loadtest cost --cpus 1
+	$(BIN)/python -m loadtest run ramp-to-failure --server "" --set vad=webrtc --set live_text=false --set quality_workers=0 --server-cpus 0 --cpus 1 $(LOAD)
 
 unit: $(VENV)/.installed ## the pure core and the adapters, in seconds
 	$(BIN)/pytest tests/unit tests/contract

@@ -26,6 +26,7 @@ from gateway.assembly.quality_work import quality_stores
 from gateway.assembly.services import Ground, Quality, quality, usage_meter, voiceprint
 from gateway.assembly.taking import CallTaker, OneProcess
 from gateway.assembly.upkeep import follow_load, keep_gauges, keep_retention, refresh_apps
+from gateway.assembly.workers import Workers
 from gateway.clients.fetch_targets import FetchTargets
 from gateway.clients.fetcher import GuardedFetcher
 from gateway.credentials import Credentials
@@ -40,6 +41,7 @@ from gateway.doors.tls import Tls
 from gateway.doors.usage import UsageRoutes
 from gateway.engines.engines import Engines
 from gateway.keys import cluster_key, local_app, server_key, subkey
+from gateway.ports.bus import Bus
 from gateway.screen.assets import installed_assets
 from gateway.screen.pages import ScreenPages
 from gateway.session.calls import Calls
@@ -131,7 +133,8 @@ class EarshotServer:
         self._begun = AsyncExitStack()
         """What `start` has begun, to be ended in the opposite order."""
         self.uses_local_app = False
-        self.apps = Apps(self._database, self._configured_apps())
+        self._configured = self._configured_apps()
+        self.apps = Apps(self._database, self._configured)
         self._credentials = Credentials(self.apps, skew_s=settings.clock_skew_s, now=time)
         self._tls = Tls(settings.tls_cert, settings.tls_key) if settings.tls_cert else None
         self._addresses: Addresses | None = None
@@ -198,9 +201,9 @@ class EarshotServer:
         self._shelves = shelves = call_shelves(settings, self._database, self._clock, self._begun)
         records, recordings = shelves.own, shelves.recordings
         await asyncio.to_thread(recordings.tidy)
-        self._bus = join_bus(settings, self.metrics, self._begun)
         self._browsers = browsers(settings, self._database, self._key, self.apps, self._clock, self._begun)
-        self._taking = taking = self._call_taker()
+        self._bus, self._taking = self._call_taker()
+        taking = self._taking
         await taking.open()
         await self.disk_space.look()
         self._run("disk-space", self.disk_space.run())
@@ -247,9 +250,9 @@ class EarshotServer:
         routes += UsageRoutes(usage_meter(ground), parse_quotas(settings.quotas), self._clock, door.caller).routes()
         if callbacks is not None:
             routes += QualityCallbacks(callbacks, dispatcher.deliver_callback).routes()
-        routes += LevelRoutes(door.told, taking.levels).routes()
+        routes += LevelRoutes(door.told, taking.levels, door.no_recording).routes()
         routes += ReportRoutes(door.told, qc.task_result, recordings.path, links, door.caller).routes()
-        routes += ScreenPages(await asyncio.to_thread(installed_assets), lambda: self.addresses.ws).routes()
+        routes += ScreenPages(await asyncio.to_thread(installed_assets), self._socket_url).routes()
         self.eraser = eraser = self._eraser(dispatcher, qc)
         routes += DeletionRoutes(live, shelves.store, eraser.erase_call, eraser.erase_task, door.caller).routes()
         shelves.keep_in_step(eraser, taking.live, self._run)
@@ -297,18 +300,24 @@ class EarshotServer:
             run=self._run,
         )
 
-    def _call_taker(self) -> CallTaker:
+    def _call_taker(self) -> tuple[Bus, CallTaker]:
+        """Also the bus by which this process hears of calls elsewhere."""
         settings = self.settings
+        bus = join_bus(settings, self.metrics, self._begun)
         ground = IngestGround(
             *(settings, self._database, self._clock, self._key, self._credentials, self.metrics),
             browsers=self._browsers,
             folder=settings.data_path,
+            bus=bus,
             shelves=self._shelves,
             begun=self._begun,
             run=self._run,
         )
+        if settings.workers > 1:
+            workers = Workers(ground, self.disk_space, self._loop_lag, self._folder, self._configured)
+            return (workers.bus if bus.alone else bus), workers
         self._one_process = OneProcess(ground, self.disk_space, self._loop_lag)
-        return self._one_process
+        return bus, self._one_process
 
     @property
     def calls_going_on(self) -> int:
@@ -338,6 +347,9 @@ class EarshotServer:
         self._addresses = Addresses(
             f"http{secure}://{in_url(http_host)}:{http_port}", f"ws{secure}://{in_url(ws_host)}:{ws_port}/v1/calls"
         )
+
+    def _socket_url(self) -> str:
+        return self.settings.public_ws_url or self.addresses.ws
 
     def _public_url(self) -> str:
         return self.settings.public_url or self.addresses.http

@@ -88,6 +88,9 @@ class Settings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     drain_s: Seconds = 10
     """What a shutdown may take."""
 
+    workers: Annotated[int, Meta(ge=1, le=64)] = 1
+    """Processes that take calls, on one port and around one set of engines; 1: the server is one process."""
+
     # --- several nodes (docs/cluster.md) ---
     redis_url: str = ""
     """The Redis that nodes share, redis://, rediss:// or unix://; empty: this node is alone."""
@@ -124,6 +127,8 @@ class Settings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Control messages, pings and frames with under 10 ms of audio, of one socket; four times as many at once."""
     catch_up_speed: Annotated[float, Meta(ge=0)] = 20
     """How many times faster than real time audio is taken, after the first 30 s; 0: as fast as it comes."""
+    max_watchers: Count = 1000
+    """Sockets that watch calls at a time; 0: any number."""
     max_requests_per_app: Count = 0
     """Requests at a time of one app to the voiceprint API; 0: any number."""
     voiceprint_requests_per_s: Annotated[float, Meta(ge=0, le=1_000_000)] = 0

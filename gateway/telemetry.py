@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import logging
 import sys
+from collections.abc import Callable, Iterator, Mapping
 from typing import Literal
 
 import structlog
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+from prometheus_client.metrics_core import Metric
+from prometheus_client.samples import Sample
 from structlog.processors import ExceptionRenderer
 from structlog.tracebacks import ExceptionDictTransformer
 
@@ -69,7 +72,56 @@ class Metrics:
         self.bus_dropped = Counter(
             "earshot_bus_dropped", "What other processes should have been told and were not.", registry=registry
         )
+        self.watchers = Gauge("earshot_watchers", "Sockets that watch calls.", registry=registry)
+        self.watch_messages = Counter("earshot_watch_messages", "Messages told to watchers.", registry=registry)
+        self.watch_coalesced = Counter(
+            "earshot_watch_coalesced", "Messages left out for watchers that a newer one stood for.", registry=registry
+        )
+        self.watchers_dropped = Counter(
+            "earshot_watchers_dropped", "Watchers cut off, by the reason.", ["code"], registry=registry
+        )
         self.refused = Counter("earshot_refused", "Requests and sockets refused.", ["code"], registry=registry)
+        self.elsewhere: Callable[[], Mapping[SampleKey, float]] = dict
+        """What other processes of this server have measured."""
+
+    def page(self) -> bytes:
+        """All that was measured, in Prometheus' text format: what several processes have is added up."""
+        return generate_latest(_Sums(self.registry, self.elsewhere()))
+
+
+SampleKey = tuple[str, tuple[tuple[str, str], ...]]
+"""A sample's name, and its labels with their values."""
+
+
+def samples_of(registry: CollectorRegistry, *, only_growing: bool = False) -> dict[SampleKey, float]:
+    """Every value of a registry; with `only_growing`, of what is counted rather than measured now."""
+    return {
+        (sample.name, tuple(sample.labels.items())): sample.value
+        for family in registry.collect()
+        if not only_growing or family.type in ("counter", "histogram")
+        for sample in family.samples
+        if not sample.name.endswith("_created")
+    }
+
+
+class _Sums:
+    """A registry's families with the values of others added, as `generate_latest` reads them."""
+
+    def __init__(self, registry: CollectorRegistry, others: Mapping[SampleKey, float]) -> None:
+        self._registry = registry
+        self._others = dict(others)
+
+    def collect(self) -> Iterator[Metric]:
+        for family in self._registry.collect():
+            known = []
+            for sample in family.samples:
+                more = self._others.pop((sample.name, tuple(sample.labels.items())), 0.0)
+                known.append(sample._replace(value=sample.value + more))
+            names = {family.name + suffix for suffix in ("", "_total", "_bucket", "_count", "_sum")}
+            unknown = [key for key in self._others if key[0] in names]
+            known += [Sample(name, dict(labels), self._others.pop((name, labels))) for name, labels in unknown]
+            family.samples = known
+            yield family
 
 
 def configure_logging(level: str, style: Literal["console", "json"]) -> None:

@@ -28,7 +28,7 @@ from rich.table import Table
 from gateway.commands.open_files import raise_open_files
 from gateway.demo.material import demo_call
 from gateway.terminal.softphone import read_audio
-from loadtest.caller import percentiles
+from loadtest.figures.histogram import percentiles
 from loadtest.frame_sender import FRAME_MS, FrameSender, Lags, frames_of
 from loadtest.ingest_peers import PEERS, RATE_HZ
 from loadtest.ingest_servers import Served, compiled_floor, earshot, floor, peer

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from loadtest.caller import Target
+from loadtest.softphones.socket import Target
 from protocol.client import CallClient
 from protocol.messages import Ack, Pause, Start
 

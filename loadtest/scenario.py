@@ -178,3 +178,13 @@ def parse(text: str, name: str, where: str = "") -> Scenario:
     except (msgspec.DecodeError, ValueError) as fault:
         raise BadScenario(f"{where or f'scenario {name}'}: {fault}") from fault
     return msgspec.structs.replace(scenario, name=name)
+
+
+def overridden(scenario: Scenario, calls: int | None, ramp_s: float | None, duration_s: float | None) -> Scenario:
+    """The scenario with what the command line said in the place of its own; None: nothing was said."""
+    return msgspec.structs.replace(
+        scenario,
+        calls=scenario.calls if calls is None else calls,
+        ramp_s=scenario.ramp_s if ramp_s is None else ramp_s,
+        duration_s=scenario.duration_s if duration_s is None else duration_s,
+    )

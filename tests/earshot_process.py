@@ -32,8 +32,10 @@ class EarshotProcess:
         module: str = REAL,
         http: str = "127.0.0.1:0",
         ws: str = "127.0.0.1:0",
+        replace: bool = False,
     ) -> None:
-        """Start it; `environment` holds its `EARSHOT_*` variables. Nothing of ours but the models is inherited."""
+        """Start it, with `replace` in the place of one that runs; `environment` holds its `EARSHOT_*` variables.
+        Nothing of ours but the models is inherited."""
         self.data = data
         self._log_path = data.with_name(data.name + ".log")
         inherited = {name: value for name, value in os.environ.items() if not name.startswith("EARSHOT_")}
@@ -42,7 +44,7 @@ class EarshotProcess:
             self.process = subprocess.Popen(
                 [
                     *(sys.executable, "-m", module, "serve", "--data", str(data)),
-                    *("--http", http, "--ws", ws),
+                    *("--http", http, "--ws", ws, *(("--replace",) if replace else ())),
                 ],
                 env={**inherited, **models, "PYTHONUNBUFFERED": "1", **(environment or {})},
                 stdin=subprocess.DEVNULL,

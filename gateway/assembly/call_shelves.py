@@ -46,10 +46,12 @@ class CallShelves:
 
     async def give_up(self, app_id: str, call_id: str) -> bool:
         """Let go of what is left here of a call that another node has finished; False: not yet."""
-        if self.shared is not None and not await self.shared.give_up(app_id, call_id):
-            return False
-        await asyncio.to_thread(self.recordings.give_up, call_id)
-        return True
+        if self.shared is None or not app_id:  # a registry that was flushed knows no app
+            return True
+        became = await self.shared.give_up(app_id, call_id)
+        if became == "gone":
+            await asyncio.to_thread(self.recordings.give_up, call_id)
+        return became != "untold"
 
     async def elsewhere(self, app_id: str, call_id: str) -> str:
         """Name of the other node that has the app's call and its recording, as far as is known."""

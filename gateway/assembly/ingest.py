@@ -6,9 +6,9 @@ A server that is one process has one of these beside all the rest; a server with
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Coroutine, Iterable
+from collections.abc import Callable, Collection, Coroutine, Iterable
 from contextlib import AsyncExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -21,13 +21,18 @@ from gateway.assembly.cluster import join_cluster
 from gateway.credentials import Credentials
 from gateway.doors.limits import door_limits
 from gateway.doors.native import NativeDoor
+from gateway.doors.relay import Siblings
 from gateway.doors.tls import Tls
+from gateway.doors.watching import WatchDoor
 from gateway.engines.webrtc import WebrtcGate
 from gateway.keys import subkey
-from gateway.ports import Clock, QualityRules, TaskQueue
-from gateway.session.admission import Limits
+from gateway.ports import Clock, QualityRules, RuleBooks, TaskQueue
+from gateway.ports.bus import Bus
+from gateway.session.admission import Limits, Places
 from gateway.session.calls import Calls
 from gateway.session.engines import Engines
+from gateway.session.feed import Feed
+from gateway.session.feed_elsewhere import FeedElsewhere
 from gateway.session.moving import Moving
 from gateway.session.rule_changes import RuleChanges
 from gateway.session.rulesets import RuleSets
@@ -37,6 +42,7 @@ from gateway.settings import Settings
 from gateway.stores.journal import FileJournal, JournalLimits, RecoveredCall
 from gateway.stores.rule_books import SqliteRuleBooks
 from gateway.stores.rule_outcomes import SqliteRuleOutcomes
+from gateway.stores.solitary_bus import SolitaryBus
 from gateway.stores.sqlite import Database
 from gateway.telemetry import Metrics
 
@@ -67,8 +73,14 @@ class IngestGround:
     begun: AsyncExitStack
     run: Callable[[str, Coroutine[Any, Any, None]], asyncio.Task[None]]
     """Runs work until the process stops."""
+    bus: Bus = field(default_factory=SolitaryBus)
+    """How it hears of the calls of other processes."""
     shelves: CallShelves | None = None
     """What the process keeps of calls; None: it makes that itself."""
+    siblings: Siblings | None = None
+    """Processes that share the port and the database."""
+    places: Places | None = None
+    """Limits that hold over all of them."""
 
 
 class Ingest:
@@ -79,13 +91,16 @@ class Ingest:
         shelves = ground.shelves or call_shelves(ground.settings, ground.database, ground.clock, ground.begun)
         self.shelves = shelves
         self.records, self.recordings = shelves.own, shelves.recordings
-        self._ws: Server | None = None
+        self._listeners: list[Server] = []
+        self._feed = Feed()
 
     async def open(self) -> None:
         """Join the cluster, if there is one, and begin a journal. Raises StartFailed, OSError."""
         ground = self._ground
         settings, begun = ground.settings, ground.begun
-        books = SqliteRuleBooks(ground.database)
+        books: RuleBooks = SqliteRuleBooks(ground.database)
+        if ground.siblings is not None:
+            books = BooksOfSeveral(books)
         self._cluster = cluster = await join_cluster(settings, books, ground.clock, begun)
         self.journal = FileJournal(
             ground.folder,
@@ -110,7 +125,10 @@ class Ingest:
         outcomes = SqliteRuleOutcomes(ground.database)
         self.calls = Calls(
             engines,
-            Keeping(self.journal, self.records, outcomes, tasks, ground.clock, ground.metrics, cluster.owners),
+            Keeping(
+                *(self.journal, self.records, outcomes, tasks, ground.clock, ground.metrics, cluster.owners),
+                feed=self._feed,
+            ),
             rulesets,
             call_settings(settings, WebrtcGate),
             Patience(settings.resume_window_s, settings.settle_timeout_s),
@@ -118,6 +136,7 @@ class Ingest:
             subkey(ground.key, "resume"),
             moving,
             pressure,
+            ground.places,
         )
         self.rule_changes = RuleChanges(lambda: self.calls.sessions, rulesets, rules)
         self.calls.take_up(self._left_behind)
@@ -130,17 +149,29 @@ class Ingest:
     async def listen(self, at: tuple[str, int], tls: Tls | None, http_port: int) -> int:
         """Take calls at this host and port, also from pages that `http_port` serves; the port. Raises OSError."""
         ground = self._ground
+        limits = door_limits(ground.settings)
+        elsewhere = FeedElsewhere(ground.bus, self._feed)
+        elsewhere.start()
+        ground.begun.push_async_callback(elsewhere.stop)
+        ground.begun.push_async_callback(self._feed.stop)
+        taken_up = self.calls.recovery.taken_up
+        self._watching = WatchDoor(self._feed, elsewhere, self.shelves.store, limits, ground.metrics, taken_up)
         self._door = NativeDoor(
             self.calls,
             ground.credentials,
-            door_limits(ground.settings),
+            limits,
             ground.metrics,
             tickets=ground.browsers.tickets,
             origins=ground.browsers.origins(http_port),
+            siblings=ground.siblings,
+            watching=self._watching,
         )
+        if ground.siblings is not None:
+            self._listeners.append(await self._door.serve_siblings(ground.siblings))
         host, port = at
-        self._ws = await self._door.serve(host, port, tls.context if tls else None)
-        bound: int = next(iter(self._ws.sockets)).getsockname()[1]
+        ws = await self._door.serve(host, port, tls.context if tls else None)
+        self._listeners.append(ws)
+        bound: int = next(iter(ws.sockets)).getsockname()[1]
         return bound
 
     @property
@@ -160,19 +191,39 @@ class Ingest:
         New calls are refused from the first moment, and the listener answers until the clients are gone. A client that
         does not close its socket is cut off.
         """
-        assert self._ws is not None, "it listens"
         settings = self._ground.settings
         self._door.drain()
         deadline_ms = int(settings.drain_s * 1000)
         for session in self.calls.sessions:
             session.say_goodbye(deadline_ms)
+        self._watching.drain(deadline_ms)
         await self.calls.stop()
-        if self._ws.handler_tasks:
-            await asyncio.wait(set(self._ws.handler_tasks), timeout=goodbye_s(settings))
-        hanging = set(self._ws.all_connections)  # `connections` leaves out those that are closing
+        handlers = {task for listener in self._listeners for task in listener.handler_tasks}
+        if handlers:
+            await asyncio.wait(handlers, timeout=goodbye_s(settings))
+        # `connections` leaves out those that are closing
+        hanging = {connection for listener in self._listeners for connection in listener.all_connections}
         for connection in hanging:
             connection.transport.abort()
         if hanging:
             log.warning("clients_cut_off", sockets=len(hanging))
-        self._ws.close()
-        await self._ws.wait_closed()
+        for listener in self._listeners:
+            listener.close()
+            await listener.wait_closed()
+
+
+class BooksOfSeveral:
+    """Fills the role RuleBooks where several processes keep theirs in one place: what one does not need another may."""
+
+    def __init__(self, books: RuleBooks) -> None:
+        self._books = books
+
+    async def keep(self, digest: str, book: bytes) -> None:
+        await self._books.keep(digest, book)
+
+    async def get(self, digest: str) -> bytes | None:
+        return await self._books.get(digest)
+
+    async def keep_only(self, digests: Collection[str]) -> int:
+        """Nothing goes: the next start with one process knows what all calls need."""
+        return 0

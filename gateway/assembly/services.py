@@ -13,7 +13,7 @@ import aiohttp
 from aiohttp import web
 
 from gateway.assembly.quality_work import QualityStores, quality_worker, server_name, speaker_names
-from gateway.assembly.voice_store import voice_store
+from gateway.assembly.voice_store import shared_requests, voice_store
 from gateway.clients.fetcher import GuardedFetcher
 from gateway.clients.quality_http import QualityHttp
 from gateway.clients.voiceprint_http import VoiceprintHttp
@@ -107,6 +107,7 @@ async def voiceprint(
         limits=RequestLimits(settings.max_requests_per_app, settings.voiceprint_requests_per_s),
         sync_wait_s=settings.sync_wait_s,
         usage=usage_meter(ground),
+        shared=shared_requests(settings, ground.begun),
     )
     ground.begun.push_async_callback(endpoints.close)
     routes = [*endpoints.routes(), *AuditRoutes(store, caller).routes()]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import Protocol
 
 from gateway.assembly.ingest import Ingest, IngestGround
@@ -17,6 +18,7 @@ from gateway.session.telling import CallsHere
 from gateway.settings import parse_address
 from gateway.stores.disk_space import DiskSpace
 from gateway.stores.erasure import Erasable
+from gateway.stores.journal_folders import gather_journals
 from gateway.stores.levels import StoredLevels
 from gateway.stores.outbox import Outbox
 
@@ -106,6 +108,8 @@ class OneProcess:
         return self._ingest.not_ready
 
     async def open(self) -> None:
+        # What workers of an earlier start have left is ours.
+        await asyncio.to_thread(gather_journals, self._ground.settings.data_path, 1)
         await self._ingest.open()
 
     async def begin(self, engines: Engines, voices: VoiceprintApi, rules: QualityRules, box: Outbox) -> None:

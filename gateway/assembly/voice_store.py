@@ -12,6 +12,7 @@ from gateway.keys import subkey
 from gateway.settings import Settings
 from gateway.stores.redis_connection import RedisConnection
 from gateway.stores.redis_erasure import RedisErasure
+from gateway.stores.redis_requests import RedisRequests
 from gateway.stores.redis_voiceprints import RedisVoiceprints
 from gateway.stores.sqlite import Database
 from gateway.stores.voiceprints import SqliteVoiceprints
@@ -19,6 +20,7 @@ from gateway.stores.voiceprints import SqliteVoiceprints
 log = structlog.get_logger(__name__)
 REDIS_TIMEOUT_S = 5.0
 """Longer than calls give Redis: five minutes of audio go in one command."""
+
 
 VoiceStore = SqliteVoiceprints | RedisVoiceprints
 
@@ -49,3 +51,13 @@ async def voice_store(
         log.warning("voices_not_shared", voices=left, remedy="earshot voiceprint share")
     run("voices-erasure", RedisErasure(connection).run())
     return RedisVoiceprints(connection, name_key=name_key(key))
+
+
+def shared_requests(settings: Settings, begun: AsyncExitStack) -> RedisRequests | None:
+    """What counts an app's voiceprint requests over all nodes; None where there is one, or no limit."""
+    at_once, per_s = settings.max_requests_per_app, settings.voiceprint_requests_per_s
+    if not settings.redis_url or not (at_once or per_s):
+        return None
+    connection = RedisConnection(settings.redis_url)
+    begun.push_async_callback(connection.close)
+    return RedisRequests(connection, at_once=at_once, per_s=per_s)

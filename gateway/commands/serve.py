@@ -31,17 +31,25 @@ log = structlog.get_logger(__name__)
 @click.command()
 @click.option("--http", metavar="HOST:PORT", help="Listener of the HTTP side; port 0 picks a free one.")
 @click.option("--ws", metavar="HOST:PORT", help="Listener of the native socket.")
+@click.option(
+    "--workers",
+    type=click.IntRange(1, 64),
+    help="Processes that take calls, on one port and around one set of engines. Default 1: all is one process.",
+)
 @click.option("--replace", is_flag=True, help="Take over from the server of this data folder: get ready, then stop it.")
 @data_option
 @config_option
-def serve(http: str | None, ws: str | None, replace: bool, data: str | None, config: Path | None) -> None:
+def serve(
+    http: str | None, ws: str | None, workers: int | None, replace: bool, data: str | None, config: Path | None
+) -> None:
     """Run the gateway until SIGTERM or Ctrl-C. Defaults: HTTP 127.0.0.1:8080, socket 127.0.0.1:8081, ./earshot-data.
 
     Without any app (see `earshot app create`, EARSHOT_APPS) it serves loopback only, with an app it prints.
+    With --workers N other processes take the calls, and one that dies takes only its own along, until it is restarted.
     SIGHUP reads the TLS certificate again. SIGTERM drains: calls are let go within `drain_s`, nothing stored is lost,
     and the next server on the data folder goes on with them. A second one ends it at once.
     """
-    settings = settings_of(config, http=http, ws=ws, data=data).settings
+    settings = settings_of(config, http=http, ws=ws, workers=workers, data=data).settings
     configure_logging(settings.log_level, settings.log_format)
     raise_open_files()
     try:

@@ -34,6 +34,8 @@ class DoorLimits:
     """What may wait for a client that does not read ..."""
     max_queued_bytes: int = 4 * MIB
     """... and how large it may be together."""
+    max_watchers: int = 1000
+    """Sockets that watch calls; 0: any number."""
     slow_reader_grace_s: float = 10.0
     """How long a client that was cut off for not reading may take to read why."""
 
@@ -60,4 +62,5 @@ def door_limits(settings: Settings) -> DoorLimits:
         ping_timeout_s=settings.ping_timeout_s,
         max_messages_per_s=settings.max_messages_per_s,
         catch_up_speed=settings.catch_up_speed,
+        max_watchers=settings.max_watchers,
     )

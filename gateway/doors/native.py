@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import asyncio
 import ssl
+from collections.abc import Sequence
 from functools import partial
 from http import HTTPStatus
 from math import ceil
-from typing import cast
+from typing import Any, cast
 
 import msgspec
 import structlog
-from websockets.asyncio.server import Server, ServerConnection, serve
+from websockets.asyncio.server import Server, ServerConnection, serve, unix_serve
 from websockets.datastructures import Headers, MultipleValuesError
-from websockets.exceptions import ConnectionClosed
+from websockets.exceptions import ConnectionClosed, NegotiationError
 from websockets.http11 import Request, Response
 from websockets.typing import Subprotocol
 from yarl import URL
@@ -23,15 +24,17 @@ from gateway.doors.connection import NativeConnection, keep_alive
 from gateway.doors.conversation import Conversation, error_message
 from gateway.doors.limits import DoorLimits
 from gateway.doors.outgoing import Outgoing
+from gateway.doors.relay import PassableConnection, PassedOn, Relaying, Siblings, passed_app
 from gateway.doors.strangers import Strangers
 from gateway.doors.sweep import Sweep
+from gateway.doors.watching import WatchDoor
 from gateway.origins import Origins
 from gateway.ports import Unavailable
 from gateway.session.calls import Calls
 from gateway.session.session import CallSession
 from gateway.telemetry import Metrics
 from gateway.tickets import Tickets
-from protocol import messages
+from protocol import messages, watching
 from protocol.codec import MAX_MESSAGE_BYTES, SUBPROTOCOL, decode_client, encode
 from protocol.errors import ProtocolError
 
@@ -56,10 +59,16 @@ class NativeDoor:
         *,
         tickets: Tickets | None = None,
         origins: Origins | None = None,
+        siblings: Siblings | None = None,
+        watching: WatchDoor | None = None,
     ) -> None:
-        """Without `tickets` none is taken; without `origins` only pages from the socket's own address are welcome."""
+        """Without `tickets` none is taken; without `origins` only pages from the socket's own address are welcome.
+        `siblings` are processes that share the port, and whose calls clients may ask for here."""
+        self._siblings = siblings
+        self._sweep = Sweep()
         self._tickets = tickets
         self._origins = origins or Origins()
+        self._watching = watching
         self._calls = calls
         self._credentials = credentials
         self._limits = limits
@@ -75,26 +84,34 @@ class NativeDoor:
             patience.reschedule(asyncio.get_running_loop().time())
 
     async def serve(self, host: str, port: int, tls: ssl.SSLContext | None) -> Server:
-        """Listen; the server returned is to be closed by the caller. Raises OSError."""
-        self._sweep = Sweep()
-        return await serve(
-            self._handle,
-            host,
-            port,
-            ssl=tls,
-            process_request=self._admit,
-            subprotocols=[Subprotocol(SUBPROTOCOL)],
-            compression=None,  # deflate costs more than twice the CPU for 4 % of PCM (BENCHMARKS.md)
-            max_size=MAX_MESSAGE_BYTES,
-            max_queue=32,
-            open_timeout=self._limits.handshake_timeout_s,
-            ping_interval=None,  # our own keep-alive knows when no answer can be heard
-            server_header=None,
-            create_connection=cast(
+        """Listen, with siblings on the port that they share; the server returned is to be closed by the caller.
+
+        Raises OSError.
+        """
+        shared: dict[str, Any] = {"reuse_port": True} if self._siblings is not None else {}
+        return await serve(self._handle, host, port, ssl=tls, process_request=self._admit, **shared, **self._options())
+
+    async def serve_siblings(self, siblings: Siblings) -> Server:
+        """Take connections that siblings pass on. Raises OSError."""
+        admit, path = partial(self._admit_passed_on, siblings.relaying), siblings.relaying.path
+        return await unix_serve(self._handle, path, process_request=admit, **self._options())
+
+    def _options(self) -> dict[str, Any]:
+        kind = NativeConnection if self._siblings is None else PassableConnection
+        return {
+            "subprotocols": [Subprotocol(SUBPROTOCOL), Subprotocol(watching.SUBPROTOCOL)],
+            "select_subprotocol": _select_subprotocol,
+            "compression": None,  # deflate costs more than twice the CPU for 4 % of PCM (BENCHMARKS.md)
+            "max_size": MAX_MESSAGE_BYTES,
+            "max_queue": 32,
+            "open_timeout": self._limits.handshake_timeout_s,
+            "ping_interval": None,  # our own keep-alive knows when no answer can be heard
+            "server_header": None,
+            "create_connection": cast(
                 "type[ServerConnection]",
-                partial(NativeConnection, limits=self._limits, strangers=Strangers(self._limits.max_strangers)),
+                partial(kind, limits=self._limits, strangers=Strangers(self._limits.max_strangers)),
             ),
-        )
+        }
 
     # --- the upgrade ---
 
@@ -107,15 +124,16 @@ class NativeDoor:
             return self._refuse(HTTPStatus.BAD_REQUEST, "bad_request", f"not a URL: {fault}")
 
     async def _check(self, connection: ServerConnection, request: Request, url: URL) -> Response | None:
-        if url.path != PATH:
-            return self._refuse(HTTPStatus.NOT_FOUND, "not_found", f"the native socket is at {PATH}")
+        if url.path != PATH and (url.path != watching.PATH or self._watching is None):
+            return self._refuse(HTTPStatus.NOT_FOUND, "not_found", f"the sockets are at {PATH} and {watching.PATH}")
         if self._draining:
             return self._refuse(HTTPStatus.SERVICE_UNAVAILABLE, "shutting_down", "the server is going away")
         if not self._origins.admit(request.headers.get("Origin"), request.headers.get("Host", "")):
             return self._refuse(HTTPStatus.FORBIDDEN, "foreign_origin", "pages of this origin may not open sockets")
         offered = request.headers.get_all("Sec-WebSocket-Protocol")
-        if offered and SUBPROTOCOL not in {one.strip() for value in offered for one in value.split(",")}:
-            return self._refuse(HTTPStatus.BAD_REQUEST, "bad_subprotocol", f"expected subprotocol {SUBPROTOCOL}")
+        expected = _subprotocol_of(request)
+        if offered and expected not in {one.strip() for value in offered for one in value.split(",")}:
+            return self._refuse(HTTPStatus.BAD_REQUEST, "bad_subprotocol", f"expected subprotocol {expected}")
         try:
             return await self._let_in(connection, request, url)
         except AccessDenied as denied:
@@ -129,16 +147,34 @@ class NativeDoor:
         """None for whoever may come in. Raises AccessDenied and Unavailable."""
         assert isinstance(connection, NativeConnection)
         text, tickets = url.query.get("ticket"), self._tickets
+        watches = url.path == watching.PATH
         if text is not None and tickets is not None:
-            connection.ticket = tickets.read(text, lambda ticket: ticket.purpose in ("call", "screen"))
+            purposes = ("watch", "screen") if watches else ("call", "screen")
+            connection.ticket = tickets.read(text, lambda ticket: ticket.purpose in purposes)
             connection.username = connection.ticket.app_id
         else:
             connection.username = self._credentials.from_headers(request.headers, url.query)
-        busy = self._calls.refusal_at_the_door(connection.username)
-        if busy is not None:
-            return self._refuse(HTTPStatus.SERVICE_UNAVAILABLE, busy.code, busy.message)
+        if watches:
+            if self._watching is not None and self._watching.full:
+                return self._refuse(HTTPStatus.SERVICE_UNAVAILABLE, "overloaded", "there are too many watchers")
+        else:
+            busy = self._calls.refusal_at_the_door(connection.username)
+            if busy is not None:
+                return self._refuse(HTTPStatus.SERVICE_UNAVAILABLE, busy.code, busy.message)
         if connection.ticket is not None and tickets is not None:
             await tickets.spend(connection.ticket)  # last, so that whoever is sent away may come back with it
+        return None
+
+    def _admit_passed_on(self, relaying: Relaying, connection: ServerConnection, request: Request) -> Response | None:
+        assert isinstance(connection, PassableConnection)
+        app_id = passed_app(request.headers, relaying)
+        if app_id is None:
+            return self._refuse(
+                HTTPStatus.UNAUTHORIZED, "access_denied", "this socket is for the server's own processes"
+            )
+        if self._draining:
+            return self._refuse(HTTPStatus.SERVICE_UNAVAILABLE, "shutting_down", "the server is going away")
+        connection.username, connection.relayed = app_id, True
         return None
 
     def _refuse(self, status: HTTPStatus, code: str, message: str) -> Response:
@@ -157,6 +193,11 @@ class NativeDoor:
 
     async def _handle(self, connection: ServerConnection) -> None:
         assert isinstance(connection, NativeConnection)
+        if isinstance(connection, PassableConnection) and connection.subprotocol != SUBPROTOCOL:
+            connection.stays()  # it watches: that it may do anywhere
+        if self._watching is not None and connection.subprotocol == watching.SUBPROTOCOL:
+            await self._watching.serve(connection)
+            return
         outgoing = Outgoing(connection, self._limits, self._last_words)
         connection.on_flood = partial(self._cut_off_flood, outgoing)
         conversation: Conversation | None = None
@@ -164,7 +205,9 @@ class NativeDoor:
             keep_alive(connection, self._limits, lambda: conversation is not None and conversation.held)
         )
         try:
-            session = await self._first_message(connection, connection.username, outgoing)
+            session = await self._first_message(connection, connection.username, outgoing, alive)
+            if isinstance(connection, PassableConnection):
+                connection.stays()
             try:
                 conversation = Conversation(connection, session, outgoing, self._limits, self._sweep)
                 await conversation.run()
@@ -173,6 +216,8 @@ class NativeDoor:
         except ProtocolError as fault:
             outgoing.send(self._last_words(fault))
             outgoing.close(fault.entry.close or 1008, fault.code)
+        except PassedOn:
+            pass  # and gone by now
         except OSError as fault:
             # The journal took no message: its memory is full, and what was to be said cannot be kept.
             log.warning("call_not_kept", fault=str(fault))
@@ -199,7 +244,9 @@ class NativeDoor:
             retry_ms = RECOVERING_RETRY_MS  # it has waited for its call already
         return encode(error_message(fault, retry_after_ms=retry_ms))
 
-    async def _first_message(self, connection: NativeConnection, app_id: str, outgoing: Outgoing) -> CallSession:
+    async def _first_message(
+        self, connection: NativeConnection, app_id: str, outgoing: Outgoing, alive: asyncio.Task[None]
+    ) -> CallSession:
         only = "" if connection.ticket is None else connection.ticket.call_id
         patience = asyncio.timeout(self._limits.first_message_timeout_s)
         try:
@@ -224,6 +271,8 @@ class NativeDoor:
             return session
         if only not in ("", message.call_id):
             raise ProtocolError("unknown_call", f"this socket's ticket is for call {only}")
+        if isinstance(connection, PassableConnection) and not connection.relayed:
+            await self._pass_on_if_elsewhere(connection, message.call_id, alive)
         session = await self._calls.resume(app_id, message)
         earlier = session.take_sink()
         if earlier is not None:
@@ -238,6 +287,33 @@ class NativeDoor:
         outgoing.send(encode(resumed))
         session.attach(outgoing, message.last_seq)
         return session
+
+    async def _pass_on_if_elsewhere(
+        self, connection: PassableConnection, call_id: str, alive: asyncio.Task[None]
+    ) -> None:
+        """Raises PassedOn when a sibling had the connection, ProtocolError (`recovering`) when it did not take it."""
+        assert self._siblings is not None
+        if await self._calls.has(call_id):
+            return
+        name = await self._siblings.locate(call_id)
+        if name is not None:
+            alive.cancel()  # the sibling pings
+            log.info("connection_passed_on", call_id=call_id)
+            await connection.pass_on(name, connection.username, self._siblings.relaying.secret)
+            raise PassedOn
+
+
+def _subprotocol_of(request: Request) -> str:
+    """What an upgrade has to offer: what is spoken depends on the path."""
+    return watching.SUBPROTOCOL if request.path.partition("?")[0] == watching.PATH else SUBPROTOCOL
+
+
+def _select_subprotocol(connection: ServerConnection, offered: Sequence[Subprotocol]) -> Subprotocol:
+    assert connection.request is not None
+    expected = Subprotocol(_subprotocol_of(connection.request))
+    if expected not in offered:
+        raise NegotiationError(f"expected subprotocol {expected}")
+    return expected
 
 
 def _leaving() -> ProtocolError:

@@ -28,6 +28,7 @@ from gateway.ports.cluster import (
     TailPart,
     TailReceipt,
     TakeOver,
+    too_many_calls,
 )
 from gateway.ports.errors import PortError, Rejected, Unavailable
 from gateway.ports.outside import NO_HEADERS, Clock, FetchedFile, Fetcher
@@ -153,4 +154,5 @@ __all__ = [
     "day_of",
     "next_day_at",
     "stamp",
+    "too_many_calls",
 ]

@@ -10,6 +10,8 @@ from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass
 from typing import Literal, Protocol
 
+from gateway.ports.errors import Rejected
+
 
 @dataclass(frozen=True, slots=True)
 class Lease:
@@ -84,11 +86,12 @@ class CallLeases(Protocol):
     but for a take-over, which then costs one more epoch.
     """
 
-    async def register(self, lease: Lease, app_id: str, header: bytes) -> bool:
+    async def register(self, lease: Lease, app_id: str, header: bytes, *, most: int = 0) -> bool:
         """Enter a call that this node holds; False when it is known under a newer epoch, or under this one at another
         node, or as done: then it is not ours.
 
-        For a new call, and for one that the registry has forgotten. Entering it twice changes nothing.
+        For a new call, and for one that the registry has forgotten. Entering it twice changes nothing. With `most`,
+        raises Rejected for a new call when the app has as many whose leases have not run out, at all nodes together.
         """
 
     async def renew(self, calls: Sequence[Progress]) -> Renewal:
@@ -117,6 +120,12 @@ class CallLeases(Protocol):
 
         The last question before a recording is handed in: of all nodes that ever held a call, one gets True.
         """
+
+
+def too_many_calls(app_id: str, going_on: int) -> Rejected:
+    """What an app hears that has as many calls as it may."""
+    text = f"app {app_id} has {going_on} calls going on, as many as it may (10800)"
+    return Rejected(text, code="too_many_calls")
 
 
 @dataclass(frozen=True, slots=True)

@@ -25,7 +25,7 @@ class ScreenPages:
     """Serves what needs no credentials: the page holds nothing until somebody has signed in."""
 
     def __init__(self, assets: Assets, socket_url: Callable[[], str]) -> None:
-        """`socket_url`: where this server's own native socket is."""
+        """`socket_url`: where browsers find this server's own native socket."""
         self._assets = assets
         self._socket_url = socket_url
         page = assets.by_path[PAGE].body.replace(_VERSION_MARK, assets.version.encode())
@@ -90,13 +90,13 @@ def policy(origins: list[str]) -> str:
 
 def socket_origins(socket_url: str, host: str) -> list[str]:
     """Where the socket may be for a page that was asked for at `host` (what a request says, name and port): at its own
-    address, at its port on the host that the browser knows, or, behind a proxy, where the page itself is."""
+    address, or at its port on the host that the browser knows."""
     url = urlsplit(socket_url)
     origins = [f"{url.scheme}://{url.netloc}"]
     asked = _HOST.fullmatch(host)
     if asked is not None:  # anything else was no browser's, and could be more than one word of the policy
         port = f":{url.port}" if url.port else ""
-        origins += [f"{url.scheme}://{asked['name']}{port}", f"{url.scheme}://{asked[0]}", f"wss://{asked[0]}"]
+        origins.append(f"{url.scheme}://{asked['name']}{port}")
     return list(dict.fromkeys(origins))
 
 

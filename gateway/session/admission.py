@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection
 from dataclasses import dataclass
+from typing import Protocol
 
-from gateway.ports import Journal
+from gateway.ports import Journal, too_many_calls
 from gateway.session.session import CallSession
 from protocol.errors import ProtocolError
 
@@ -19,6 +20,37 @@ class Limits:
     max_call_s: float
     max_calls_per_app: int = 0
     """0: as many as `max_calls` allows."""
+
+
+class Places(Protocol):
+    """Limits that hold over several processes, each of which takes calls."""
+
+    async def take(self, app_id: str, call_id: str) -> None:
+        """See that there is a place for this call, which counts from here on: as taken until `settle`, then for as
+        long as it takes audio. Raises ProtocolError (`overloaded`, `too_many_calls`)."""
+
+    def settle(self, call_id: str) -> None:
+        """The call is in memory now, or never came to be."""
+
+
+class OwnPlaces:
+    """There is no other process: what `Admission` counts is all there is."""
+
+    async def take(self, app_id: str, call_id: str) -> None:
+        """There is a place."""
+
+    def settle(self, call_id: str) -> None:
+        """Nothing was noted."""
+
+
+def no_place(going_on: int) -> ProtocolError:
+    """The refusal of a server that is full."""
+    return ProtocolError("overloaded", f"{going_on} calls are going on, as many as are accepted")
+
+
+def no_place_for(app_id: str, going_on: int) -> ProtocolError:
+    """The refusal of an app that has all the calls it may have."""
+    return ProtocolError("too_many_calls", str(too_many_calls(app_id, going_on)))
 
 
 class Admission:
@@ -43,7 +75,7 @@ class Admission:
         going_on = sum(session.live and session.app_id == app_id for session in live)
         if going_on < most:
             return None
-        return ProtocolError("too_many_calls", f"app {app_id} has {going_on} calls going on, as many as it may (10800)")
+        return no_place_for(app_id, going_on)
 
     def _general_refusal(self, live: Collection[CallSession], kept: int) -> ProtocolError | None:
         if self.closed:
@@ -51,7 +83,7 @@ class Admission:
         limits = self._limits
         going_on = sum(session.live for session in live)
         if going_on >= limits.max_calls:
-            return ProtocolError("overloaded", f"{going_on} calls are going on, as many as are accepted")
+            return no_place(going_on)
         if kept >= KEPT_PER_CALL * limits.max_calls:
             return ProtocolError("overloaded", f"{kept} calls wait for their verdict, as many as are kept in memory")
         if self._journal.degraded:

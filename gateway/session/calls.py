@@ -19,9 +19,9 @@ from gateway.call.machine import Call
 from gateway.call.replay import Diverged
 from gateway.call.settings import CallSettings, CallTerms
 from gateway.call.states import State
-from gateway.ports import CallRecord, CallState, Lease, QualityAnswer, Unavailable
+from gateway.ports import CallRecord, CallState, Lease, QualityAnswer, Rejected, Unavailable
 from gateway.session.acks import Acknowledgements
-from gateway.session.admission import Admission, Limits
+from gateway.session.admission import Admission, Limits, OwnPlaces, Places
 from gateway.session.engines import CallEngines, Engines, Voices
 from gateway.session.moving import SEQ_RESERVE, Moving, Taken
 from gateway.session.rebuilding import (
@@ -65,8 +65,12 @@ class Calls:
         token_key: bytes,
         moving: Moving,
         pressure: Callable[[], str] = lambda: "",
+        places: Places | None = None,
     ) -> None:
-        """`pressure` says what weighs on the server so that it had better take no new call, or nothing."""
+        """`pressure` says what weighs on the server so that it had better take no new call, or nothing; `places` knows
+        of the calls that other processes of the server have."""
+        self._places = places or OwnPlaces()
+        self._has_siblings = places is not None
         self._moving = moving
         self._taking: dict[str, asyncio.Task[None]] = {}
         """Calls that clients have brought from other nodes, on their way in."""
@@ -111,9 +115,16 @@ class Calls:
             settings=self._settings.as_data(),
             rules=in_force.digest,
         )
-        lease = await self._entered(call_id, app_id, header)
         try:
-            self._refuse_if_full(app_id)  # nothing is awaited from here on: a burst cannot pass the limit
+            await self._places.take(app_id, call_id)
+            return await self._opened(call_id, header, in_force)
+        finally:
+            self._places.settle(call_id)
+
+    async def _opened(self, call_id: str, header: CallHeader, in_force: RulesInForce) -> CallSession:
+        lease = await self._entered(call_id, header.app_id, header)
+        try:
+            self._refuse_if_full(header.app_id)  # nothing is awaited from here on: a burst cannot pass the limit
         except ProtocolError:
             self._later(self._keeping.owners.withdraw(lease))
             raise
@@ -126,7 +137,10 @@ class Calls:
 
     async def _entered(self, call_id: str, app_id: str, header: CallHeader) -> Lease:
         try:
-            return await self._keeping.owners.open(call_id, app_id, msgspec.json.encode(header))
+            most = self._limits.max_calls_per_app
+            return await self._keeping.owners.open(call_id, app_id, msgspec.json.encode(header), most=most)
+        except Rejected as fault:
+            raise ProtocolError("too_many_calls", str(fault)) from fault
         except Unavailable as fault:
             raise ProtocolError("overloaded", f"what is said could not be kept safely right now: {fault}") from fault
 
@@ -155,6 +169,7 @@ class Calls:
 
     def _begin(self, session: CallSession) -> None:
         self._live[session.call_id] = session
+        self._keeping.feed.began(session)
         self._keeping.metrics.calls_total.inc()
         self._keeping.metrics.calls_live.set(len(self._live))
         limits = {
@@ -176,7 +191,8 @@ class Calls:
 
     def refusal_at_the_door(self, app_id: str) -> ProtocolError | None:
         """Why the app need not even open a socket, None if it may: an app with calls here may want to resume one."""
-        may_come_from_elsewhere = not self._keeping.owners.standing.alone and not self._admission.closed
+        alone = self._keeping.owners.standing.alone and not self._has_siblings
+        may_come_from_elsewhere = not alone and not self._admission.closed
         if (
             may_come_from_elsewhere
             or not self.recovery.finished
@@ -274,6 +290,7 @@ class Calls:
         session = self._live.pop(call_id, None)
         if session is not None:
             session.let_go()
+            self._keeping.feed.left(session)
             self._keeping.metrics.calls_live.set(len(self._live))
         self._moving.leave(call_id)
 
@@ -284,6 +301,11 @@ class Calls:
     def find(self, app_id: str, call_id: str) -> CallSession | None:
         session = self._live.get(call_id)
         return session if session is not None and session.app_id == app_id else None
+
+    async def has(self, call_id: str) -> bool:
+        """Whether a client may come back to this call here: it goes on, has just ended, or is yet to be taken up."""
+        left = await self.recovery.finds(call_id)
+        return left or any(call_id in known for known in (self._live, self._lately, self._cut_off))
 
     async def filed(self, call_id: str) -> None:
         """Return once the store has all of a call that has just ended."""
@@ -359,9 +381,14 @@ class Calls:
         self._keeping.metrics.calls_live.set(len(self._live))
         self._lately[session.call_id] = session
         loop = asyncio.get_running_loop()
-        loop.call_later(self._patience.resume_window_s, self._lately.pop, session.call_id, None)
+        loop.call_later(self._patience.resume_window_s, self._forget, session.call_id)
+        self._keeping.feed.ended(session)
         filing = self._filing[session.call_id] = self._later(self._file(session))
         filing.add_done_callback(lambda _: self._filing.pop(session.call_id, None))
+
+    def _forget(self, call_id: str) -> None:
+        self._lately.pop(call_id, None)
+        self._keeping.feed.forgotten(call_id)
 
     async def _file(self, session: CallSession) -> None:
         handed_in = await session.uploaded()

@@ -126,11 +126,12 @@ class Ownership:
 
     # --- one call ---
 
-    async def open(self, call_id: str, app_id: str, header: bytes) -> Lease:
-        """Enter a new call. Raises Unavailable where its acks would have to wait for the registry anyway."""
+    async def open(self, call_id: str, app_id: str, header: bytes, *, most: int = 0) -> Lease:
+        """Enter a new call. Raises Unavailable where its acks would have to wait for the registry anyway, Rejected when
+        the app has `most` calls going on over all nodes (0: any number); while the registry is away nobody knows."""
         lease = Lease(call_id, 1)
         try:
-            await self.leases.register(lease, app_id, header)
+            await self.leases.register(lease, app_id, header, most=most)
         except Unavailable as fault:
             if self.standing.replicated:
                 raise

@@ -27,13 +27,15 @@ class MessageRecord:
         self._recent: dict[int, bytes] = {}
         self._partials: dict[str, int] = {}
         self._ack: tuple[int, bytes] | None = None
-        self.last_seq = 0
+        self.last_seq = self.last_kept_seq = 0
+        """`last_kept_seq`: of the latest message that is no ack."""
 
     def add(self, message: ServerMessage, payload: bytes) -> None:
         self.last_seq = message.seq
         if isinstance(message, Ack):
             self._ack = message.seq, payload
             return
+        self.last_kept_seq = message.seq
         if isinstance(message, Transcript):
             self._replace_text(message)
         self._recent[message.seq] = payload
@@ -45,11 +47,17 @@ class MessageRecord:
 
     def after(self, seq: int) -> list[bytes]:
         """The payloads with a higher number, in order."""
+        kept = self.numbered_after(seq)
+        if self._ack is not None and self._ack[0] > seq:
+            kept.append(self._ack)
+            kept.sort()
+        return [payload for _, payload in kept]
+
+    def numbered_after(self, seq: int) -> list[tuple[int, bytes]]:
+        """Number and payload of what came after, without acks, in order."""
         kept = [entry for block in self._packed if block.last_seq > seq for entry in _unpacked(block)]
         kept += self._recent.items()
-        if self._ack is not None:
-            kept.append(self._ack)
-        return [payload for number, payload in sorted(kept) if number > seq]
+        return sorted(entry for entry in kept if entry[0] > seq)
 
     def _replace_text(self, message: Transcript) -> None:
         earlier = self._partials.pop(message.segment_id, None)

@@ -44,6 +44,11 @@ class Recovery:
             self._awaited[call_id] = None
             await done.wait()
 
+    async def finds(self, call_id: str) -> bool:
+        """Whether the call is one that is still to be taken up, once it is known what was left behind."""
+        await self._found.wait()
+        return call_id in self._done
+
     async def all_taken_up(self) -> None:
         """Return once there is nothing left to take up."""
         if self._running is not None:

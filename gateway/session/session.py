@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Coroutine, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -28,11 +28,13 @@ from gateway.call.events import (
     AudioArrived,
     AudioLost,
     AudioStored,
+    Continued,
     Event,
     HungUp,
     Identified,
     Noted,
     NumbersSkipped,
+    Paused,
     QcWaitExpired,
     RulesChanged,
     SettlingExpired,
@@ -48,6 +50,8 @@ from gateway.call.states import State
 from gateway.ports import CallRecord, CallState, CallStore, Clock, Journal, QualityTask, RuleOutcomes, TaskQueue
 from gateway.session.acks import Acknowledgements
 from gateway.session.engines import CallEngines
+from gateway.session.feed import Feed
+from gateway.session.level_meter import LevelMeter
 from gateway.session.ownership import Ownership
 from gateway.session.rebuilding import CallHeader, Rebuilt
 from gateway.session.record import MessageRecord
@@ -95,6 +99,8 @@ class Keeping:
     metrics: Metrics
     owners: Ownership
     """Which calls are this node's."""
+    feed: Feed = field(default_factory=Feed)
+    """Who watches."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,6 +138,8 @@ class CallSession:
         self.document = document
         self.rules = rules
         self.record = MessageRecord()
+        self.meter: LevelMeter | None = None
+        """Hears the call's audio while somebody wants to see how loud it is."""
         self.began_at_ms = round(keeping.clock.wall() * 1000)
         self.framed = framed
         self.said_bytes = 0
@@ -215,6 +223,7 @@ class CallSession:
         sink.send_again(self.record.after(last_seq))
         if self._core.state is State.ENDED:
             sink.close(1000, "ended")
+        self._keeping.feed.changed(self)
 
     def step_over(self, last_seq: int) -> None:
         """The client has seen messages up to `last_seq`; after a power cut those may be more than we know of."""
@@ -227,6 +236,7 @@ class CallSession:
             return
         self._sink = None
         self._wait_for_client()
+        self._keeping.feed.changed(self)
 
     def _wait_for_client(self) -> None:
         if self.live:
@@ -309,6 +319,8 @@ class CallSession:
         keeping.journal.append_audio(self.terms.call_id, core.samples, pcm)
         if self._unsafe_since_s is None:
             self._unsafe_since_s = keeping.clock.monotonic()
+        if self.meter is not None:
+            self.meter.hear(pcm)
         for effect in core.hear(pcm):
             self._carry_out(effect)
         self._moved.set()
@@ -355,6 +367,9 @@ class CallSession:
         match event:
             case Updated():
                 self.document.agree(self._core.terms)
+                self._keeping.feed.changed(self)
+            case Paused() | Continued():
+                self._keeping.feed.changed(self)
             case Noted(kind, value):
                 self.document.note(kind, value, self.terms.audio.samples_to_ms(self.samples))
             case HungUp() if was_live:
@@ -376,6 +391,7 @@ class CallSession:
         past, journal = rebuilt.past, self._keeping.journal
         self.document, self.record = rebuilt.document, rebuilt.record
         self.began_at_ms = rebuilt.header.began_at_ms
+        self._keeping.feed.began(self)
         self.told, self._ordinal, self._rebuilt = past.told, past.last_ordinal, True
         self._began_s -= self.terms.audio.samples_to_ms(self.samples) / 1000
         for seq, payload in past.unkept:
@@ -430,6 +446,8 @@ class CallSession:
                 self._keeping.journal.append_audio(self.call_id, first_sample, pcm)
                 if self._unsafe_since_s is None:
                     self._unsafe_since_s = self._keeping.clock.monotonic()
+                if self.meter is not None:
+                    self.meter.hear(pcm)
             case ConfirmSpeech():
                 self._chain(effect)
             case Identify():
@@ -450,6 +468,7 @@ class CallSession:
         self._keeping.journal.append_message(self.call_id, message.seq, payload)
         self.record.add(message, payload)
         self.document.apply(message)
+        self._keeping.feed.said(self, message, payload)
         self._keeping.metrics.messages_sent.labels(message.__struct_config__.tag).inc()
         if isinstance(message, Alert):
             self._keeping.metrics.alerts.labels(message.certainty).inc()
@@ -521,6 +540,7 @@ class CallSession:
 
     def _after_hangup(self, wait_qc_s: float, at_ms: int | None = None) -> None:
         self.ended_at_ms = round(self._keeping.clock.wall() * 1000) if at_ms is None else at_ms
+        self._keeping.feed.changed(self)
         if self._window is not None:
             self._window.cancel()
         loop = asyncio.get_running_loop()

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass, field, replace
 
-from gateway.ports import Clock, HeldCall, Lease, Progress, Renewal, TailPart, TailReceipt, TakeOver
+from gateway.ports import Clock, HeldCall, Lease, Progress, Renewal, TailPart, TailReceipt, TakeOver, too_many_calls
 
 REMEMBERED = 10_000
 """Calls that are done and not forgotten yet."""
@@ -48,6 +48,11 @@ class MemoryRegistry:
         fenced = call.done or call.epoch > lease.epoch
         return (None if fenced else call), fenced
 
+    def going_on(self, app_id: str) -> int:
+        """How many calls of an app have a lease that has not run out."""
+        now_s = self.clock.monotonic()
+        return sum(call.app_id == app_id and not call.done and call.until_s > now_s for call in self.calls.values())
+
     def forget_oldest(self) -> None:
         done = [call_id for call_id, call in self.calls.items() if call.done]
         for call_id in done[:-REMEMBERED]:
@@ -64,10 +69,13 @@ class MemoryCallLeases:
         self._node = node
         self._lease_s = lease_ms / 1000
 
-    async def register(self, lease: Lease, app_id: str, header: bytes) -> bool:
+    async def register(self, lease: Lease, app_id: str, header: bytes, *, most: int = 0) -> bool:
         call, fenced = self._registry.holder(lease)
         if fenced or (call is not None and call.node != self._node):
             return False
+        going_on = self._registry.going_on(app_id) if most and call is None else 0
+        if most and going_on >= most:
+            raise too_many_calls(app_id, going_on)
         if call is None:
             earlier = self._registry.calls.get(lease.call_id)
             call = _Call(app_id, self._node, lease.epoch, header, 0.0)

@@ -48,6 +48,11 @@ class DataFolderLock:
         except (FileNotFoundError, ValueError):
             return None
 
+    def fileno(self) -> int:
+        """Its descriptor. A child that inherits it holds the lock too, until it is gone as well."""
+        assert self._descriptor is not None, "take it first"
+        return self._descriptor
+
     def release(self) -> None:
         if self._descriptor is not None:
             os.close(self._descriptor)

@@ -5,12 +5,14 @@ from __future__ import annotations
 import asyncio
 import secrets
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from itertools import count
 
 import structlog
 from redis.asyncio.client import PubSub
+from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import RedisError
 
 from gateway.ports import Unavailable
@@ -75,6 +77,8 @@ class RedisBus:
         self._wake = asyncio.Event()
         self._listener: PubSub | None = None
         self._listening = asyncio.Event()
+        self._heard_well = True
+        """Whether the last that the log was told is that Redis can be heard."""
         self._subscribed: set[bytes] = set()
         """Channels that Redis was told to tell us of, on the present connection."""
         self._confirming: dict[bytes, deque[asyncio.Future[None]]] = {}
@@ -156,7 +160,8 @@ class RedisBus:
         for channel in channels:
             self._subscribed.add(channel)
             self._confirming.setdefault(channel, deque()).append(asyncio.get_running_loop().create_future())
-        await listener.subscribe(*channels)
+        with _broken_connections():
+            await listener.subscribe(*channels)
 
     async def leave(self, channel: bytes, hear: Hear) -> None:
         """One listener hears no more of it; the last one's leaving tells Redis."""
@@ -165,8 +170,9 @@ class RedisBus:
         if channel not in self._topics and channel in self._subscribed and listener is not None:
             self._subscribed.discard(channel)
             try:
-                async with asyncio.timeout(CONNECT_TIMEOUT_S):
-                    await listener.unsubscribe(channel)
+                with _broken_connections():
+                    async with asyncio.timeout(CONNECT_TIMEOUT_S):
+                        await listener.unsubscribe(channel)
             except (RedisError, OSError, TimeoutError) as fault:
                 log.info("bus_still_listens", fault=str(fault))  # until it connects anew; what comes is passed over
 
@@ -179,17 +185,32 @@ class RedisBus:
 
     async def _listen(self) -> None:
         while True:
-            listener = self._connection.listener()
-            fault: BaseException | None = None
-            try:
-                await self._listen_on(listener)
-            except (RedisError, OSError, TimeoutError) as broken:
-                fault = broken
-            finally:
-                self._stop_hearing(fault)
-                await listener.aclose()  # type: ignore[no-untyped-call]
-            log.warning("bus_listens_anew", fault=str(fault), redis=self._connection.shown_url)
+            fault = await self._listened()
+            if self._heard_well:
+                log.warning("bus_not_heard", fault=str(fault), redis=self._connection.shown_url)
+            self._heard_well = False
             await asyncio.sleep(RETRY_S)
+
+    async def _listened(self) -> BaseException:
+        """Listen until the connection breaks, however it does; what it was."""
+        listener = self._connection.listener()
+        fault: BaseException = RedisConnectionError("it was cancelled")
+        try:
+            with _broken_connections():
+                await self._listen_on(listener)
+        except (RedisError, OSError, TimeoutError) as broken:
+            fault = broken
+        except asyncio.CancelledError as cancelled:
+            # The library cancels a reader whose connection another task finds broken: that is not meant for us.
+            task = asyncio.current_task()
+            if task is None or task.cancelling():
+                raise
+            fault = cancelled
+        finally:
+            self._stop_hearing(fault)
+            with suppress(RedisError, OSError, TimeoutError):
+                await listener.aclose()  # type: ignore[no-untyped-call]
+        return fault
 
     def _stop_hearing(self, fault: BaseException | None) -> None:
         self._listener = None
@@ -231,6 +252,9 @@ class RedisBus:
                 if late:
                     await self._subscribe(listener, *late)
                 self._listening.set()
+                if not self._heard_well:
+                    self._heard_well = True
+                    log.info("bus_heard_again", redis=self._connection.shown_url)
 
     def _confirm(self, channel: bytes) -> None:
         waiting = self._confirming.get(channel)
@@ -330,6 +354,15 @@ class RedisBus:
     def _reply(self, asker: bytes, number: bytes, answer: bytes | None) -> None:
         known = b"-" if answer is None else b"+" + answer
         self._queue(self._prefix + b"reply:" + asker.hex().encode(), self._me + number + known)
+
+
+@contextmanager
+def _broken_connections() -> Iterator[None]:
+    """The library writes to a connection that it has closed meanwhile, and stumbles over the writer that is gone."""
+    try:
+        yield
+    except AttributeError as fault:
+        raise RedisConnectionError("the connection was closed meanwhile") from fault
 
 
 class _Subscription:

@@ -4,6 +4,7 @@
                              tail, in this epoch), follows (1: the holder keeps the tail), hole, done
     earshot:tail:<call id>   the call's tail (redis_tail)
     earshot:calls            sorted set of the calls that are not done, by the end of their lease
+    earshot:going-on:<app>   the same of one app: a call whose node dies stops to count when its lease runs out
 
 Each change is one script, so nobody sees half of it. Times are Redis's own. For one Redis, or one with replicas behind
 one address; not for Redis Cluster, whose scripts may not reach the keys of several slots.
@@ -15,7 +16,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
-from gateway.ports import HeldCall, Lease, Progress, Renewal, TakeOver
+from gateway.ports import HeldCall, Lease, Progress, Renewal, TakeOver, too_many_calls
 from gateway.stores.redis_connection import RedisConnection, RedisScript
 
 CALLS = "earshot:calls"
@@ -43,10 +44,15 @@ _REGISTER = RedisScript(
     _NOW
     + """
 local call, tail, calls = KEYS[1], KEYS[2], KEYS[3]
-local id, epoch, node, app, header, ttl, kept, follows = unpack(ARGV)
+local id, epoch, node, app, header, ttl, kept, follows, most = unpack(ARGV)
 local known = redis.call('HMGET', call, 'epoch', 'done', 'node')
 if known[2] or tonumber(known[1] or 0) > tonumber(epoch) then return 0 end
 if known[1] == epoch and known[3] ~= node then return 0 end
+local going_on = 'earshot:going-on:' .. app
+redis.call('ZREMRANGEBYSCORE', going_on, '-inf', now)
+if tonumber(most) > 0 and not known[1] and redis.call('ZCARD', going_on) >= tonumber(most) then
+  return -redis.call('ZCARD', going_on)
+end
 if not known[1] then redis.call('DEL', tail) end
 if known[1] ~= epoch then
   -- Nobody is known, or an older holder entered itself after the memory was lost: what follows is this epoch's.
@@ -56,6 +62,8 @@ redis.call('HSET', call, 'node', node, 'until', now + ttl, 'follows', follows)
 redis.call('HSETNX', call, 'seq', 0)
 redis.call('HSETNX', call, 'samples', 0)
 redis.call('ZADD', calls, now + ttl, id)
+redis.call('ZADD', going_on, now + ttl, id)
+redis.call('PEXPIRE', going_on, kept)
 redis.call('PEXPIRE', call, kept)
 redis.call('PEXPIRE', tail, kept)
 return 1
@@ -71,7 +79,7 @@ local answers = {}
 for at = 3, #ARGV, 4 do
   local id, epoch, seq, samples = ARGV[at], ARGV[at + 1], ARGV[at + 2], ARGV[at + 3]
   local call = 'earshot:call:' .. id
-  local known = redis.call('HMGET', call, 'epoch', 'done')
+  local known = redis.call('HMGET', call, 'epoch', 'done', 'app')
   if tonumber(known[1] or 0) > tonumber(epoch) then
     answers[#answers + 1] = 'lost'
   elseif known[2] then
@@ -81,6 +89,7 @@ for at = 3, #ARGV, 4 do
   else
     redis.call('HSET', call, 'until', now + ttl, 'seq', seq, 'samples', samples)
     redis.call('ZADD', calls, now + ttl, id)
+    redis.call('ZADD', 'earshot:going-on:' .. (known[3] or ''), now + ttl, id)
     redis.call('PEXPIRE', call, kept)
     redis.call('PEXPIRE', 'earshot:tail:' .. id, kept)
     answers[#answers + 1] = 'kept'
@@ -108,6 +117,7 @@ if expired_for ~= '' and tonumber(known[3]) + tonumber(expired_for) > now then r
 redis.call('HINCRBY', call, 'epoch', 1)
 redis.call('HSET', call, 'node', node, 'until', now + ttl, 'parts', 0, 'follows', follows)
 redis.call('ZADD', calls, now + ttl, id)
+redis.call('ZADD', 'earshot:going-on:' .. (known[2] or ''), now + ttl, id)
 return {'taken', now, before}
 """
 )
@@ -147,8 +157,9 @@ _FINISH = RedisScript(
     + """
 local call, tail, calls = KEYS[1], KEYS[2], KEYS[3]
 local id, epoch, node, kept = unpack(ARGV)
-local known = redis.call('HGET', call, 'epoch')
-if tonumber(known or 0) > tonumber(epoch) then return 0 end
+local known = redis.call('HMGET', call, 'epoch', 'app')
+if tonumber(known[1] or 0) > tonumber(epoch) then return 0 end
+redis.call('ZREM', 'earshot:going-on:' .. (known[2] or ''), id)
 redis.call('HSET', call, 'epoch', epoch, 'node', node, 'done', 1)
 redis.call('HDEL', call, 'header')
 redis.call('DEL', tail)
@@ -169,9 +180,12 @@ class RedisCallLeases:
         self._node = node
         self._lease_ms = lease_ms
 
-    async def register(self, lease: Lease, app_id: str, header: bytes) -> bool:
-        values = (lease.call_id, lease.epoch, self._node, app_id, header, self._lease_ms, KEPT_MS, self._follows)
-        return bool(await self._redis.run(_REGISTER, self._keys(lease.call_id), values))
+    async def register(self, lease: Lease, app_id: str, header: bytes, *, most: int = 0) -> bool:
+        values = (lease.call_id, lease.epoch, self._node, app_id, header, self._lease_ms, KEPT_MS, self._follows, most)
+        answer = int(await self._redis.run(_REGISTER, self._keys(lease.call_id), values))
+        if answer < 0:
+            raise too_many_calls(app_id, -answer)
+        return answer == 1
 
     async def renew(self, calls: Sequence[Progress]) -> Renewal:
         if not calls:

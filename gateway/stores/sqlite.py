@@ -13,6 +13,9 @@ from typing import TypeVar
 T = TypeVar("T")
 _DISK_FAULTS = {sqlite3.SQLITE_FULL: ENOSPC, sqlite3.SQLITE_IOERR: EIO}
 
+BUSY_S = 30.0
+"""How long a transaction may wait for those of other processes, such as workers: SQLite serves them in no order."""
+
 
 class DiskFailed(OSError, sqlite3.OperationalError):
     """SQLite could not read or write its file; nothing was committed."""
@@ -100,7 +103,7 @@ def _open(path: Path, schemas: tuple[Schema, ...]) -> sqlite3.Connection:
     # The file holds secrets and what people said; SQLite gives its companion files the same mode.
     path.touch(mode=0o600)
     path.chmod(0o600)
-    connection = sqlite3.connect(path, isolation_level=None, check_same_thread=False)
+    connection = sqlite3.connect(path, timeout=BUSY_S, isolation_level=None, check_same_thread=False)
     connection.row_factory = sqlite3.Row
     connection.execute("PRAGMA journal_mode=WAL")
     connection.execute("PRAGMA synchronous=FULL")

@@ -16,6 +16,7 @@ from aiohttp import web
 
 from gateway.credentials import AccessDenied, Credentials
 from gateway.ports import UsageMeter, VoiceprintRow
+from gateway.ports.requests import SharedRequests
 from gateway.voiceprint.admission import Admission, RequestLimits
 from gateway.voiceprint.answer import answer
 from gateway.voiceprint.clip import ClipReader
@@ -52,8 +53,10 @@ class VoiceprintRoutes:
         sync_wait_s: float = 0,
         usage: UsageMeter | None = None,
         now: Callable[[], float] = time.monotonic,
+        shared: SharedRequests | None = None,
     ) -> None:
-        """`limits` hold for each app; what takes longer than `sync_wait_s` (0: any time) is answered 10000.
+        """`limits` hold for each app, by `shared` over all nodes; what takes longer than `sync_wait_s` (0: any time) is
+        answered 10000.
 
         `usage` counts the requests that heard a clip, and says when an app has had enough.
         """
@@ -61,12 +64,13 @@ class VoiceprintRoutes:
         self._reader = reader
         self._credentials = credentials
         self._links = links
-        self._admission = Admission(limits or RequestLimits(), now, usage)
+        self._admission = Admission(limits or RequestLimits(), now, usage, shared)
         self._slow = SlowRequests(wait_s=sync_wait_s)
 
     async def close(self) -> None:
         """Give up the work that nobody waits for any more."""
         await self._slow.close()
+        await self._admission.close()
 
     def routes(self) -> list[web.RouteDef]:
         """Every documented path, the newer spellings among them, the audio links, and the OpenAPI document."""
@@ -96,7 +100,7 @@ class VoiceprintRoutes:
         async def answered(request: web.Request) -> web.Response:
             try:
                 app_id = self._credentials.of_request(request)
-                with self._admission.place(app_id):
+                async with self._admission.place(app_id):
                     data = await operation(request, app_id)
             except AccessDenied as denied:
                 _log.info("voiceprint.denied", path=request.path, reason=str(denied))

@@ -79,3 +79,12 @@ def _upper_s(bucket: int) -> float:
         return bucket / 1e6
     octave = bucket // _SUB - 1
     return float((((bucket - octave * _SUB) + 1) << octave) - 1) / 1e6
+
+
+def percentiles(values: Sequence[float]) -> tuple[float, float, float, float]:
+    """p50, p95, p99 and the largest of values that are few enough to keep, exactly; zeros where there is nothing."""
+    ordered = sorted(values)
+    if not ordered:
+        return 0.0, 0.0, 0.0, 0.0
+    last = len(ordered) - 1
+    return ordered[last // 2], ordered[round(last * 0.95)], ordered[round(last * 0.99)], ordered[last]

@@ -11,7 +11,7 @@ from contextlib import AsyncExitStack
 from dataclasses import replace
 from pathlib import Path
 from random import Random
-from typing import Final
+from typing import Any, Final
 
 from loadtest.softphones.frames import TEXT, client_frame
 from loadtest.softphones.listener import Listener, Measures
@@ -67,6 +67,7 @@ class Fleet:
 
     async def __aenter__(self) -> Fleet:
         self._loop = asyncio.get_running_loop()
+        self._loop.set_exception_handler(self._failed)
         self._tls = ssl.create_default_context(cafile=self._plan.ca_file or None) if self._target.secure else None
         host, port = self._target.address
         found = await self._loop.getaddrinfo(host, port, type=system_socket.SOCK_STREAM)
@@ -203,9 +204,9 @@ class Fleet:
         self.measures.counts["calls_begun"] += 1
         self._listeners[phone.listener.call_id] = phone.listener
         if self._scenario.call_s is not None:
-            phone.hang_up_at_s = began_s + self._random.uniform(*self._scenario.call_s)
+            phone.hang_up_at_s = min(phone.hang_up_at_s, began_s + self._random.uniform(*self._scenario.call_s))
         elif self._scenario.hang_up == "by_age" and self._scenario.search is None:
-            phone.hang_up_at_s = began_s + self._scenario.duration_s
+            phone.hang_up_at_s = min(phone.hang_up_at_s, began_s + self._scenario.duration_s)
 
     async def _connect(self, socket: Socket) -> None:
         try:
@@ -224,9 +225,7 @@ class Fleet:
             now_s = time.monotonic()
             phone.hang_up_at_s = min(phone.hang_up_at_s, now_s)
             if isinstance(phone, Phone):
-                phone.act(now_s)
-                if phone.state == "waiting":
-                    phone.give_up("hung up before the server had started it")
+                phone.act(now_s)  # one that still waits to be started hangs up then
 
     def _over(self, place: int, phone: Phone | ResumingPhone, failure: str) -> None:
         if self._phones.get(place) is not phone:
@@ -300,9 +299,14 @@ class Fleet:
         if not task.cancelled() and (fault := task.exception()) is not None:
             self.fault = self.fault or fault
 
+    def _failed(self, loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
+        """A callback raised: a fault of ours too."""
+        self.fault = self.fault or context.get("exception") or RuntimeError(context["message"])
+        loop.default_exception_handler(context)
+
     def _turn(self) -> None:
-        self._timer = self._loop.call_later(TICK_S, self._turn)
         self._wheel.turn(time.monotonic())
+        self._timer = self._loop.call_later(self._wheel.rest_s(), self._turn)
 
 
 def _is_live(phone: Phone | ResumingPhone) -> bool:

@@ -75,6 +75,9 @@ class _Told(Struct, frozen=True, kw_only=True, tag=True):
 class Ready(_Told, frozen=True, kw_only=True):
     """Everything is prepared."""
 
+    cpu_s: float
+    """Of this process, for that."""
+
 
 class Unfit(_Told, frozen=True, kw_only=True):
     """It cannot be done, and why."""

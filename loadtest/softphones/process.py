@@ -7,6 +7,7 @@ import gc
 import os
 import signal
 import sys
+import time
 from collections.abc import Callable
 from typing import Final
 
@@ -85,7 +86,7 @@ async def carry_out(tell_to: int) -> None:
     gc.collect()
     gc.freeze()
     gc.set_threshold(50_000, 20, 100)
-    tell(Ready())
+    tell(Ready(cpu_s=time.process_time()))
     try:
         await _obey(fleet, orders.queue, tell)
     finally:

@@ -49,3 +49,10 @@ class Wheel:
             next_s = member.act(now_s)
             if next_s:
                 self.add(member, next_s)
+
+    def rest_s(self, most: int = 5) -> float:
+        """How long nothing is due, in whole ticks and at most so many: a nearly empty wheel need not be turned."""
+        for ahead in range(most):
+            if self._slots[(self._tick + ahead) % SLOTS]:
+                return (ahead + 1) * TICK_S
+        return most * TICK_S

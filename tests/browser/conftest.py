@@ -89,11 +89,13 @@ async def new_page(server: EarshotProcess, browser: Browser, faults: Faults) -> 
         language: str = "en",
         app: tuple[str, str] | None = ("demo", "secret"),
         size: tuple[int, int] = DESKTOP,
+        bypass_csp: bool = False,
         context: BrowserContext | None = None,
     ) -> Page:
         if context is None:
             context = await browser.new_context(
                 base_url=server.http,
+                bypass_csp=bypass_csp,
                 color_scheme=theme,
                 reduced_motion="reduce",
                 locale={"en": "en-GB", "zh": "zh-CN"}[language],

@@ -60,7 +60,10 @@ class Faults:
 
 
 class NewPage(Protocol):
-    """Opens a page of the screen, in a browser profile of its own unless `context` is given."""
+    """Opens a page of the screen, in a browser profile of its own unless `context` is given.
+
+    `bypass_csp`: the page may connect elsewhere, such as to a network that the test cuts.
+    """
 
     async def __call__(
         self,
@@ -70,6 +73,7 @@ class NewPage(Protocol):
         language: str = "en",
         app: tuple[str, str] | None = ("demo", "secret"),
         size: tuple[int, int] = DESKTOP,
+        bypass_csp: bool = False,
         context: BrowserContext | None = None,
     ) -> Page: ...
 

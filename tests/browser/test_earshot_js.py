@@ -1,12 +1,16 @@
 """earshot.js in a page of somebody else's, on an origin of its own: the call outlives whatever the network does."""
 
+import asyncio
 import base64
+import socket
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
+import aiohttp
 import msgspec
 import numpy as np
 import pytest
@@ -17,7 +21,7 @@ from playwright.async_api import Browser, Page
 from tests.browser.pages import Faults
 from tests.browser.relays import Network
 from tests.client import Account
-from tests.earshot_process import EarshotProcess
+from tests.earshot_process import HUMMED, EarshotProcess
 from tests.integration.hummed import humming
 from tests.quality_world import wav
 
@@ -28,6 +32,7 @@ CHUNK_BYTES = RATE_HZ * 2 // 25
 PRELUDE = """
 window.heard = []; window.states = []; window.others = [];
 window.bytes = (text) => Uint8Array.from(atob(text), (c) => c.charCodeAt(0));
+window.ticket = () => fetch("/my-ticket").then((answer) => answer.text());
 window.watch = (call) => {
   window.call = call;
   call.addEventListener("message", ({ detail }) => heard.push(detail));
@@ -47,7 +52,11 @@ class Shop:
     earshot: str
     network: Network
     ws: str
-    client: Account
+    site: "Site"
+
+    @property
+    def client(self) -> Account:
+        return self.site.earshot
 
     async def start(self, start: dict[str, Any] | None = None, **options: Any) -> str:
         """Start a call and answer its id."""
@@ -102,39 +111,70 @@ def chromium_arguments(tmp_path_factory: pytest.TempPathFactory) -> list[str]:
     return ["--use-fake-device-for-media-stream", f"--use-file-for-fake-audio-capture={speech}"]
 
 
+@pytest.fixture(scope="module")
+def origin() -> str:
+    """Where the shop's own site is."""
+    with socket.socket() as one:
+        one.bind(("127.0.0.1", 0))
+        return f"http://127.0.0.1:{one.getsockname()[1]}"
+
+
+@pytest.fixture(scope="module")
+def server_environment(origin: str) -> dict[str, str]:
+    return {"EARSHOT_ORIGINS": origin}
+
+
+@dataclass
+class Site:
+    """The shop's own site, whose back end gets tickets with the app's secret."""
+
+    earshot: Account
+    tickets: list[str] = field(default_factory=list)
+    """Those that it gave."""
+
+
 @asynccontextmanager
-async def foreign_site() -> AsyncIterator[str]:
-    """The origin of a site that is not Earshot's."""
+async def site_at(origin: str, earshot: Account) -> AsyncIterator[Site]:
+    one = Site(earshot)
 
     async def home(_: web.Request) -> web.Response:
-        return web.Response(
-            text="<!doctype html><title>Shop</title><link rel=icon href=data:,>", content_type="text/html"
-        )
+        page = "<!doctype html><title>Shop</title><link rel=icon href=data:,>"
+        return web.Response(text=page, content_type="text/html")
+
+    async def ticket(_: web.Request) -> web.Response:
+        try:
+            status, body = await one.earshot.send("POST", "/v1/tickets", {"purpose": "call"})
+        except aiohttp.ClientError:
+            return web.Response(status=503)
+        assert status == 201
+        one.tickets.append(msgspec.json.decode(body)["ticket"])
+        return web.Response(text=one.tickets[-1])
 
     app = web.Application()
-    app.add_routes([web.get("/", home)])
+    app.add_routes([web.get("/", home), web.get("/my-ticket", ticket)])
     runner = web.AppRunner(app, access_log=None)
     await runner.setup()
-    site = web.TCPSite(runner, "127.0.0.1", 0)
-    await site.start()
+    address = urlsplit(origin)
+    await web.TCPSite(runner, address.hostname, address.port).start()
     try:
-        host, port = runner.addresses[0][:2]
-        yield f"http://{host}:{port}"
+        yield one
     finally:
         await runner.cleanup()
 
 
 @pytest_asyncio.fixture(loop_scope="module")
-async def shop(server: EarshotProcess, browser: Browser, client: Account, faults: Faults) -> AsyncIterator[Shop]:
+async def shop(
+    server: EarshotProcess, browser: Browser, client: Account, faults: Faults, origin: str
+) -> AsyncIterator[Shop]:
     address = urlsplit(server.ws)
     network = Network(str(address.hostname), int(address.port or 0))
-    async with foreign_site() as origin, network.open() as relayed:
+    async with site_at(origin, client) as site, network.open() as relayed:
         context = await browser.new_context(permissions=["microphone"])
         await context.add_init_script(PRELUDE)
         page = await context.new_page()
         faults.listen(page)
         await page.goto(origin)
-        yield Shop(page, server.http, network, f"ws://{relayed}/v1/calls", client)
+        yield Shop(page, server.http, network, f"ws://{relayed}/v1/calls", site)
         await context.close()
 
 
@@ -168,6 +208,7 @@ async def test_nothing_is_lost_or_said_twice_when_the_network_breaks_again_and_a
     await shop.say(TALK, disturb)
     ended = await shop.hang_up()
     assert shop.network.cuts > 3
+    assert len(shop.site.tickets) == len(set(shop.site.tickets)) >= shop.network.passed > 3
     assert ended["samples"] == len(TALK) // 2
     assert await shop.recording(call_id) == TALK
     numbers = [one["seq"] for one in await shop.heard() if one["seq"]]
@@ -216,6 +257,56 @@ async def test_what_there_is_no_room_to_keep_is_told_and_is_a_gap_of_its_length(
     assert [(one["from_sample"], one["to_sample"], one["cause"]) for one in await shop.heard("gap")] == [
         (2 * RATE_HZ, 3 * RATE_HZ, "network")
     ]
+
+
+async def test_audio_that_the_server_does_not_take_yet_is_held_back_and_arrives_all_the_same(
+    shop: Shop, tmp_path: Path, origin: str
+) -> None:
+    slow = {"EARSHOT_APPS": "demo:secret", "EARSHOT_ORIGINS": origin, "EARSHOT_CATCH_UP_SPEED": "0.4"}
+    with EarshotProcess(tmp_path / "data", slow, module=HUMMED) as server:
+        await serve_by(shop, server)
+        call_id = await shop.start()
+        audio = np.random.default_rng(1).integers(-200, 200, 32 * RATE_HZ, np.int16).tobytes()
+        await shop.page.evaluate("(audio) => call.sendAudio(bytes(audio))", base64.b64encode(audio).decode())
+        await shop.until("states.some(({ state, keptMs }) => state === 'held' && keptMs > 500)")
+        await shop.page.evaluate("call.mark('behind it all')")
+        await shop.until("call.keptMs === 0 && call.state === 'live'")
+        await shop.hang_up()
+        assert await shop.recording(call_id) == audio
+        assert [note["at_ms"] for note in (await shop.document(call_id))["notes"]] == [32_000]
+
+
+async def test_a_call_goes_on_when_the_server_is_replaced(
+    shop: Shop, faults: Faults, origin: str, tmp_path: Path
+) -> None:
+    faults.expect("WebSocket connection|status of 503")
+    environment = {"EARSHOT_APPS": "demo:secret", "EARSHOT_ORIGINS": origin, "EARSHOT_QC_POLL_S": "0.1"}
+    with EarshotProcess(tmp_path / "data", environment, module=HUMMED) as first:
+        await serve_by(shop, first)
+        call_id = await shop.start()
+        await shop.say(TALK[: 50 * CHUNK_BYTES])
+        await shop.until("call.keptMs === 0")
+        await shop.page.evaluate("call.mark('half')")
+        first.process.terminate()
+        await shop.until("heard.some(({ type }) => type === 'going_away')")
+        await shop.say(TALK[50 * CHUNK_BYTES : 60 * CHUNK_BYTES])
+        await asyncio.to_thread(first.process.wait, 30)
+    with EarshotProcess(tmp_path / "data", environment, module=HUMMED) as second:
+        await serve_by(shop, second)
+        await shop.say(TALK[60 * CHUNK_BYTES :])
+        await shop.until("call.state === 'live'")
+        await shop.hang_up()
+        assert await shop.recording(call_id) == TALK
+        assert [note["value"] for note in (await shop.document(call_id))["notes"]] == ["half"]
+        numbers = [one["seq"] for one in await shop.heard() if one["seq"]]
+        assert numbers == sorted(set(numbers))
+
+
+async def serve_by(shop: Shop, server: EarshotProcess) -> None:
+    """From now on this server is behind the network, and gives the tickets."""
+    address = urlsplit(server.ws)
+    shop.network.host, shop.network.port = str(address.hostname), int(address.port or 0)
+    shop.site.earshot = replace(shop.client, http=server.http, ws=server.ws)
 
 
 async def test_in_a_pause_nothing_that_is_said_leaves_the_page_and_time_goes_on(shop: Shop) -> None:
@@ -358,6 +449,36 @@ async def test_where_the_browser_does_not_resample_the_worklets_filter_does(shop
         assert abs(spectrum_db[1000]) < 0.05
         assert spectrum_db[6500] < -75, "what 9.5 kHz would fold to"
         assert np.delete(spectrum_db, range(990, 1011)).max() < -75
+
+
+async def test_a_ticket_opens_one_connection(shop: Shop, faults: Faults) -> None:
+    faults.expect("WebSocket connection")
+    used = """async ([module, url]) => {
+      const { EarshotCall } = await import(module);
+      const ticket = await window.ticket();
+      const again = () => EarshotCall.start({ url, ticket: async () => ticket });
+      const first = await again();
+      const second = await again().catch(({ code }) => code);
+      await first.leave();
+      return [first.state, second];
+    }"""
+    assert await shop.page.evaluate(used, [f"{shop.earshot}/earshot.js", shop.ws]) == ["over", "no_connection"]
+
+
+async def test_a_site_that_says_no_to_a_ticket_is_believed_and_one_that_fails_is_asked_again(shop: Shop) -> None:
+    told = """async ([module, url]) => {
+      const { EarshotCall } = await import(module);
+      const told = async (fault) => {
+        const ticket = async () => { throw Object.assign(new Error("no"), fault); };
+        const { code, retryable } = await EarshotCall.start({ url, ticket }).catch((refused) => refused);
+        return [code, retryable];
+      };
+      return [await told({ status: 401 }), await told({})];
+    }"""
+    assert await shop.page.evaluate(told, [f"{shop.earshot}/earshot.js", shop.ws]) == [
+        ["no_ticket", False],
+        ["no_ticket", True],
+    ]
 
 
 async def test_a_server_that_is_not_there_is_told_as_such(shop: Shop, faults: Faults) -> None:

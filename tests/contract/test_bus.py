@@ -6,7 +6,9 @@ import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
+from socket import socketpair
 
 import pytest
 
@@ -15,6 +17,8 @@ from gateway.ports.bus import Bus
 from gateway.stores.redis_bus import MAX_QUEUED, RedisBus
 from gateway.stores.redis_connection import RedisConnection
 from gateway.stores.solitary_bus import SolitaryBus
+from gateway.workers.bus import HubBus, LinkedBus
+from gateway.workers.link import Link
 from tests.redis_server import RedisServer
 
 PATIENCE_S = 10.0
@@ -53,7 +57,44 @@ async def through_redis(folder: Path) -> AsyncIterator[Fleet]:
         yield Fleet(join, dropped, restart)
 
 
-FLEETS: dict[str, Callable[[Path], AbstractAsyncContextManager[Fleet]]] = {"redis": through_redis}
+async def through_links(folder: Path) -> AsyncIterator[Fleet]:
+    """Workers of one server, around its main process."""
+    async with AsyncExitStack() as begun:
+        hub, dropped = HubBus(), list[int]()
+        yield Fleet(partial(joined, hub, dropped, begun), dropped)
+
+
+async def through_links_and_at_the_hub(folder: Path) -> AsyncIterator[Fleet]:
+    """As above; the first to join is the main process itself."""
+    async with AsyncExitStack() as begun:
+        hub, dropped = HubBus(), list[int]()
+        first = iter([hub])
+
+        async def join() -> Bus:
+            return next(first, None) or await joined(hub, dropped, begun)
+
+        yield Fleet(join, dropped)
+
+
+async def joined(hub: HubBus, dropped: list[int], begun: AsyncExitStack) -> Bus:
+    """One worker more."""
+    hubs_end, workers_end = socketpair()
+    at_hub = await Link.over(hubs_end, "a worker", dropped.append)
+    at_worker = await Link.over(workers_end, "the main process", dropped.append)
+    begun.callback(at_hub.close)
+    begun.callback(at_worker.close)
+    hub.join(at_hub)
+    bus = LinkedBus(at_worker)
+    at_hub.listen()
+    at_worker.listen()
+    return bus
+
+
+FLEETS: dict[str, Callable[[Path], AbstractAsyncContextManager[Fleet]]] = {
+    "redis": through_redis,
+    "workers": asynccontextmanager(through_links),
+    "workers and their hub": asynccontextmanager(through_links_and_at_the_hub),
+}
 
 
 @pytest.fixture(params=sorted(FLEETS))

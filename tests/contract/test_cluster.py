@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from gateway.ports import CallLeases, CallTail, LateParts, Lease, Progress, TailPart, TailReceipt, Unavailable
+from gateway.ports import CallLeases, CallTail, LateParts, Lease, Progress, Rejected, TailPart, TailReceipt, Unavailable
 from gateway.stores.memory_cluster import MemoryCallLeases, MemoryCallTail, MemoryLateParts, MemoryRegistry
 from gateway.stores.redis_connection import (
     MAX_CONNECTIONS,
@@ -116,6 +116,47 @@ async def test_another_app_s_call_is_as_if_it_were_not_there(cluster: Cluster) -
     assert (await cluster.b.take_over("rival", "c", even_if_held=True)).outcome == "unknown"
     assert (await cluster.b.take_over("acme", "d", even_if_held=True)).outcome == "unknown"
     assert (await cluster.b.renew([Progress(Lease("c", 1), 1, 0)])).lost == frozenset()
+
+
+async def test_an_app_has_as_many_calls_at_all_nodes_together_as_it_may(cluster: Cluster) -> None:
+    assert await cluster.a.register(Lease("c1", 1), "acme", HEADER, most=2)
+    assert await cluster.b.register(Lease("c2", 1), "acme", HEADER, most=2)
+    assert await cluster.b.register(Lease("c2", 1), "acme", HEADER, most=2), "entered twice it is one"
+    with pytest.raises(Rejected, match="2 calls going on") as refused:
+        await cluster.a.register(Lease("c3", 1), "acme", HEADER, most=2)
+    assert refused.value.code == "too_many_calls"
+    assert await cluster.a.find("c3") is None
+    assert await cluster.a.register(Lease("c3", 1), "other", HEADER, most=2), "another app has its own"
+    assert (await cluster.b.take_over("acme", "c1", even_if_held=True)).outcome == "taken", "a call that goes on may"
+    assert await cluster.b.finish(Lease("c1", 2))
+    assert await cluster.a.register(Lease("c4", 1), "acme", HEADER, most=2), "its place is free at once"
+
+
+async def test_calls_of_a_node_that_died_count_no_more_once_their_leases_have_run_out(cluster: Cluster) -> None:
+    await cluster.leases("gone", 0).register(Lease("c1", 1), "acme", HEADER, most=1)
+    assert await cluster.a.register(Lease("c2", 1), "acme", HEADER, most=1)
+    with pytest.raises(Rejected):
+        await cluster.b.register(Lease("c3", 1), "acme", HEADER, most=1)
+
+
+async def test_after_a_flush_calls_count_again_as_they_are_entered_again(cluster: Cluster) -> None:
+    await cluster.a.register(Lease("c1", 1), "acme", HEADER)
+    cluster.flush()
+    assert (await cluster.a.renew([Progress(Lease("c1", 1), 1, 0)])).unknown == {"c1"}
+    assert await cluster.a.register(Lease("c1", 1), "acme", HEADER)
+    with pytest.raises(Rejected):
+        await cluster.b.register(Lease("c2", 1), "acme", HEADER, most=1)
+
+
+async def test_of_many_calls_that_begin_at_once_only_as_many_get_in_as_may(cluster: Cluster) -> None:
+    async def begin(number: int) -> bool:
+        node = cluster.a if number % 2 else cluster.b
+        try:
+            return await node.register(Lease(f"c{number}", 1), "acme", HEADER, most=5)
+        except Rejected:
+            return False
+
+    assert sum(await asyncio.gather(*(begin(number) for number in range(20)))) == 5
 
 
 async def test_a_good_lease_is_respected_where_that_is_asked(cluster: Cluster) -> None:

@@ -1,4 +1,4 @@
-"""What every VoiceprintApi promises, checked on our service in process and through HTTP on loopback."""
+"""What every VoiceprintApi promises, checked on our service in process, from a worker, and through HTTP on loopback."""
 
 from __future__ import annotations
 
@@ -15,7 +15,10 @@ from gateway.clients.voiceprint_http import VoiceprintHttp
 from gateway.ports import Embedding, Rejected, Unavailable, VoiceprintApi
 from gateway.voiceprint.api import VoiceprintRoutes
 from gateway.voiceprint.local import LocalVoiceprintApi
+from gateway.workers.engines import LinkedVoiceprint, answer_for_engines
 from protocol.voiceprint import Enrolment, NamedVoice
+from tests.integration.hummed import HummingRecognizer, LoudnessConfirmer
+from tests.unit.workers.links import linked
 from tests.voices import NOW_S, SECRETS, Desk, SoundEmbedder, clip, hiss, rustle, voice
 
 
@@ -28,10 +31,17 @@ async def desk(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[
     await desk.close()
 
 
-@pytest.fixture(params=["local", "http", "http, call's rate"])
+@pytest.fixture(params=["local", "worker", "http", "http, call's rate"])
 async def api(desk: Desk, request: pytest.FixtureRequest) -> AsyncIterator[VoiceprintApi]:
     if request.param == "local":
         yield LocalVoiceprintApi(desk.service)
+        return
+    if request.param == "worker":
+        async with linked() as (main, worker):
+            answer_for_engines(main, LoudnessConfirmer(), HummingRecognizer(), LocalVoiceprintApi(desk.service))
+            main.listen()
+            worker.listen()
+            yield LinkedVoiceprint(worker)
         return
     app = web.Application()
     app.add_routes(VoiceprintRoutes(desk.service, desk.reader, desk.credentials, desk.links).routes())

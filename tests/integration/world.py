@@ -22,6 +22,7 @@ from gateway.call.track_record import RuleOutcome
 from gateway.credentials import Credentials
 from gateway.doors.limits import DoorLimits
 from gateway.doors.native import NativeDoor
+from gateway.doors.watching import WatchDoor
 from gateway.ports import (
     CallRecord,
     Candidate,
@@ -35,9 +36,12 @@ from gateway.ports import (
     Transcription,
     Word,
 )
+from gateway.ports.bus import Bus
 from gateway.session.admission import Limits
 from gateway.session.calls import Calls
 from gateway.session.engines import Engines
+from gateway.session.feed import Feed
+from gateway.session.feed_elsewhere import FeedElsewhere
 from gateway.session.moving import Moving
 from gateway.session.ownership import Standing
 from gateway.session.rulesets import RuleSets
@@ -47,6 +51,7 @@ from gateway.stores.durable_files import Disk
 from gateway.stores.journal import FileJournal, JournalLimits, RecoveredCall
 from gateway.stores.memory_cluster import MemoryRegistry
 from gateway.stores.recordings import Recordings
+from gateway.stores.solitary_bus import SolitaryBus
 from gateway.telemetry import Metrics
 from protocol.codec import SUBPROTOCOL, decode_server, encode
 from protocol.messages import ClientMessage, ServerMessage, Start, Started
@@ -248,6 +253,7 @@ class Options:
     """Until it is set, nobody looks for the calls that were left behind."""
     replicated: bool = False
     lease_s: float = 3600
+    bus: Bus = field(default_factory=SolitaryBus)
 
 
 @dataclass
@@ -266,6 +272,9 @@ class World:
     metrics: Metrics
     cluster: Cluster
     journal: FileJournal
+    feed: Feed
+    elsewhere: FeedElsewhere
+    watching: WatchDoor
 
     def cut_connections(self) -> None:
         """The network fails: every socket is gone without a closing handshake."""
@@ -374,10 +383,11 @@ async def running(
     confirmer, recognizer, voiceprint = LoudnessConfirmer(), ScriptedRecognizer(), ScriptedVoiceprint()
     records, tasks = options.records, TasksInMemory(options.qc_result)
     stored = tuple(StoredCategory(name, "", tuple(contents)) for name, contents in options.rules.items())
+    feed = Feed()
     moving = Moving(cluster.owners, journal, cluster.tail, cluster.late, records)
     calls = Calls(
         Engines(confirmer, recognizer, voiceprint),
-        Keeping(journal, records, OutcomesInMemory(), tasks, clock, metrics, cluster.owners),
+        Keeping(journal, records, OutcomesInMemory(), tasks, clock, metrics, cluster.owners, feed),
         RuleSets(FixedRules(stored), books),
         CallSettings(gate=LoudnessGate),
         Patience(options.resume_window_s, settle_timeout_s=30),
@@ -389,7 +399,11 @@ async def running(
     cluster.owners.start(calls.lose, calls.adopt, moving.look_after)
     tasks.on_verdict = calls.note_verdict
     limits = DoorLimits(options.first_message_timeout_s, options.audio_timeout_s, options.max_call_s, **options.door)
-    door = NativeDoor(calls, Credentials(FixedApps(), skew_s=300, now=time.time), limits, metrics)
+    elsewhere = FeedElsewhere(options.bus, feed)
+    elsewhere.start()
+    watching = WatchDoor(feed, elsewhere, records, limits, metrics, calls.recovery.taken_up)
+    credentials = Credentials(FixedApps(), skew_s=300, now=time.time)
+    door = NativeDoor(calls, credentials, limits, metrics, watching=watching)
 
     async def find() -> Sequence[RecoveredCall]:
         if options.may_look is not None:
@@ -404,11 +418,14 @@ async def running(
     url = f"ws://127.0.0.1:{port}/v1/calls"
     try:
         yield World(
-            url, server, calls, recordings, confirmer, recognizer, voiceprint, records, tasks, metrics, cluster, journal
+            *(url, server, calls, recordings, confirmer, recognizer, voiceprint, records, tasks, metrics, cluster),
+            *(journal, feed, elsewhere, watching),
         )
     finally:
         server.close()
         await server.wait_closed()
+        await elsewhere.stop()
+        await feed.stop()
         await tasks.finished()
         await calls.stop()
         await journal.stop()

@@ -3,7 +3,9 @@
 const SUBPROTOCOL = "earshot.watch.v1";
 const FIRST_DELAY_MS = 500;
 const MOST_DELAY_MS = 15000;
-const SILENT_STATUS = new Set([400, 401, 403, 404]);
+const ASK_AGAIN_MS = 5000;
+/** Answers to asking for a ticket that the same request will get again. */
+const FOR_GOOD = new Set([400, 401, 403, 404]);
 /** Messages that are about the watch and not a call's own. */
 const OF_THE_WATCH = new Set(["watching", "call", "call_gone", "caught_up", "levels", "going_away"]);
 
@@ -15,6 +17,7 @@ export function watch(api, request, handlers) {
   let timer = 0;
   let failures = 0;
   let closed = false;
+  let over = false;
 
   async function connect() {
     handlers.state("connecting");
@@ -23,7 +26,7 @@ export function watch(api, request, handlers) {
       ticket = await api.ticket("watch", { ...(callId && { call_id: callId }), ...(agent && { agent }) });
     } catch (fault) {
       if (closed) return;
-      if (SILENT_STATUS.has(fault.status)) refuse(fault.code, fault.message);
+      if (FOR_GOOD.has(fault.status)) refuse(fault.code, fault.message);
       else later();
       return;
     }
@@ -31,9 +34,13 @@ export function watch(api, request, handlers) {
     const url = new URL(api.session.watch_url);
     url.searchParams.set("ticket", ticket);
     const mine = (socket = new WebSocket(url, [SUBPROTOCOL]));
-    mine.onopen = () => mine.send(JSON.stringify({ ...request, type: "watch", from_seq: lastSeq }));
+    mine.onopen = ask;
     mine.onmessage = (event) => mine === socket && hear(JSON.parse(event.data));
     mine.onclose = () => mine === socket && later();
+  }
+
+  function ask() {
+    socket?.send(JSON.stringify({ ...request, type: "watch", from_seq: lastSeq }));
   }
 
   function hear(message) {
@@ -42,12 +49,17 @@ export function watch(api, request, handlers) {
       handlers.state("live");
     } else if (message.type === "error" && !("seq" in message)) {
       if (!message.retryable) return refuse(message.code, message.message);
-      drop();
-      return later();
+      if (message.code !== "cluster_unavailable") {
+        drop();
+        return later();
+      }
+      clearTimeout(timer); // what this server holds itself goes on meanwhile
+      timer = setTimeout(ask, ASK_AGAIN_MS);
     } else if (callId && !OF_THE_WATCH.has(message.type) && message.seq !== undefined) {
       if (message.seq <= lastSeq) return undefined; // told before the connection broke
       lastSeq = message.seq;
     }
+    if (message.type === "caught_up" && !message.live) over = true;
     handlers.message(message);
     return undefined;
   }
@@ -56,6 +68,11 @@ export function watch(api, request, handlers) {
   function later() {
     if (closed) return;
     socket = null;
+    if (over) { // there is nothing more to come back for
+      end();
+      handlers.state("closed");
+      return;
+    }
     handlers.state("connecting");
     const bound = Math.min(MOST_DELAY_MS, FIRST_DELAY_MS * 2 ** failures++);
     clearTimeout(timer);
@@ -77,7 +94,15 @@ export function watch(api, request, handlers) {
     closed = true;
     clearTimeout(timer);
     removeEventListener("online", soon);
+    removeEventListener("offline", renew);
     drop();
+  }
+
+  /** What is connected is not to be trusted any more. */
+  function renew() {
+    if (closed || !socket) return;
+    drop();
+    later();
   }
 
   function soon() {
@@ -88,12 +113,14 @@ export function watch(api, request, handlers) {
   }
 
   addEventListener("online", soon);
+  addEventListener("offline", renew);
   connect();
   return {
     close() {
       end();
       handlers.state("closed");
     },
+    renew,
     get lastSeq() {
       return lastSeq;
     },

@@ -45,7 +45,7 @@ class FaultyLeases(MemoryCallLeases):
         self._fail()
         return await super().finish(lease)
 
-    async def register(self, lease: Lease, app_id: str, header: bytes) -> bool:
+    async def register(self, lease: Lease, app_id: str, header: bytes, *, most: int = 0) -> bool:
         self._fail()
         return await super().register(lease, app_id, header)
 

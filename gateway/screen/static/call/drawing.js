@@ -2,7 +2,7 @@
 
 import { clock } from "../format.js";
 import { kindOf } from "./alert_kinds.js";
-import { pattern, paletteOf } from "./palette.js";
+import { palette, pattern } from "./palette.js";
 import { labelOf, nameOf } from "./speakers.js";
 import { visible } from "./spans.js";
 
@@ -14,6 +14,7 @@ const AXIS_PX = 20;
 const BAR_PX = 2;
 const PITCH_PX = 3;
 const LABEL_PX = 14;
+const MARK_PX = 9;
 
 /** How high a timeline of so many channels is. */
 export function heightOf(channels) {
@@ -40,7 +41,7 @@ export class Drawing {
 
   /** The theme has changed. */
   recolour() {
-    this._colours = paletteOf(this._canvas);
+    this._colours = palette();
     this._patterns = new Map();
   }
 
@@ -68,7 +69,8 @@ export class Drawing {
     scene.lanes.forEach((lane, channel) => this._lane(scene, lane, channel));
     for (const hole of scene.holes) this._hole(scene, hole);
     for (const one of scene.talkovers) this._talkover(scene, one);
-    for (const note of scene.notes) this._note(scene, note);
+    let freePx = -Infinity;
+    for (const note of scene.notes) freePx = this._note(scene, note, freePx);
     this._axis(scene);
     for (const mark of scene.marks) this._mark(scene, mark);
     this._lines(scene);
@@ -107,8 +109,13 @@ export class Drawing {
       const box = this._box(scale, segment, 2);
       if (box) this._segment(scene, segment, channel, top, box);
     }
+    const title = fitted(context, lane.title, Math.min(160, scale.widthPx / 3));
+    context.fillStyle = this._colours.panel;
+    context.globalAlpha = 0.85;
+    context.fillRect(2, top + LANE_PX - 18, context.measureText(title).width + 8, 16);
+    context.globalAlpha = 1;
     context.fillStyle = this._colours["text-2"];
-    context.fillText(lane.title, 6, top + LANE_PX - 9, 160);
+    context.fillText(title, 6, top + LANE_PX - 10);
   }
 
   _segment(scene, segment, channel, top, { x, width }) {
@@ -202,9 +209,10 @@ export class Drawing {
     context.fillRect(box.x, y, box.width, LANE_GAP_PX);
   }
 
-  _note({ scale, lanes, words }, note) {
-    const x = scale.x(note.at_ms);
-    if (x < -80 || x > scale.widthPx) return;
+  /** Beside the one before it, which ends at `freePx`; returns where this one ends. */
+  _note({ scale, lanes, words }, note, freePx) {
+    const x = Math.max(scale.x(note.at_ms), freePx);
+    if (scale.x(note.at_ms) < -120 || x > scale.widthPx) return freePx;
     const context = this._context;
     const y = this._top(lanes.length);
     const text = fitted(context, words.note(note), 96);
@@ -215,6 +223,7 @@ export class Drawing {
     context.fillRect(x, y, 1.5, NOTES_PX - 2);
     context.fillStyle = this._colours.text;
     context.fillText(text, x + 4, y + NOTES_PX / 2 - 1);
+    return x + width + 2;
   }
 
   _axis({ scale, lanes }) {
@@ -243,7 +252,8 @@ export class Drawing {
     context.fillRect(x - 0.75, ALERTS_PX - 2, 1.5, this._top(lanes.length) - ALERTS_PX);
     context.globalAlpha = 1;
     context.beginPath();
-    context.arc(x, ALERTS_PX / 2, 9, 0, 2 * Math.PI);
+    const round = Math.min(scale.widthPx - MARK_PX - 1, Math.max(MARK_PX + 1, x));
+    context.arc(round, ALERTS_PX / 2, MARK_PX, 0, 2 * Math.PI);
     const filled = mark.status === "final" || mark.status === "confirmed" || mark.status === "missed";
     context.fillStyle = filled ? colour : this._colours.panel;
     context.fill();
@@ -254,7 +264,7 @@ export class Drawing {
     context.setLineDash([]);
     context.lineWidth = 1;
     context.fillStyle = filled ? this._colours.panel : colour;
-    context.fillText(sign, x - context.measureText(sign).width / 2, ALERTS_PX / 2 + 0.5);
+    context.fillText(sign, round - context.measureText(sign).width / 2, ALERTS_PX / 2 + 0.5);
   }
 
   _lines({ scale, lanes, positionMs, cursorMs, edgeMs }) {

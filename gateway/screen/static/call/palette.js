@@ -6,8 +6,8 @@ const NAMES = [
 ];
 
 /** Name to colour as it is now, and `font`. */
-export function paletteOf(element) {
-  const style = getComputedStyle(element);
+export function palette() {
+  const style = getComputedStyle(document.body);
   const colours = Object.fromEntries(NAMES.map((name) => [name, style.getPropertyValue(`--${name}`).trim()]));
   return { ...colours, font: style.fontFamily };
 }

@@ -11,13 +11,13 @@ const LEAST_SKIPPED_MS = 800;
 const EDGE_MS = 200;
 
 export class Player {
-  /** `url`: of the WAV; `on`: `position(ms, playing)`. */
+  /** `url`: of the WAV; `on`: `position(ms, playing)`, `state(state)`. */
   constructor({ t, announce }, url, on) {
     this._t = t;
     this._announce = announce;
     this._url = url;
     this._on = on;
-    /** "waiting" for the hangup, "sealing", "ready", "gone", or "failed". */
+    /** "waiting" for the hangup, "sealing", "ready", "gone", "elsewhere" (at a node that keeps its own), or "failed". */
     this.state = "waiting";
     this._silences = [];
     this._wantedMs = 0;
@@ -73,23 +73,29 @@ export class Player {
     if (this._looking) return;
     this._looking = true;
     this._become("sealing");
-    let status = 0;
-    try {
-      status = (await fetch(this._url, { method: "HEAD", credentials: "same-origin" })).status;
-    } catch {
-      // Not reached: asked again below.
-    }
+    const found = await this._found();
     this._looking = false;
     if (this._closed) return;
-    if (status === 200) {
-      this._audio.src = this._url;
-      this._become("ready");
-    } else if (status === 404 || status === 401 || status === 403) this._become("gone");
+    if (found === "ready") this._audio.src = this._url;
+    if (found) this._become(found);
     else this._timer = setTimeout(() => this._look(), LOOK_AGAIN_MS);
+  }
+
+  /** The state that follows from asking for the first byte, or nothing yet. */
+  async _found() {
+    try {
+      const answer = await fetch(this._url, { headers: { Range: "bytes=0-0" }, credentials: "same-origin" });
+      if (answer.ok) return "ready";
+      if (answer.status === 404) return "gone";
+      return (await answer.json()).code === "recording_elsewhere" ? "elsewhere" : "";
+    } catch {
+      return ""; // not reached, or a proxy's own words: asked again
+    }
   }
 
   _become(state) {
     this.state = state;
+    this._on.state(state);
     this._changed();
     if (state === "ready" && this._wantedMs) this._audio.currentTime = this._wantedMs / 1000;
   }

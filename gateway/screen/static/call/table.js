@@ -21,20 +21,19 @@ export class SegmentTable {
     );
   }
 
-  update(model, segments, voices) {
-    this._told = { model, segments, voices };
+  update(segments) {
+    this._segments = segments;
     if (this.element.open) this._draw();
   }
 
   _draw() {
-    if (!this._told) return;
-    const { segments, voices } = this._told;
+    const segments = this._segments ?? [];
     const { role, who } = this._words;
     fill(this._body, !this.element.open ? [] : segments.map((segment) => h("tr", {},
       h("td", {}, h("button", { type: "button", class: "call-time", text: clock(segment.begin_ms), on: { click: () => this._on.seek(segment.begin_ms) } })),
       h("td", { class: "number", text: segment.state === "opened" ? "…" : clock(segment.end_ms) }),
       h("td", { text: role(segment.role) }),
-      h("td", { text: who(segment, voices) }),
+      h("td", { text: who(segment) }),
       h("td", { text: segment.text ?? "" }),
     )));
   }

@@ -6,6 +6,7 @@ import { placesOf } from "./alert_kinds.js";
 import { amongAlerts, channelAt, Drawing, heightOf } from "./drawing.js";
 import { Gestures } from "./gestures.js";
 import { Scale } from "./scale.js";
+import { nameOf } from "./speakers.js";
 import { holes, silences, talkovers, visible } from "./spans.js";
 
 const ZOOM = 1.5;
@@ -22,7 +23,7 @@ export class Timeline {
     this._scale = new Scale();
     this._scene = {
       scale: this._scale, track, words, lanes: [], voices: new Map(), silences: [], talkovers: [], holes: [], notes: [],
-      marks: [], positionMs: null, cursorMs: null, edgeMs: null, titleOf: (segment) => words.who(segment, this._scene.voices),
+      marks: [], positionMs: null, cursorMs: null, edgeMs: null, titleOf: nameOf,
     };
     this._dirty = false;
     this._build();
@@ -99,8 +100,7 @@ export class Timeline {
     });
     this._segments = segments;
     this._follow.hidden = !model.live;
-    if (!model.live && this._wasLive) this.follow(false);
-    this._wasLive = model.live;
+    if (!model.live) this._scale.follow(false);
     this._drawLegend();
     this._resize();
   }
@@ -110,6 +110,12 @@ export class Timeline {
     this._scene.edgeMs = edge ? ms : null;
     this._scale.reach(ms);
     aria(this._stage, "valuemax", Math.round(ms / 1000));
+    this.invalidate();
+  }
+
+  /** The levels up to now are there. */
+  measured() {
+    this._stage.dataset.measuredMs = this._track.measuredMs;
     this.invalidate();
   }
 
@@ -140,12 +146,6 @@ export class Timeline {
   follow(follows) {
     this._scale.follow(follows);
     this._viewChanged();
-  }
-
-  /** What is in view, for those who fetch finer levels for it. */
-  get view() {
-    const { fromMs, toMs, msAPixel } = this._scale;
-    return { fromMs, toMs, msAPixel };
   }
 
   invalidate() {
@@ -187,7 +187,6 @@ export class Timeline {
   _viewChanged() {
     aria(this._follow, "pressed", this._scale.follows);
     this.invalidate();
-    this._on.view?.();
   }
 
   _zoom(factor, x = undefined) {
@@ -229,7 +228,7 @@ export class Timeline {
     if (mark) return this._words.alert(mark.alert);
     const lane = this._scene.lanes[channelAt(y, this._scene.lanes.length)];
     const segment = lane && visible(lane.segments, ms, ms, lane.longestMs).find((one) => one.begin_ms <= ms && ms < one.end_ms);
-    if (segment) return `${this._words.who(segment, this._scene.voices)}: ${segment.text ?? "…"}`;
+    if (segment) return `${this._words.who(segment)}: ${segment.text ?? "…"}`;
     return "";
   }
 

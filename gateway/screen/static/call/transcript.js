@@ -6,6 +6,8 @@ import { cut, findSpans, keywordSpans, utf16At, wordSpans } from "./pieces.js";
 import { labelOf, nameOf } from "./speakers.js";
 
 const NEAR_END_PX = 48;
+/** From so many rows on those out of view are not laid out. */
+const LONG = 200;
 
 export class Transcript {
   /** `on`: `seek(ms)`. */
@@ -19,6 +21,7 @@ export class Transcript {
     this._voices = new Map();
     this._active = new Set();
     this._follows = true;
+    this._lastTop = 0;
     this._wanted = "";
     this._build();
   }
@@ -61,6 +64,7 @@ export class Transcript {
     for (const [id, row] of this._rows) if (!known.has(id)) this._drop(id, row);
     segments.forEach((segment, place) => this._put(segment, place));
     this._empty.hidden = segments.length > 0;
+    this._list.classList.toggle("is-long", segments.length > LONG);
     if (this._wanted) this._tellFound();
     this._keepUp();
   }
@@ -94,7 +98,7 @@ export class Transcript {
     const evidence = this._evidence.get(segment.segment_id) ?? [];
     const active = this._active.has(segment.segment_id);
     const voice = this._voices.get(nameOf(segment));
-    const who = this._words.who(segment, this._voices);
+    const who = this._words.who(segment);
     const stable = segment.final ? -1 : segment.stable_chars;
     const key = JSON.stringify([segment.text, segment.final, stable, who, labelOf(segment), voice?.tone, evidence, active, this._wanted]);
     if (key === row.key) return;
@@ -176,8 +180,9 @@ export class Transcript {
   }
 
   _follow(follows) {
+    const { scrollHeight, clientHeight } = this._scroller;
     this._follows = follows;
-    this._now.hidden = follows || !(this._live || this._playing);
+    this._now.hidden = follows || !(this._live || this._playing) || scrollHeight <= clientHeight;
   }
 
   /** Stay with what is heard: the sentence that plays, else the newest. */
@@ -196,19 +201,19 @@ export class Transcript {
   }
 
   _scrollTo(top) {
-    const before = this._scroller.scrollTop;
     this._scroller.scrollTop = top;
-    if (this._scroller.scrollTop !== before) this._byUs = true; // an event follows that is no reader's
+    this._lastTop = this._scroller.scrollTop;
   }
 
   /** Whoever scrolls up wants to read, and whoever comes back to the end wants to follow. */
   _scrolled() {
-    if (this._byUs) {
-      this._byUs = false;
-      return;
-    }
     const { scrollTop, scrollHeight, clientHeight } = this._scroller;
-    this._follow(this._live && !this._playing && scrollHeight - scrollTop - clientHeight < NEAR_END_PX);
+    const moved = scrollTop - this._lastTop;
+    this._lastTop = scrollTop;
+    const atEnd = scrollHeight - scrollTop - clientHeight < NEAR_END_PX;
+    if (this._live && !this._playing && atEnd) this._follow(true);
+    // Downwards it also goes by itself, when something is put in above what is in view.
+    else if (moved < 0 || (this._playing && moved > 0)) this._follow(false);
   }
 
   // --- finding ---

@@ -80,6 +80,7 @@ export default {
   "call.player.waiting": "The recording can be played when the call has hung up.",
   "call.player.sealing": "The recording is being sealed …",
   "call.player.gone": "There is no recording: it has been deleted, or there was none.",
+  "call.player.elsewhere": "Another node of the cluster has the recording.",
   "call.player.failed": "The recording cannot be played.",
   "call.player.blocked": "The browser wants a click on the play button first.",
   "call.transcript.title": "Transcript",

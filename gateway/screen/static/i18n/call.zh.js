@@ -80,6 +80,7 @@ export default {
   "call.player.waiting": "挂机后可以播放录音。",
   "call.player.sealing": "正在封存录音……",
   "call.player.gone": "没有录音：已被删除，或从未有过。",
+  "call.player.elsewhere": "录音在集群的另一个节点上。",
   "call.player.failed": "录音无法播放。",
   "call.player.blocked": "浏览器要求先点击播放按钮。",
   "call.transcript.title": "转写文本",

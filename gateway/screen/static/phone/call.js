@@ -1,7 +1,7 @@
 // The one call of this tab. It goes on while other views are shown, and what another page needs to go on with it is kept.
 
+import { CallModel } from "../call/model.js";
 import { EarshotCall, openMicrophone } from "../earshot.js";
-import { CallModel } from "./model.js";
 
 const KEY = "earshot.phone";
 const EVENTS = ["message", "connection", "level", "audiolost", "device", "played", "failed"];
@@ -10,9 +10,14 @@ export class PhoneCall extends EventTarget {
   /** The call of this tab, going on or over but not put away; null when there is none. */
   static current = null;
 
-  model = new CallModel();
-  /** The EarshotCall, once there is one. */
+  /** What was said so far, and what was made of it: as on the call's page. */
+  model = null;
+  /** The EarshotCall. */
   line = null;
+  /** Role to the latest `speaker` message. */
+  speakers = new Map();
+  /** The server's last message, once it has come. */
+  ended = null;
   /** The file that is played into it; null for a microphone. */
   fileName = null;
   connection = { state: "connecting", keptMs: 0 };
@@ -110,6 +115,8 @@ export class PhoneCall extends EventTarget {
 
   #take(line, devices = []) {
     this.line = line;
+    this.model = new CallModel(line.callId);
+    this.model.hear(line.started);
     this.devices = devices;
     this.connection = { state: line.state, keptMs: line.keptMs };
     for (const type of EVENTS) line.addEventListener(type, ({ detail }) => this.#hear(type, detail));
@@ -120,9 +127,11 @@ export class PhoneCall extends EventTarget {
 
   #hear(type, detail) {
     if (type === "message") {
-      const changed = this.model.take(detail);
       if (detail.type === "ack") this.#keep();
-      if (changed) this.#tell(changed, detail);
+      else if (detail.type === "speaker") this.speakers.set(detail.role, detail);
+      else if (detail.type === "ended") this.ended = detail;
+      const { kind } = this.model.hear(detail);
+      if (kind !== "nothing") this.#tell(kind, detail);
       return;
     }
     if (type === "connection") this.connection = detail;
@@ -145,7 +154,8 @@ export class PhoneCall extends EventTarget {
     if (this.over) return;
     const { saved, positionMs } = this.line;
     try {
-      sessionStorage.setItem(KEY, JSON.stringify({ saved, positionMs, atMs: Date.now(), devices: this.devices, fileName: this.fileName }));
+      const { devices, fileName } = this;
+      sessionStorage.setItem(KEY, JSON.stringify({ saved, positionMs, atMs: Date.now(), devices, fileName }));
     } catch {
       // Storage may be switched off: see `left`.
     }

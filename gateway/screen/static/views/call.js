@@ -65,9 +65,11 @@ class CallPage {
     const seek = (ms) => this._seek(ms);
     this._track = new LevelTrack(1);
     this._header = new Header(this._context, words, this._callId);
-    this._timeline = new Timeline(words, this._track, { seek, choose: (id, ms) => this._choose(id, ms), view: () => undefined });
+    this._timeline = new Timeline(words, this._track, { seek, choose: (id, ms) => this._choose(id, ms) });
     this._table = new SegmentTable(words, { seek });
-    this._player = new Player(this._context, `${this._path}/recording`, { position: (ms, playing) => this._position(ms, playing) });
+    this._player = new Player(this._context, `${this._path}/recording`, {
+      position: (ms, playing) => this._position(ms, playing), state: (state) => this._header.recording(state === "ready"),
+    });
     this._transcript = new Transcript(words, { seek });
     this._alerts = new Alerts(words, { jump: (ms, segmentId, alertId) => this._jump(ms, segmentId, alertId) });
     this._verdict = new Verdict(words);
@@ -100,12 +102,11 @@ class CallPage {
     this._edgeMs = this._source.edgeMs;
     this._header.update(model);
     this._timeline.update(model, segments, voices);
-    this._table.update(model, segments, voices);
+    this._table.update(segments);
     this._transcript.update(model, segments, voices);
     this._alerts.update(model, segments);
     this._verdict.update(model);
     this._player.update(model, silences(segments, this._edgeMs, SKIPPED_MS));
-    this._header.recording(this._player.ready);
     this._tellAlerts(model);
     this._tick();
     if (!this._measured || (this._measuredLive && !model.live)) this._measure();
@@ -141,8 +142,7 @@ class CallPage {
     try {
       const told = await this._context.api.get(`${this._path}/levels?${query}`);
       this._track.take(told);
-      this._source.reaches(told.duration_ms);
-      this._timeline.invalidate();
+      this._timeline.measured();
     } catch (fault) {
       // Another process holds the call, the recording is gone, or nobody is reached: the timeline does without.
       if (fault.name !== "ApiError") throw fault;

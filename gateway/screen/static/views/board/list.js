@@ -2,9 +2,12 @@
 
 import { aria, h } from "../../dom.js";
 import { arrange } from "./arrangement.js";
-import { compare, isOver, matches, severity } from "./ranking.js";
+import { counted } from "./counts.js";
+import { compare, matches } from "./ranking.js";
 import { CallRow } from "./row.js";
 
+/** Nobody reads faster, and each frame costs the browser more than what is new in it. */
+const DRAW_EVERY_MS = 125;
 const SORT_EVERY_MS = 1000;
 const TICK_MS = 1000;
 const HOLD_MS = 15000;
@@ -21,6 +24,8 @@ export class CallList {
   #dirty = new Map();
   #levels = null;
   #frame = 0;
+  #frameTimer = 0;
+  #drawnAt = 0;
   #sortDue = 0;
   #sortTimer = 0;
   #ticker = 0;
@@ -28,6 +33,7 @@ export class CallList {
   #generation = 0;
   #pointed = false;
   #touchedAt = 0;
+  #reached = null;
   #ticked = false;
   #stale = false;
   #observer;
@@ -65,6 +71,7 @@ export class CallList {
 
   close() {
     cancelAnimationFrame(this.#frame);
+    clearTimeout(this.#frameTimer);
     clearTimeout(this.#sortTimer);
     clearTimeout(this.#forgetTimer);
     clearInterval(this.#ticker);
@@ -129,6 +136,11 @@ export class CallList {
     this.element.classList.toggle("stale", stale);
   }
 
+  /** Whether there is a call of which something must be told soon. */
+  get busy() {
+    return [...this.#rows.values()].some((row) => row.brief?.connected && row.brief.state === "live");
+  }
+
   // --- what somebody asks for ---
 
   filter(values) {
@@ -153,7 +165,7 @@ export class CallList {
 
   #wanted() {
     const rows = [...this.#rows.values()].filter((row) => row.brief && !row.gone && matches(row.brief, this.#filter));
-    return rows.sort((a, b) => compare(a.brief, b.brief));
+    return rows.sort(compare);
   }
 
   #place() {
@@ -169,12 +181,16 @@ export class CallList {
   // --- drawing ---
 
   #draw() {
-    if (!this.#frame) this.#frame = requestAnimationFrame(() => this.#onFrame());
+    if (this.#frame || this.#frameTimer) return;
+    this.#frameTimer = setTimeout(() => {
+      this.#frameTimer = 0;
+      this.#frame = requestAnimationFrame(() => this.#onFrame());
+    }, Math.max(0, this.#drawnAt + DRAW_EVERY_MS - performance.now()));
   }
 
   #onFrame() {
     this.#frame = 0;
-    const now = performance.now();
+    const now = (this.#drawnAt = performance.now());
     const changed = this.#dirty.size > 0;
     for (const [row, brief] of this.#dirty) row.show(brief, now);
     this.#dirty.clear();
@@ -220,18 +236,7 @@ export class CallList {
 
   #tellCounts() {
     const all = [...this.#rows.values()].filter((row) => row.brief && !row.gone);
-    const running = all.filter((row) => !isOver(row.brief));
-    const wanted = this.#wanted();
-    this.#on.changed({
-      live: running.length,
-      alerts: running.filter((row) => row.brief.alerts.some((alert) => severity(alert.status) < 2)).length,
-      disconnected: running.filter((row) => !row.brief.connected).length,
-      judging: all.length - running.length,
-      shown: wanted.length,
-      all: all.length,
-      moved: this.held ? moved(this.#shown, wanted) : 0,
-      agents: [...new Set(all.map((row) => row.brief.agent).filter(Boolean))].sort(),
-    });
+    this.#on.changed(counted(all, this.#wanted(), this.held ? this.#shown : null));
   }
 
   #see(entries) {
@@ -261,7 +266,8 @@ export class CallList {
 
   /** Exactly one row can be reached by Tab: the one that had the focus last, else the first. */
   #rove(row) {
-    const target = row ?? this.#shown.find((one) => one.element.tabIndex === 0) ?? this.#shown[0];
+    if (row) this.#reached = row;
+    const target = this.#shown.includes(this.#reached) ? this.#reached : this.#shown[0];
     for (const one of this.#rows.values()) {
       const index = one === target ? 0 : -1;
       if (one.element.tabIndex !== index) one.element.tabIndex = index;
@@ -274,12 +280,11 @@ export class CallList {
     const at = this.#shown.indexOf(this.#focused());
     if (at < 0) return;
     const page = Math.max(1, Math.floor(innerHeight / (this.#shown[at].element.offsetHeight || 50)) - 3);
-    const to = {
-      ArrowDown: at + 1, ArrowUp: at - 1, PageDown: at + page, PageUp: at - page, Home: 0, End: this.#shown.length - 1,
-    }[event.key];
+    const last = this.#shown.length - 1;
+    const to = { ArrowDown: at + 1, ArrowUp: at - 1, PageDown: at + page, PageUp: at - page, Home: 0, End: last }[event.key];
     if (to !== undefined) {
       event.preventDefault();
-      const row = this.#shown[Math.min(Math.max(to, 0), this.#shown.length - 1)];
+      const row = this.#shown[Math.min(Math.max(to, 0), last)];
       this.#rove(row);
       row.element.focus();
     } else if (event.key === "Enter") {
@@ -287,10 +292,4 @@ export class CallList {
       this.#on.open(this.#shown[at].callId);
     }
   }
-}
-
-/** How many calls would stand elsewhere. */
-function moved(shown, wanted) {
-  const places = new Map(shown.map((row, at) => [row, at]));
-  return wanted.filter((row, at) => places.get(row) !== at).length;
 }

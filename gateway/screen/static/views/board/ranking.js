@@ -10,12 +10,8 @@ export const isOver = (brief) => OVER.has(brief.state);
 /** How much an alert of this status matters: 0 settled, 1 could still be withdrawn, 2 nothing any more. */
 export const severity = (status) => SEVERITIES[status] ?? 2;
 
-/** Whether voices are not where they should be: told by the server, or the same name on both sides. */
-export function hasConflict(brief) {
-  if (brief.conflicts?.length) return true;
-  const names = Object.values(brief.speakers);
-  return new Set(names).size < names.length;
-}
+/** Whether a known voice is where it cannot be. */
+export const hasConflict = (brief) => brief.conflicts.length > 0;
 
 /** Final alerts before provisional ones, then conflicts, then calls without a softphone, then the rest, ended ones last. */
 export function rank(brief) {
@@ -26,9 +22,9 @@ export function rank(brief) {
   return brief.connected ? 4 : 3;
 }
 
-/** By rank, the longest first; calls that began together keep their places. */
+/** Two rows by the rank of their calls, the longest first; calls that began together keep their places. */
 export function compare(a, b) {
-  return rank(a) - rank(b) || a.began_at_ms - b.began_at_ms || (a.call_id < b.call_id ? -1 : 1);
+  return a.rank - b.rank || a.brief.began_at_ms - b.brief.began_at_ms || (a.callId < b.callId ? -1 : 1);
 }
 
 /** Whether a call is among those asked for: `q` in anything one can read, `agent`, `alerts` any, `state`. */

@@ -2,7 +2,7 @@
 
 import { aria, fill, h, setText } from "../../dom.js";
 import { clock } from "../../format.js";
-import { hasConflict, isOver, severity } from "./ranking.js";
+import { hasConflict, isOver, rank, severity } from "./ranking.js";
 
 const MOST_CHIPS = 2;
 const QUIETEST_DB = -60;
@@ -11,6 +11,8 @@ const KINDS = ["final", "provisional", "past"];
 
 export class CallRow {
   brief = null;
+  /** How soon its call needs a look: see `rank`. */
+  rank = 0;
   /** Whether it is on the screen: only then its meters and its clock are worth drawing. */
   visible = false;
   /** It has left the board, and stands only because somebody points here. */
@@ -45,12 +47,13 @@ export class CallRow {
   /** Show what the call is now. */
   show(brief, nowMs) {
     this.brief = brief;
+    this.rank = rank(brief);
     this.#toldAt = nowMs;
     setText(this.agent, brief.agent || this.#t("board.no_agent", { id: brief.call_id.slice(0, 8) }));
     this.#showState(brief);
     this.#showParties(brief);
     this.#showText(brief.latest);
-    this.#showAlerts(brief.alerts);
+    this.#showAlerts(brief.alerts, brief.alerts_before ?? 0);
     this.tick(nowMs);
   }
 
@@ -101,22 +104,26 @@ export class CallRow {
     this.words.className = latest && !latest.final ? "partial" : "";
   }
 
-  #showAlerts(alerts) {
-    const sorted = [...alerts].sort((a, b) => severity(a.status) - severity(b.status) || b.at_ms - a.at_ms);
-    const key = sorted.map((alert) => `${alert.alert_id} ${alert.status}`).join();
+  #showAlerts(alerts, before) {
+    const groups = byCategory(alerts);
+    const key = groups.map((one) => `${one.category} ${one.status} ${one.rules.length}`).join("\n") + before;
     if (key === this.#chipsKey) return;
     this.#chipsKey = key;
-    const more = sorted.length - MOST_CHIPS;
+    const shown = groups.length > MOST_CHIPS || before ? groups.slice(0, MOST_CHIPS - 1) : groups;
+    const more = groups.length - shown.length + before;
     fill(this.alerts,
-      sorted.slice(0, MOST_CHIPS).map((alert) => {
-        const kind = KINDS[severity(alert.status)];
-        return h("span", { class: ["chip", "board-chip", kind], title: `${alert.rule}` },
-          h("span", { "aria-hidden": "true", text: { final: "!", provisional: "?" }[kind] ?? "·" }),
-          h("span", { class: "board-chip-name", text: alert.category }),
-          h("span", { class: "unseen", text: ` ${this.#maybe(`board.status.${alert.status}`, alert.status)}` }),
-        );
-      }),
+      shown.map((one) => this.#chip(one)),
       more > 0 && h("span", { class: "chip", text: this.#t("board.more_alerts", { n: more }) }),
+    );
+  }
+
+  #chip({ category, status, rules }) {
+    const kind = KINDS[severity(status)];
+    return h("span", { class: ["chip", "board-chip", kind], title: rules.join("\n") },
+      h("span", { "aria-hidden": "true", text: { final: "!", provisional: "?" }[kind] ?? "·" }),
+      h("span", { class: "board-chip-name", text: category }),
+      rules.length > 1 && h("span", { class: "number", text: `×${rules.length}` }),
+      h("span", { class: "unseen", text: ` ${this.#maybe(`board.status.${status}`, status)}` }),
     );
   }
 
@@ -153,6 +160,22 @@ export class CallRow {
     const text = String(index + 2);
     if (this.element.getAttribute("aria-rowindex") !== text) aria(this.element, "rowindex", text);
   }
+}
+
+/** The alerts of each category with the worst of their states, the worst and latest category first. */
+function byCategory(alerts) {
+  const groups = new Map();
+  for (const { category, rule, status, at_ms: atMs } of alerts) {
+    const one = groups.get(category);
+    if (!one) {
+      groups.set(category, { category, status, atMs, rules: [rule] });
+      continue;
+    }
+    one.rules.push(rule);
+    one.atMs = Math.max(one.atMs, atMs);
+    if (severity(status) < severity(one.status)) one.status = status;
+  }
+  return [...groups.values()].sort((a, b) => severity(a.status) - severity(b.status) || b.atMs - a.atMs);
 }
 
 /** The colour of a role: the two usual ones have their own, others one by their channel. */

@@ -1,0 +1,116 @@
+"""Places for calls are given once, whoever asks, and taken back when it matters."""
+
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+
+from gateway.ports import Unavailable
+from gateway.session.admission import Limits
+from gateway.workers.limits import LinkedPlaces, PlacesGiven
+from gateway.workers.questions import GOING_ON, TAKE_PLACE, GoingOn, Place
+from gateway.workers.wire import Nothing
+from protocol.errors import ProtocolError
+from tests.unit.workers.links import linked
+
+
+class Worker:
+    """What a worker has going on, as it says when asked."""
+
+    def __init__(self) -> None:
+        self.apps: dict[str, str] = {}
+        self.asked = 0
+        self.answers = True
+
+    async def count(self) -> GoingOn:
+        self.asked += 1
+        if not self.answers:
+            raise Unavailable("it is gone")
+        return GoingOn(dict(self.apps))
+
+
+def book(most: int, most_per_app: int = 0) -> tuple[PlacesGiven, Worker, Worker]:
+    places, one, two = PlacesGiven(Limits(most, 60, most_per_app)), Worker(), Worker()
+    places.join(1, one.count)
+    places.join(2, two.count)
+    return places, one, two
+
+
+async def begin(places: PlacesGiven, worker: int, at: Worker, app_id: str, call_id: str) -> None:
+    await places.take(worker, Place(app_id, call_id))
+    at.apps[call_id] = app_id
+
+
+async def refused(places: PlacesGiven, app_id: str) -> str:
+    with pytest.raises(ProtocolError) as refusal:
+        await places.take(1, Place(app_id, "one more"))
+    return refusal.value.code
+
+
+async def test_the_limit_is_of_all_workers_and_nobody_is_asked_below_it() -> None:
+    places, one, two = book(3)
+    await begin(places, 1, one, "shop", "a")
+    await begin(places, 2, two, "shop", "b")
+    await begin(places, 2, two, "bank", "c")
+    assert (one.asked, two.asked) == (0, 0)
+    assert await refused(places, "shop") == "overloaded"
+    del two.apps["b"]
+    await begin(places, 1, one, "shop", "d")
+    assert await refused(places, "bank") == "overloaded"
+
+
+async def test_an_app_has_its_own_limit() -> None:
+    places, one, two = book(10, most_per_app=2)
+    await begin(places, 1, one, "shop", "a")
+    await begin(places, 2, two, "shop", "b")
+    assert await refused(places, "shop") == "too_many_calls"
+    await begin(places, 1, one, "bank", "c")
+
+
+async def test_what_a_dead_worker_had_counts_until_its_successor_says_otherwise() -> None:
+    places, one, two = book(2)
+    await begin(places, 1, one, "shop", "a")
+    await begin(places, 2, two, "shop", "b")
+    two.answers = False
+    places.leave(2)
+    assert await refused(places, "shop") == "overloaded"
+    successor = Worker()
+    places.join(2, successor.count)
+    await begin(places, 1, one, "shop", "c")
+
+
+async def test_a_burst_over_links_gets_as_many_places_as_there_are() -> None:
+    places = PlacesGiven(Limits(5, 60))
+    async with linked() as (main, worker):
+
+        async def take(asked: Place) -> Nothing:
+            await places.take(1, asked)
+            return Nothing()
+
+        live: dict[str, str] = {}
+        own = LinkedPlaces(worker, lambda: live)
+
+        async def count(_: Nothing) -> GoingOn:
+            return own.count()
+
+        main.answers(TAKE_PLACE, take)
+        worker.answers(GOING_ON, count)
+        places.join(1, lambda: main.ask(GOING_ON, Nothing()))
+        main.listen()
+        worker.listen()
+
+        async def opened(call_id: str) -> bool:
+            try:
+                await own.take("shop", call_id)
+            except ProtocolError:
+                return False
+            await asyncio.sleep(0)  # as long as opening takes
+            live[call_id] = "shop"
+            own.settle(call_id)
+            return True
+
+        outcomes = await asyncio.gather(*(opened(f"call{number}") for number in range(30)))
+        assert sum(outcomes) == 5
+        live.clear()
+        assert await opened("later")
