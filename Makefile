@@ -7,7 +7,7 @@ CORPUS ?= ../shared/corpus
 LABELLED = $(if $(wildcard $(CORPUS)/calls),$(CORPUS)/calls $(patsubst %,--enrol $(CORPUS)/%,en zh) --apart magic)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test faults check unit bench bench-quality bench-voiceprint bench-load bench-board lock docs clean
+.PHONY: help setup demo cluster-demo test faults check unit bench bench-quality bench-voiceprint bench-load bench-board lock docs clean
 
 help: ## list the commands
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 18
@@ -26,6 +26,9 @@ setup: $(VENV)/.installed ## install into .venv and pull the default models
 
 demo: setup ## play two phone calls through the whole system and show what happens (DEMO=en|zh for one)
 	$(BIN)/earshot demo $(DEMO)
+
+cluster-demo: setup ## kill a gateway and a worker of a cluster under calls and show that nothing was lost (CLUSTER="--redis flush")
+	$(BIN)/python -m loadtest.cluster_demo $(CLUSTER)
 
 check: $(VENV)/.installed ## formatting, lint, types, and the layers of the design
 	$(BIN)/ruff format --check .

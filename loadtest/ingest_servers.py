@@ -68,6 +68,7 @@ def earshot(processor: int, rate_hz: int, settings: Mapping[str, str]) -> Iterat
         "vad": "webrtc",
         "max_calls": "100000",
         "audio_timeout_s": "3600",
+        "ping_interval_s": "3600",  # the sender answers no pings
         "max_loop_lag_ms": "0",
         "quality_workers": "0",
         "index_calls": "false",

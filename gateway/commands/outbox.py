@@ -102,14 +102,15 @@ def retry(session_id: str | None, all_dead: bool, config: Path | None, data: str
 
 def _with_outbox(config: Path | None, data: str | None, work: Callable[[Outbox], Awaitable[T]]) -> T:
     """What `work` makes of the outbox in the data folder; without one the command ends with an error."""
-    folder = settings_of(config, data=data).settings.data_path
+    settings = settings_of(config, data=data).settings
+    folder = settings.data_path
     path = folder / "earshot.db"
     if not path.is_file():
         raise click.ClickException(f"no server has run in the data folder {folder} yet: name another with --data")
     database = Database(path, [SCHEMA])
 
     async def run() -> T:
-        return await work(Outbox(database, SystemClock(), data_dir=folder))
+        return await work(Outbox(database, SystemClock(), data_dir=folder, recordings_dir=settings.shared_recordings))
 
     try:
         return asyncio.run(run())

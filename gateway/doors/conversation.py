@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Iterator
 from contextlib import contextmanager
-from functools import partial
 from typing import Literal
 
 from gateway.call.events import ClientSpoke, Continued, Noted, Paused, Updated
@@ -15,6 +14,7 @@ from gateway.doors.connection import NativeConnection
 from gateway.doors.frames import payload_of
 from gateway.doors.limits import CATCH_UP_S, MAX_SAID_BYTES, TINY_MS, DoorLimits
 from gateway.doors.outgoing import Outgoing
+from gateway.doors.sweep import Sweep
 from gateway.session.calls import MAX_UNACKED_MS
 from gateway.session.session import CallSession
 from gateway.token_bucket import TokenBucket
@@ -25,15 +25,20 @@ from protocol.messages import ClientMessage, Error
 
 _KEPT = (messages.ClientTranscript, messages.Dtmf, messages.Mark, messages.Update)
 
-LOOK_FOR_ROOM_MS = 100.0
-"""Audio taken at once between two looks for room, which cost a tenth of what a packet does."""
+MOST_TOGETHER_MS = 100.0
+"""So much audio of one call is looked at in any case: it came faster than in real time."""
 
 
 class Conversation:
     """Reads until the socket closes. A fault that only this message is guilty of is answered and the call goes on."""
 
     def __init__(
-        self, connection: NativeConnection, session: CallSession, outgoing: Outgoing, limits: DoorLimits
+        self,
+        connection: NativeConnection,
+        session: CallSession,
+        outgoing: Outgoing,
+        limits: DoorLimits,
+        sweep: Sweep,
     ) -> None:
         self._connection = connection
         self._session = session
@@ -58,10 +63,14 @@ class Conversation:
         self._fault: Exception | None = None
         tiny = self._audio.rate_hz * TINY_MS // 1000 * (self._audio.bytes_per_instant // self._audio.channels)
         connection.tiny_bytes = tiny
-        self._since_look_ms = LOOK_FOR_ROOM_MS
-        """Audio taken since there was room for it."""
+        self._sweep = sweep
+        self._heard: list[bytes] = []
+        """Audio taken and not looked at ..."""
+        self._heard_bytes = 0
+        """... and how much it is."""
         self._instant_bytes = self._audio.bytes_per_instant
         self._bytes_per_ms = self._audio.bytes_per_instant * self._audio.rate_hz / 1000
+        self._most_together_bytes = MOST_TOGETHER_MS * self._bytes_per_ms
         self._max_samples = limits.max_call_s * self._audio.rate_hz
 
     async def run(self) -> None:
@@ -69,12 +78,12 @@ class Conversation:
 
         Raises ConnectionClosed when the socket is gone, ProtocolError for a fault that closes it.
         """
-        patience = asyncio.timeout(None)
-        self._watch(patience)
+        self._patience = patience = asyncio.timeout(None)
+        self._watch()
         try:
             async with patience:
                 if self._connection.has_shortcut:
-                    self._connection.on_audio = partial(self._hear_at_once, patience)
+                    self._connection.on_audio = self._hear_at_once
                 await self._converse()
         except TimeoutError:
             if self._fault is not None:
@@ -85,6 +94,7 @@ class Conversation:
             raise ProtocolError("timeout", f"no audio for {seconds:g} s outside a pause") from None
         finally:
             self._connection.on_audio = None
+            self._look()
             self._watching.cancel()
 
     async def _converse(self) -> None:
@@ -92,6 +102,9 @@ class Conversation:
             self._idle = True
             payload = await self._connection.recv()
             self._idle = False
+            self._look()  # what came before
+            if self._fault is not None:
+                raise self._fault
             if not self._session.carried_by(self._outgoing):
                 return  # what is still in the buffers of this socket will come again on the other
             with self._complaining():
@@ -112,28 +125,45 @@ class Conversation:
                 raise
             self._complain(fault.code, fault.message)
 
-    def _hear_at_once(self, patience: asyncio.Timeout, frame: bytes, header_bytes: int) -> bool:
+    def _hear_at_once(self, frame: bytes, header_bytes: int) -> bool:
         """Take audio on its short way; False, having changed nothing, when it has to wait its turn as a message."""
-        session = self._session
-        if not self._idle or self._fault is not None or not session.carried_by(self._outgoing):
+        if not self._idle or self._fault is not None:
             return False
-        audio_ms = (len(frame) - header_bytes) / self._bytes_per_ms
-        self._since_look_ms += audio_ms
-        if self._since_look_ms >= LOOK_FOR_ROOM_MS:
-            if not session.has_room:
+        heard = self._heard
+        if not heard:
+            # Asked once for what is looked at together, which is bounded: it is a tenth of what a packet costs.
+            if not self._session.carried_by(self._outgoing) or not self._session.has_room:
                 return False
-            self._since_look_ms = 0.0
-        now_s = self._loop.time()
-        if not self._speed.take(audio_ms, now_s):
-            return False
-        self._last_audio_s = now_s
+            if not self._speed.take(0, self._loop.time()):
+                return False
+            self._sweep.enter(self._look)
+        heard.append(payload_of(frame, header_bytes))
+        self._heard_bytes += len(frame) - header_bytes
+        if self._heard_bytes >= self._most_together_bytes:
+            self._look()
+        return True
+
+    def _look(self) -> None:
+        """Make of the audio that was taken at once what is to be made of it."""
+        heard = self._heard
+        if not heard:
+            return
+        self._last_audio_s = self._loop.time()
+        self._speed.borrow(self._heard_bytes / self._bytes_per_ms, self._last_audio_s)
+        self._heard, self._heard_bytes = [], 0
+        if not self._session.carried_by(self._outgoing):
+            return  # not acknowledged: it will come again on the other socket
         try:
-            self._hear_now(payload_of(frame, header_bytes))
+            if self._session.framed:
+                for data in heard:
+                    self._hear_now(data)
+            else:
+                self._hear_now(heard[0] if len(heard) == 1 else b"".join(heard))
         except Exception as fault:
             # What ends a conversation ends it in its own task.
             self._fault = fault
-            patience.reschedule(now_s)
-        return True
+            if self._connection.on_audio is not None:
+                self._patience.reschedule(self._loop.time())
 
     def _hear_now(self, data: bytes) -> None:
         session = self._session
@@ -149,11 +179,14 @@ class Conversation:
                 self._take(self._raw.decode(data))
         else:
             # What the above comes to where whole instants follow whole instants.
-            session.hear(self._audio.to_pcm(data))
+            try:
+                session.hear(self._audio.to_pcm(data))
+            except IllegalEvent as fault:
+                self._complain("unexpected_message", str(fault))
             if session.samples > self._max_samples:
                 session.hang_up("max_duration")
 
-    def _watch(self, patience: asyncio.Timeout) -> None:
+    def _watch(self) -> None:
         """End the conversation if audio is overdue; else look again when it may be. One timer for all the packets."""
         now_s = self._loop.time()
         if self.held or not self._session.expects_audio:
@@ -161,9 +194,9 @@ class Conversation:
         else:
             due_s = self._last_audio_s + self._limits.audio_timeout_s
         if due_s <= now_s:
-            patience.reschedule(now_s)
+            self._patience.reschedule(now_s)
         else:
-            self._watching = self._loop.call_at(due_s, self._watch, patience)
+            self._watching = self._loop.call_at(due_s, self._watch)
 
     async def _hear(self, payload: bytes) -> None:
         self._last_audio_s = self._loop.time()

@@ -116,13 +116,14 @@ class HttpDoor:
         over = over and (await self._stored(app_id, call_id)).state in ("judged", "failed")
         path = self._recording_path(call_id)
         if not path.exists() and over:
-            raise await self._no_recording(app_id, call_id)
+            raise await self.no_recording(request)
         if not path.exists():
             raise refused(web.HTTPConflict, "not_sealed", "the recording is sealed when the call has hung up")
         return web.FileResponse(path, headers=headers)
 
-    async def _no_recording(self, app_id: str, call_id: str) -> web.HTTPException:
-        node = await self._elsewhere(app_id, call_id)
+    async def no_recording(self, request: web.Request) -> web.HTTPException:
+        """What to answer of a call that is over and has no recording here."""
+        node = await self._elsewhere(self.caller(request), request.match_info["call_id"])
         if not node:
             return refused(web.HTTPNotFound, "no_recording", "the recording is not kept any more, or there was none")
         remedy = "ask there, or give all nodes the same recordings_folder"

@@ -16,14 +16,17 @@ LATEST_MS: Final = 7 * 24 * 3_600_000
 """No call is longer."""
 
 Told = Callable[[web.Request], Awaitable[Mapping[str, Any]]]
+NoRecording = Callable[[web.Request], Awaitable[web.HTTPException]]
 
 
 class LevelRoutes:
     """Of a call that goes on and of one that is over; errors as `{"code", "message"}`."""
 
-    def __init__(self, told: Told, levels: LevelReader) -> None:
-        """`told` is what `/v1/calls/{id}` tells of a request's call; it raises the answer that others get."""
+    def __init__(self, told: Told, levels: LevelReader, no_recording: NoRecording) -> None:
+        """`told` is what `/v1/calls/{id}` tells of a request's call; it raises the answer that others get.
+        `no_recording` is the answer where a call that is over has no recording here."""
         self._told = told
+        self._no_recording = no_recording
         self._levels = levels
 
     def routes(self) -> list[web.RouteDef]:
@@ -43,7 +46,7 @@ class LevelRoutes:
         if state in ("live", "judging"):
             text = "another process holds the call: its levels are told by /v1/watch, and here when it has hung up"
             raise refused(web.HTTPConflict, "not_sealed", text)
-        raise refused(web.HTTPNotFound, "no_recording", "the recording is not kept any more, or there was none")
+        raise await self._no_recording(request)
 
 
 def _answer(levels: CallLevels) -> web.Response:

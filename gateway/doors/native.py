@@ -26,6 +26,7 @@ from gateway.doors.limits import DoorLimits
 from gateway.doors.outgoing import Outgoing
 from gateway.doors.relay import PassableConnection, PassedOn, Relaying, Siblings, passed_app
 from gateway.doors.strangers import Strangers
+from gateway.doors.sweep import Sweep
 from gateway.doors.watching import WatchDoor
 from gateway.origins import Origins
 from gateway.ports import Unavailable
@@ -64,6 +65,7 @@ class NativeDoor:
         """Without `tickets` none is taken; without `origins` only pages from the socket's own address are welcome.
         `siblings` are processes that share the port, and whose calls clients may ask for here."""
         self._siblings = siblings
+        self._sweep = Sweep()
         self._tickets = tickets
         self._origins = origins or Origins()
         self._watching = watching
@@ -207,7 +209,7 @@ class NativeDoor:
             if isinstance(connection, PassableConnection):
                 connection.stays()
             try:
-                conversation = Conversation(connection, session, outgoing, self._limits)
+                conversation = Conversation(connection, session, outgoing, self._limits, self._sweep)
                 await conversation.run()
             finally:
                 session.detach(outgoing)

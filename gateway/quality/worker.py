@@ -207,7 +207,13 @@ class QualityWorker:
         else:
             state = outcome.state
             kept = await self._tasks.finish(job, state, outcome.reason, outcome.result, billed_ms=outcome.billed_ms)
-            log.info("quality_task_finished", state=int(state), reason=outcome.reason, kept=kept)
+            log.info(
+                "quality_task_finished",
+                state=int(state),
+                reason=outcome.reason,
+                kept=kept,
+                billed_ms=outcome.billed_ms,
+            )
             self._watcher.ended(job, state if kept else None)
             if kept:  # else the recording is another worker's, or gone with what the session was before
                 self._finished()

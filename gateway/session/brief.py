@@ -53,6 +53,8 @@ class CallBrief:
         """Channel by open segment."""
         self._names: dict[int, str] = {}
         """Who is known to speak, by channel."""
+        self._conflicts: set[int] = set()
+        """Channels with a voice that cannot be there."""
         self._latest: tuple[int, str, bool, int] | None = None
         """Channel, text, whether it is final, and its end."""
         self._alerts: dict[str, AlertInBrief] = {}
@@ -72,7 +74,14 @@ class CallBrief:
             self._latest = channel, segment["text"], segment.get("final", False), segment.get("end_ms", 0)
         speaker = segment.get("speaker")
         if speaker is not None:
-            self._names[channel] = speaker["name"]
+            self._take_speaker(channel, speaker["name"], speaker["state"])
+
+    def _take_speaker(self, channel: int, name: str, state: str) -> None:
+        self._names[channel] = name
+        if state == "conflict":
+            self._conflicts.add(channel)
+        else:
+            self._conflicts.discard(channel)
 
     def apply(self, message: ServerMessage) -> None:
         """Take the next message of the call."""
@@ -85,7 +94,7 @@ class CallBrief:
                 if message.text:
                     self._latest = message.channel, message.text, message.final, message.end_ms
             case messages.Speaker():
-                self._names[message.channel] = message.name
+                self._take_speaker(message.channel, message.name, message.state)
             case messages.Alert():
                 self._alerts[message.alert_id] = _in_brief(
                     message.alert_id, message.category, message.rule, message.certainty, message.at_ms
@@ -123,6 +132,7 @@ class CallBrief:
             seq=call.progress[0],
             speaking=[roles[channel] for channel in sorted(set(self._open.values()))] if call.live else [],
             speakers={roles[channel]: name for channel, name in sorted(self._names.items()) if name},
+            conflicts=[roles[channel] for channel in sorted(self._conflicts)],
             latest=self._latest_text(roles),
             alerts=alerts[-MAX_ALERTS_IN_BRIEF:],
             alerts_before=max(0, len(alerts) - MAX_ALERTS_IN_BRIEF),

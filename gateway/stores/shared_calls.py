@@ -11,6 +11,7 @@ import asyncio
 import sqlite3
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
+from typing import Literal
 
 import structlog
 
@@ -146,19 +147,23 @@ class SharedCalls:
         not_ours = await self._own.unknown(call_ids, ended_before_ms)
         return await self._shared.old_or_unknown(not_ours, ended_before_ms)
 
-    async def give_up(self, app_id: str, call_id: str) -> bool:
-        """Another node has finished a call that was here: forget how it was then, unless that is all that is known of
-        the call so far (False). Raises Unavailable."""
-        version = await self._versions.version(app_id, call_id)
-        if version is None:
-            return True
+    async def give_up(self, app_id: str, call_id: str) -> Literal["gone", "ours", "untold"]:
+        """Forget how a call was here that another node has finished. Raises Unavailable.
+
+        `gone`: nothing of it is this node's any more; `ours`: it is this very node that finished it; `untold`: nobody
+        has told of the call's end yet, and nothing was forgotten.
+        """
         copy = await self._shared.copy(app_id, call_id)
         if copy == "deleted":
-            return True  # the whole call goes, here too
-        if not isinstance(copy, SharedCopy) or copy.node == self._node or copy.version < version:
-            return False
-        await self._own.forget(app_id, call_id)
-        return True
+            return "ours"  # it goes as every deleted call does
+        if not isinstance(copy, SharedCopy) or copy.version.rank < RANK["judging"]:
+            return "untold"
+        if copy.node == self._node:
+            return "ours"
+        version = await self._versions.version(app_id, call_id)
+        if version is not None and version < copy.version:
+            await self._own.forget(app_id, call_id)
+        return "gone"
 
     # --- keeping in step ---
 

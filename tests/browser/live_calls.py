@@ -67,12 +67,10 @@ async def calling(account: Account, agent: str, *sounds: bytes) -> AsyncIterator
             for sound in sounds:
                 await caller.speak(sound)
             yield caller
+        finally:  # also of a test that has failed: the next ones shall not see its calls
             caller.plug_in()
             await caller.hang_up()
             await reading
-        finally:
-            reading.cancel()
-            await asyncio.gather(reading, return_exceptions=True)
 
 
 @dataclass

@@ -4,11 +4,12 @@ import re
 
 import pytest
 import pytest_asyncio
-from playwright.async_api import Locator, Page, expect
+from playwright.async_api import Locator, Page, WebSocketRoute, expect
 
 from gateway.ports import StoredCategory
 from protocol.messages import ClientTranscript, Continue, Dtmf, Mark, Pause
 from tests.browser.calls import AGENT, ANSWER, CUSTOMER, GREETING, people_and_rules, talking, together
+from tests.browser.conftest import PATIENCE_MS
 from tests.browser.pages import PHONE, Faults, NewPage, settled, take_both
 from tests.client import Account
 from tests.earshot_process import EarshotProcess
@@ -17,8 +18,13 @@ from tests.integration.hummed import humming
 SCRIPT = "<img src=x onerror=alert(1)><script>alert(2)</script>"
 NOT_SEALED = r"status of 409 .*/recording$"
 """What a browser logs while a recording is being sealed."""
+TOO_WIDE = """
+[...document.querySelectorAll("main *")].filter((one) => one.getBoundingClientRect().right > innerWidth + 1
+  && !one.closest(".call-scroll, .call-scroll-x, .unseen")).map((one) => `${one.tagName}.${one.className}`)
+"""
 CERTAINTY = re.compile("final|provisional")
-UNKNOWN = r"status of 404 .*/v1/calls/[^/]+$"
+RECORDING = re.compile("/recording$")
+UNKNOWN = r"status of 404 .*/v1/calls/[^/]+(/recording|/levels.*)?$"
 
 
 @pytest.fixture(scope="module")
@@ -86,7 +92,7 @@ async def test_a_call_is_seen_as_it_happens_and_later_at_the_same_address(app: A
         await expect(alert(page, "Money back").locator(".chip[data-status]")).to_have_text(CERTAINTY)
         await expect(line(page, "refund").locator("mark.is-keyword")).to_have_text("refund")
         await expect(page.get_by_text("It judges the recording after the hangup.")).to_be_visible()
-        await expect(page.get_by_text("1 rule in shadow was hit")).to_be_visible()
+        await expect(page.get_by_text("1 rule in shadow was hit")).to_be_visible(timeout=PATIENCE_MS)
         address = page.url
         await talk.hang_up()
     await expect(state(page, "judged")).to_be_visible()
@@ -122,17 +128,41 @@ async def test_who_reloads_in_the_middle_of_a_call_misses_nothing(app: Account, 
     assert await shown(restless) == await shown(faithful)
 
 
-async def test_a_watch_that_was_cut_goes_on_where_it_was(app: Account, new_page: NewPage, faults: Faults) -> None:
-    faults.expect("WebSocket|ERR_INTERNET_DISCONNECTED|Failed to load resource")
+async def test_a_watch_that_is_cut_goes_on_where_it_was(app: Account, new_page: NewPage, faults: Faults) -> None:
+    faults.expect("WebSocket")
+    sockets: list[WebSocketRoute] = []
+
+    def pass_on(socket: WebSocketRoute) -> None:
+        socket.connect_to_server()
+        sockets.append(socket)
+
+    async with talking(app) as talk:
+        page = await new_page("/screen/rules")
+        await page.route_web_socket(re.compile("/v1/watch"), pass_on)
+        await page.goto(f"/screen/calls/{talk.call_id}")
+        await expect(page.locator("[data-watch=live]")).to_be_visible()
+        for pcm, told in ((GREETING, "I want a refund."), (ANSWER, "Give me your manager.")):
+            await sockets[-1].close(code=1011)
+            await expect(page.locator("[data-watch=connecting]")).to_be_visible()
+            await talk.say(pcm)
+            await expect(line(page, told)).to_be_visible()
+        await expect(alert(page, "Escalation")).to_be_visible()
+        assert len(sockets) >= 3
+        live = await shown(page)
+        await page.reload()
+        await expect(alert(page, "Escalation")).to_be_visible()
+        await expect(line(page, CUSTOMER)).to_be_visible()
+        assert (await shown(page))[".call-line"] == live[".call-line"]
+
+
+async def test_a_call_that_goes_while_it_is_looked_at_says_so(app: Account, new_page: NewPage, faults: Faults) -> None:
+    faults.expect("status of 404")
     async with talking(app) as talk:
         page = await new_page(f"/screen/calls/{talk.call_id}")
-        await expect(page.locator("[data-watch=live]")).to_be_visible()
-        await page.context.set_offline(True)
-        await page.evaluate("dispatchEvent(new Event('offline'))")
-        await talk.say(GREETING)
-        await page.context.set_offline(False)
-        await expect(alert(page, "Money back")).to_be_visible()
-        await expect(line(page, "I want a refund.")).to_be_visible()
+        await expect(state(page, "live")).to_be_visible()
+        gone = {"code": "unknown_call", "message": "no call"}
+        await page.route("**/v1/calls/*?segments=0", lambda route: route.fulfill(status=404, json=gone))
+        await expect(page.get_by_role("heading", name="This call has been deleted")).to_be_visible(timeout=PATIENCE_MS)
 
 
 async def test_pauses_keys_and_marks_stand_on_the_timeline(app: Account, new_page: NewPage) -> None:
@@ -173,10 +203,18 @@ async def test_evidence_leads_to_where_it_was_heard_and_plays_it(app: Account, n
 
 async def test_the_recording_is_fetched_in_pieces_and_played_by_keys(app: Account, new_page: NewPage) -> None:
     page = await new_page(f"/screen/calls/{await ended_call(app, ANSWER)}")
+    fetched: list[str] = []
+    page.on(
+        "request",
+        lambda request: fetched.append(request.headers.get("range", "all")) if RECORDING.search(request.url) else None,
+    )
+    await page.reload()
     await expect(page.get_by_role("button", name="Play")).to_be_enabled()
-    async with page.expect_request(lambda request: "recording" in request.url and "range" in request.headers):
-        await page.locator("body").press("ArrowRight")
+    await page.locator("body").press("ArrowRight")
     await page.wait_for_function("document.querySelector('audio').currentTime === 5")
+    assert fetched[0] == "bytes=0-0"
+    assert len(fetched) > 1
+    assert "all" not in fetched
     await page.locator("body").press("Shift+ArrowLeft")
     await page.wait_for_function("document.querySelector('audio').currentTime === 4")
     await page.locator("body").press("Space")
@@ -236,6 +274,10 @@ async def test_the_timeline_is_zoomed_moved_and_read_by_keys_and_wheel(app: Acco
     await page.mouse.wheel(0, -400)
     await page.mouse.move(5, 5)
     assert await drawn() != whole
+    async with page.expect_response(lambda answer: "step_ms=10&" in answer.url) as finer:
+        for _ in range(6):
+            await page.get_by_role("button", name="Zoom in").click()
+    assert (await finer.value).status == 200
     await page.get_by_role("button", name="Show the whole call").click()
     await canvas.click(position={"x": 300, "y": 60})
     position = int(await slider.get_attribute("aria-valuenow") or 0)
@@ -266,9 +308,9 @@ async def test_a_reader_who_scrolls_up_is_left_in_peace_and_can_come_back(app: A
             said = ClientTranscript(text=f"sentence {number}", begin_ms=number * 10, end_ms=number * 10 + 9, channel=1)
             await talk.client.send(said)
         await talk.say(GREETING)
-        await expect(line(page, "sentence 29")).to_be_in_viewport()
         scroller = page.locator(".call-transcript .call-scroll")
         await scroller.hover()
+        await expect(line(page, "sentence 29")).to_be_in_viewport()
         await page.mouse.wheel(0, -5000)
         now = page.get_by_role("button", name="Jump to now")
         await expect(now).to_be_visible()
@@ -345,7 +387,7 @@ async def test_everybody_can_use_it_live_and_afterwards(app: Account, new_page: 
     await page.evaluate("scrollTo(0, 0)")
     await take_both(page, f"call-{language}")
     await page.set_viewport_size({"width": PHONE[0], "height": PHONE[1]})
-    assert await page.evaluate("document.documentElement.scrollWidth <= innerWidth")
+    assert await page.evaluate(TOO_WIDE) == []
     await take_both(page, f"call-phone-{language}")
 
 

@@ -212,7 +212,9 @@ async def test_of_two_nodes_that_knew_a_call_the_one_that_finished_it_is_right(a
     assert (await a.shared.get("ours", "c1") or record("?")).state == "judging"
     await b.shared.save(judged("c1"))
     await b.step()
-    await a.shared.give_up("ours", "c1")
+    assert await b.shared.give_up("ours", "c1") == "ours", "the truth is not given up"
+    assert await b.own.get("ours", "c1") == judged("c1")
+    assert await a.shared.give_up("ours", "c1") == "gone"
     assert await a.own.get("ours", "c1") is None, "what it knew is of no use any more"
     assert (await a.shared.get("ours", "c1") or record("?")).state == "judged"
 
@@ -220,7 +222,7 @@ async def test_of_two_nodes_that_knew_a_call_the_one_that_finished_it_is_right(a
 async def test_a_part_is_not_given_up_before_the_other_node_has_told_of_the_call(a: Node, b: Node) -> None:
     await a.shared.save(record("c1"))
     await a.step()
-    await a.shared.give_up("ours", "c1")
+    assert await a.shared.give_up("ours", "c1") == "untold"
     assert await a.own.get("ours", "c1") == record("c1")
     assert await b.shared.get("ours", "c1") == record("c1")
 

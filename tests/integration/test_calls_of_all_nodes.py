@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 from collections.abc import AsyncIterator, Iterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
@@ -13,6 +14,7 @@ import msgspec
 import pytest
 
 from gateway.app import EarshotServer
+from gateway.stores.erasure import Kept
 from protocol.client import CallClient, CallRefused
 from protocol.messages import Ack, Ended, QcResult, Segment, Start
 from tests.client import Account, play, until
@@ -112,6 +114,7 @@ async def test_a_call_is_told_of_by_each_node_from_its_beginning_to_its_deletion
         assert await two.states() == {call_id: "judged"}
         status, refusal = await two.told(call_id, "/recording")
         assert (status, refusal["code"], refusal["node"]) == (409, "recording_elsewhere", "one")
+        assert await two.told(call_id, "/levels") == (409, refusal)
         assert (await one.app.get(f"/v1/calls/{call_id}/recording"))[1][WAV_HEADER_BYTES:] == DIALOGUE
         status, page = await two.app.get(f"/v1/calls/{call_id}/report")
         assert (status, b"I want a refund" in page) == (200, True)
@@ -255,3 +258,35 @@ async def test_an_app_has_as_many_calls_at_both_nodes_as_it_may_and_a_place_is_f
 
         assert await eventually(place_at_two, patience_s=5)
         assert (await one.told(calls[0].call_id))[1]["samples"] == len(DIALOGUE) // 2
+
+
+async def test_calls_go_by_age_at_every_node_and_in_redis(tmp_path: Path, redis: RedisServer) -> None:
+    folder = tmp_path / "recordings"
+    async with nodes(tmp_path, redis, recordings_folder=str(folder)) as (one, two):
+        call_id = (await play(one.app, START, DIALOGUE, speed=0)).call_id
+        await two.is_told(call_id, "judged")
+
+        async def owed_nothing() -> bool:
+            return call_id not in await one.server._outbox.owed()
+
+        await eventually(owed_nothing)
+        everything = Kept(recordings_days=0, results_days=1e-9)
+        await one.server.eraser.sweep(everything)
+        for node in (one, two):
+            assert (await node.told(call_id))[0] == 404
+            assert await node.states() == {}
+        assert list(folder.iterdir()) == []
+        assert redis.ask("ZCARD earshot:records-deleted") == ":0", "age needs no mark: every node has the same one"
+
+
+async def test_copies_of_a_node_that_is_gone_go_by_age_too(tmp_path: Path, redis: RedisServer) -> None:
+    folder = tmp_path / "recordings"
+    async with nodes(tmp_path, redis, recordings_folder=str(folder)) as (one, two):
+        call_id = (await play(one.app, START, DIALOGUE, speed=0)).call_id
+        await two.is_told(call_id, "judged")
+        os.utime(folder / f"{call_id}.wav", (1, 1))
+        await two.server.eraser.sweep(Kept(recordings_days=1, results_days=0))
+        assert (await two.app.get(f"/v1/calls/{call_id}/recording"))[0] == 200, "by the call's end, not the file's age"
+        await two.server.eraser.sweep(Kept(recordings_days=1e-9, results_days=1e-9))
+        assert list(folder.iterdir()) == []
+        assert redis.ask(f"EXISTS earshot:record:{call_id}") == ":0"

@@ -90,7 +90,7 @@ export class Api {
   /**
    * Watch one call (`request.call_id`, `from_seq`) or all (`agent`), with `levels` if asked. Connects again by itself, and goes
    * on where it was. `handlers.message(message)` gets every message, `handlers.state(state, detail)` "connecting", "live",
-   * "refused" (for good) or "closed". Answers `{close(), lastSeq}`.
+   * "refused" (for good) or "closed". Answers `{close(), renew(), lastSeq}`; `renew` gives the connection up for another one.
    */
   watch(request, handlers) {
     const key = Symbol("watch");

@@ -94,7 +94,15 @@ export function watch(api, request, handlers) {
     closed = true;
     clearTimeout(timer);
     removeEventListener("online", soon);
+    removeEventListener("offline", renew);
     drop();
+  }
+
+  /** What is connected is not to be trusted any more. */
+  function renew() {
+    if (closed || !socket) return;
+    drop();
+    later();
   }
 
   function soon() {
@@ -105,12 +113,14 @@ export function watch(api, request, handlers) {
   }
 
   addEventListener("online", soon);
+  addEventListener("offline", renew);
   connect();
   return {
     close() {
       end();
       handlers.state("closed");
     },
+    renew,
     get lastSeq() {
       return lastSeq;
     },

@@ -2,11 +2,11 @@
 
 import { CallModel } from "./model.js";
 
-const AGAIN_MS = 8000;
+const AGAIN_MS = 4000;
 const VERDICT_FIRST_MS = 500;
 const VERDICT_MOST_MS = 15_000;
 /** Without a word from the server the end of the call is drawn no further than this beyond what is known. */
-const MOST_GUESSED_MS = 3000;
+const MOST_GUESSED_MS = 5000;
 const LEVEL_MS = 250;
 
 export class Source {
@@ -22,6 +22,8 @@ export class Source {
     this._verdictWaitMs = VERDICT_FIRST_MS;
     this._knownMs = 0;
     this._knownAt = 0;
+    /** No audio comes: its client is gone, or sends none. */
+    this._stands = false;
     this.model = new CallModel(callId);
   }
 
@@ -48,18 +50,22 @@ export class Source {
   }
 
   _guess() {
-    const since = this.model.call.paused ? 0 : performance.now() - this._knownAt;
+    const since = this.model.call.paused || this._stands ? 0 : performance.now() - this._knownAt;
     return this._knownMs + Math.min(MOST_GUESSED_MS, since);
   }
 
   _know(ms) {
+    this._stands = false;
     this._knownMs = ms;
     this._knownAt = performance.now();
   }
 
-  /** So much audio there is, as the server says. */
-  reaches(ms) {
-    if (this.model.live) this._know(Math.max(ms, this.model.reachMs));
+  /** So much audio has come, as a document says. As much as when it was read before: none comes any more. */
+  _reaches(ms) {
+    const stands = ms === this._toldMs;
+    this._toldMs = ms;
+    this._know(Math.max(ms, this.model.reachMs));
+    this._stands = stands;
   }
 
   // --- the document ---
@@ -68,7 +74,7 @@ export class Source {
     try {
       const told = await this._api.get(segments ? this._path : `${this._path}?segments=0`, { signal: this._ending.signal });
       this.model.take(told);
-      this.reaches(told.duration_ms ?? 0);
+      if (this.model.live) this._reaches(told.duration_ms ?? 0);
       return true;
     } catch (fault) {
       if (fault.name === "AbortError" || this._ending.signal.aborted) return false;
@@ -137,7 +143,6 @@ export class Source {
   _levels(levels) {
     if (!levels || !this.model.live) return;
     const toMs = this.edgeMs;
-    this._know(toMs);
     this._on.levels(levels, Math.max(0, toMs - LEVEL_MS), toMs);
   }
 

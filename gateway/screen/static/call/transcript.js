@@ -21,6 +21,7 @@ export class Transcript {
     this._voices = new Map();
     this._active = new Set();
     this._follows = true;
+    this._lastTop = 0;
     this._wanted = "";
     this._build();
   }
@@ -200,19 +201,19 @@ export class Transcript {
   }
 
   _scrollTo(top) {
-    const before = this._scroller.scrollTop;
     this._scroller.scrollTop = top;
-    if (this._scroller.scrollTop !== before) this._byUs = true; // an event follows that is no reader's
+    this._lastTop = this._scroller.scrollTop;
   }
 
   /** Whoever scrolls up wants to read, and whoever comes back to the end wants to follow. */
   _scrolled() {
-    if (this._byUs) {
-      this._byUs = false;
-      return;
-    }
     const { scrollTop, scrollHeight, clientHeight } = this._scroller;
-    this._follow(this._live && !this._playing && scrollHeight - scrollTop - clientHeight < NEAR_END_PX);
+    const moved = scrollTop - this._lastTop;
+    this._lastTop = scrollTop;
+    const atEnd = scrollHeight - scrollTop - clientHeight < NEAR_END_PX;
+    if (this._live && !this._playing && atEnd) this._follow(true);
+    // Downwards it also goes by itself, when something is put in above what is in view.
+    else if (moved < 0 || (this._playing && moved > 0)) this._follow(false);
   }
 
   // --- finding ---

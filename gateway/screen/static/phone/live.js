@@ -1,10 +1,13 @@
 // A call as it goes on, and what became of it.
 
+import { asList } from "../call/alerts.js";
 import { aria, fill, h, setText } from "../dom.js";
 import { clock } from "../format.js";
 import { faultText } from "./faults.js";
 import { TranscriptList, whoSpeaks } from "./transcript.js";
 
+/** Nobody says when it is over. */
+const WARNING_MS = 30_000;
 const QUIET_DB = -60;
 const HOT_DB = -3;
 const STATUS_CLASS = { final: "final", provisional: "provisional", confirmed: "confirmed", not_confirmed: "ok" };
@@ -29,7 +32,9 @@ export class LivePanel {
         (this.notice = h("p", { class: "phone-notice" })),
         h("div", { class: "phone-buttons" },
           (this.pause = h("button", { type: "button", class: "button phone-big", on: { click: () => call.togglePause() } })),
-          (this.hangUp = h("button", { type: "button", class: "button phone-big phone-hangup", text: t("phone.hangup"), on: { click: () => call.hangUp() } })),
+          (this.hangUp = h("button", {
+            type: "button", class: "button phone-big phone-hangup", text: t("phone.hangup"), on: { click: () => call.hangUp() },
+          })),
         ),
         (this.pageLink = h("a", { class: "phone-link", href: `/screen/calls/${encodeURIComponent(call.id)}`, text: t("phone.open_call") })),
       ),
@@ -58,24 +63,25 @@ export class LivePanel {
   #listen() {
     const on = (type, listener) => this.#call.addEventListener(type, listener, { signal: this.#stop.signal });
     const model = this.#call.model;
-    on("utterance", () => this.transcript.show(model));
-    on("speaker", () => {
+    on("segment", ({ detail }) => {
       this.transcript.show(model);
-      this.#nameMeters();
+      if (detail.type === "speaker") this.#nameMeters();
     });
-    on("alert", ({ detail }) => {
+    on("alerts", ({ detail }) => {
       this.transcript.show(model);
       this.#drawAlerts();
+      this.#drawVerdict();
       if (detail.type === "alert") this.#context.announce(this.#context.t("phone.alert.said", { category: detail.category, rule: detail.rule }));
     });
-    on("warning", () => this.#drawState());
-    on("verdict", () => this.#drawVerdict());
-    on("ended", () => this.#drawVerdict());
+    on("rest", () => {
+      this.#drawState();
+      this.#drawVerdict();
+    });
+    on("whole", () => this.#drawVerdict());
     on("changed", () => {
       this.#drawState();
       this.#drawVerdict();
     });
-    on("played", () => this.#call.hangUp());
     on("level", () => (this.#levelsDrawing ||= requestAnimationFrame(() => this.#drawLevels())));
   }
 
@@ -92,8 +98,8 @@ export class LivePanel {
 
   #tick() {
     const { line } = this.#call;
-    setText(this.time, clock(this.#call.model.ended?.duration_ms ?? line.positionMs));
-    if (line.state === "lost" || line.state === "held") this.#drawState();
+    setText(this.time, clock(this.#call.ended?.duration_ms ?? line.positionMs));
+    if (line.state === "lost" || line.state === "held" || this.notice.textContent) this.#drawState();
   }
 
   #drawState() {
@@ -119,7 +125,9 @@ export class LivePanel {
       lostMs > 0 && t("phone.notice.lost", { seconds: Math.ceil(lostMs / 1000) }),
       deviceLost && line.state !== "over" && t("phone.notice.device"),
       fileName && line.state !== "over" && t("phone.notice.file", { name: fileName }),
-      ...model.warnings.map((one) => this.#context.maybe(`phone.warning.${one.code}`, one.message)),
+      ...new Set(model.warnings
+        .filter((one) => one.at_ms > line.positionMs - WARNING_MS)
+        .map((one) => this.#context.maybe(`phone.warning.${one.code}`, one.message))),
     ].filter(Boolean);
   }
 
@@ -127,12 +135,13 @@ export class LivePanel {
     const bar = h("span", { class: "phone-meter-bar" });
     const name = h("span", { class: "phone-meter-name", text: role });
     const meter = h("div", { class: "phone-meter", role: "meter", aria: { label: role, valuemin: -90, valuemax: 0, valuenow: -90 } }, bar);
-    return h("div", { class: "phone-meter-row", data: { channel }, ref: (row) => Object.assign(row, { bar, name, meter, role_: role }) }, name, meter);
+    const row = h("div", { class: "phone-meter-row", data: { channel } }, name, meter);
+    return Object.assign(row, { bar, name, meter, role_: role });
   }
 
   #nameMeters() {
     for (const row of this.meters) {
-      const text = whoSpeaks(this.#context.t, this.#context.maybe, row.role_, this.#call.model.speakers.get(row.role_));
+      const text = whoSpeaks(this.#context.t, this.#context.maybe, row.role_, this.#call.speakers.get(row.role_));
       setText(row.name, text);
       aria(row.meter, "label", this.#context.t("phone.level", { who: text }));
     }
@@ -152,13 +161,13 @@ export class LivePanel {
 
   #drawAlerts() {
     const { t } = this.#context;
-    const all = [...this.#call.model.alerts.values()].sort((a, b) => b.atMs - a.atMs);
+    const all = [...this.#call.model.alerts.values()].sort((a, b) => b.at_ms - a.at_ms);
     this.noAlerts.hidden = all.length > 0;
     fill(this.alerts, all.map((alert) => h("li", { class: ["phone-alert", alert.status] },
       h("div", { class: "phone-alert-head" },
         h("span", { class: ["chip", STATUS_CLASS[alert.status]], text: t(`phone.alert.${alert.status}`) }),
         h("strong", { text: alert.category }),
-        h("span", { class: "phone-time number", text: clock(alert.atMs) }),
+        h("span", { class: "phone-time number", text: clock(alert.at_ms) }),
       ),
       h("code", { class: "phone-rule", text: alert.rule }),
       alert.evidence.slice(0, 3).map((one) => h("p", { class: "phone-evidence", text: t("phone.quote", { text: one.text }) })),
@@ -171,8 +180,13 @@ export class LivePanel {
     this.verdict.hidden = !hangingUp && !over;
     if (this.verdict.hidden) return;
     const focused = this.verdict.contains(document.activeElement);
-    fill(this.verdict, h("h2", { text: t("phone.verdict") }), this.#verdictText(t, maybe, model), over && h("div", { class: "phone-buttons" }, this.again,
-      h("a", { class: "button phone-big phone-link-button", href: `/screen/calls/${encodeURIComponent(line.callId)}`, text: t("phone.open_call") })));
+    const page = `/screen/calls/${encodeURIComponent(line.callId)}`;
+    fill(this.verdict,
+      h("h2", { text: t("phone.verdict") }),
+      this.#verdictText(t, maybe, model),
+      over && h("div", { class: "phone-buttons" },
+        this.again, h("a", { class: "button phone-big phone-link-button", href: page, text: t("phone.open_call") })),
+    );
     if (focused) this.again.focus();
     this.pageLink.hidden = over;
     const told = over ? this.verdict.querySelector("p")?.textContent : "";
@@ -180,25 +194,26 @@ export class LivePanel {
   }
 
   #verdictText(t, maybe, model) {
-    const { verdict, ended, qc } = model;
-    if (!verdict) {
+    const { ended } = this.#call;
+    const { qc } = model;
+    if (Object.keys(qc?.result ?? {}).length === 0) {
       if (ended?.reason === "qc_pending") return h("p", { text: t("phone.verdict.pending") });
       if (ended) return h("p", { text: t("phone.verdict.none") });
       if (this.#call.over) return h("p", { text: t("phone.verdict.unknown") });
       return h("p", { class: "hint", text: t(qc ? "phone.verdict.running" : "phone.verdict.waiting") });
     }
-    const hits = verdict.result.detection_result ?? [];
+    // The result may be a vendor's: what is missing or odd is left out.
+    const hits = asList(qc.result.detection_result).filter((hit) => hit && typeof hit === "object");
+    const missed = asList(qc.missed).length;
     const count = (status) => [...model.alerts.values()].filter((one) => one.status === status).length;
     return [
       h("p", { class: "phone-verdict-line", text: hits.length ? t("phone.verdict.hits", { count: hits.length }) : t("phone.verdict.clean") }),
-      hits.length > 0 && h("ul", { class: "phone-hits" }, hits.map((hit) => h("li", {}, h("strong", { text: hit.category }), " ", keywordsOf(hit)))),
-      model.alerts.size > 0 && h("p", { class: "hint", text: t("phone.verdict.alerts", { confirmed: count("confirmed"), not: count("not_confirmed") }) }),
-      verdict.missed.length > 0 && h("p", { class: "hint", text: t("phone.verdict.missed", { count: verdict.missed.length }) }),
+      hits.length > 0 && h("ul", { class: "phone-hits" }, hits.map((hit) =>
+        h("li", {}, h("strong", { text: String(hit.category ?? "") }), " ", asList(hit.keyword).map(String).join(", ")))),
+      model.alerts.size > 0 && h("p", {
+        class: "hint", text: t("phone.verdict.alerts", { confirmed: count("confirmed"), not: count("not_confirmed") }),
+      }),
+      missed > 0 && h("p", { class: "hint", text: t("phone.verdict.missed", { count: missed }) }),
     ];
   }
-}
-
-/** What was heard for a hit, in whichever form the quality service told it. */
-function keywordsOf(hit) {
-  return [hit.keyword ?? hit.keywords ?? []].flat().filter((one) => typeof one === "string").join(", ");
 }

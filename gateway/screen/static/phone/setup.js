@@ -20,7 +20,8 @@ export class Setup {
     this.#t = t;
     this.#maybe = maybe;
     this.announce = announce;
-    this.element = h("form", { class: "phone-setup panel", aria: { label: t("phone.setup") }, on: { submit: (event) => this.#submit(event, onCall) } },
+    const submit = (event) => this.#submit(event, onCall);
+    this.element = h("form", { class: "phone-setup panel", aria: { label: t("phone.setup") }, on: { submit } },
       this.#sources(),
       h("div", { class: "phone-fields" }, this.#language(), this.#roles(), this.#agent()),
       (this.fault = h("p", { class: "fault", role: "alert" })),
@@ -50,7 +51,7 @@ export class Setup {
   #sources() {
     const t = this.#t;
     const choice = (name) => h("label", { class: "phone-choice" },
-      h("input", { type: "radio", name: "source", value: name, on: { change: () => this.#choose(name) }, ref: (one) => (this[`${name}Choice`] = one) }),
+      (this[`${name}Choice`] = h("input", { type: "radio", name: "source", value: name, on: { change: () => this.#choose(name) } })),
       t(`phone.source.${name}`),
     );
     return h("fieldset", {},
@@ -59,7 +60,9 @@ export class Setup {
       (this.microphonePart = h("div", { class: "phone-fields" },
         this.#select("agent", t("phone.device.first")),
         this.#select("customer", t("phone.device.second")),
-        (this.reveal = h("button", { type: "button", class: "button", text: t("phone.device.reveal"), on: { click: () => this.#reveal() } })),
+        (this.reveal = h("button", {
+          type: "button", class: "button", text: t("phone.device.reveal"), on: { click: () => this.#reveal() },
+        })),
       )),
       (this.filePart = this.#drop()),
     );
@@ -72,7 +75,8 @@ export class Setup {
 
   #drop() {
     const t = this.#t;
-    const input = h("input", { type: "file", accept: "audio/*,video/*", class: "phone-file", on: { change: () => this.#load(input.files[0]) } });
+    const change = () => this.#load(input.files[0]);
+    const input = h("input", { type: "file", accept: "audio/*,video/*", class: "phone-file", on: { change } });
     const zone = h("label", { class: "phone-drop" },
       input,
       h("span", { class: "phone-drop-name", text: t("phone.file.drop"), ref: (one) => (this.fileName = one) }),
@@ -141,7 +145,8 @@ export class Setup {
 
   #offer(inputs) {
     const t = this.#t;
-    const named = inputs.map((one, at) => h("option", { value: one.deviceId, text: one.label || t("phone.device.number", { number: at + 1 }) }));
+    const nameOf = (one, at) => one.label || t("phone.device.number", { number: at + 1 });
+    const named = inputs.map((one, at) => h("option", { value: one.deviceId, text: nameOf(one, at) }));
     const [agent, customer] = [this.agent.value, this.customer.value];
     fill(this.agent, h("option", { value: "", text: t("phone.device.default") }), named);
     fill(this.customer, h("option", { value: "none", text: t("phone.device.none") }), named.map((one) => one.cloneNode(true)));
@@ -194,7 +199,8 @@ export class Setup {
     setText(this.button, t("phone.calling"));
     const channels = this.#channels;
     const agent = this.agentName.value.trim();
-    const start = { rate: RATE_HZ, channels, language: this.language.value, roles: this.roles.value.split(","), metadata: agent ? { agent } : {} };
+    const [language, roles] = [this.language.value, this.roles.value.split(",")];
+    const start = { rate: RATE_HZ, channels, language, roles, metadata: agent ? { agent } : {} };
     const devices = [this.agent.value, this.customer.value].slice(0, channels);
     const file = this.#file && { buffer: this.#file.buffer, fileName: this.#file.name, audible: this.audible.checked };
     onCall({ start, sources: this.source === "file" ? { devices: [], ...file } : { devices } });

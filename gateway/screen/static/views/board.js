@@ -8,6 +8,8 @@ import { PastCalls } from "./board/past.js";
 
 export const styles = ["views/board.css"];
 
+const SILENT_MS = 15000;
+
 export function mount(root, context) {
   const { api, t, navigate } = context;
   const counts = h("p", { class: "board-counts number" });
@@ -41,8 +43,10 @@ export function mount(root, context) {
   );
   list.filter(bar.values());
 
+  let toldAt = 0;
   const watching = api.watch({ levels: true }, {
     message(message) {
+      toldAt = performance.now();
       if (message.type === "levels") list.hear(message.calls);
       else if (message.type === "call") {
         alerts.look(message);
@@ -64,9 +68,14 @@ export function mount(root, context) {
       if (state === "refused") setText(emptyText, t("board.refused", { why: detail.message }));
     },
   });
+  // Of each call that is on something is told every 5 s: where nothing comes, the network has swallowed the connection.
+  const watchdog = setInterval(() => {
+    if (list.busy && performance.now() - toldAt > SILENT_MS) watching.renew();
+  }, SILENT_MS / 3);
   addEventListener("keydown", bar.key);
   return () => {
     removeEventListener("keydown", bar.key);
+    clearInterval(watchdog);
     watching.close();
     list.close();
     past.close();

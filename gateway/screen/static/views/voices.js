@@ -38,7 +38,8 @@ export function mount(root, context) {
         show(h("p", { text: t("voices.nobody") }));
         return;
       }
-      show(h("h2", { text: t("voices.hits") }), h("ol", { class: "voices-hits" }, hits.map(hitLine)), h("p", { class: "hint", text: t("voices.hits.hint") }));
+      const hint = h("p", { class: "hint", text: t("voices.hits.hint") });
+      show(h("h2", { text: t("voices.hits") }), h("ol", { class: "voices-hits" }, hits.map(hitLine)), hint);
     });
   }
 
@@ -62,7 +63,9 @@ export function mount(root, context) {
   function hitLine(hit, at) {
     const share = Math.min(1, Math.max(0, hit.score / 100));
     return h("li", { class: ["voices-hit", at === 0 && "first"] },
-      h("span", { class: "voices-hit-name" }, h("strong", { text: hit.spk_name }), hit.tag !== service.scope.tag_id && h("span", { class: "chip", text: hit.tag }),
+      h("span", { class: "voices-hit-name" },
+        h("strong", { text: hit.spk_name }),
+        hit.tag !== service.scope.tag_id && h("span", { class: "chip", text: hit.tag }),
         hit.kind && hit.kind !== "voice" && h("span", { class: "chip", text: maybe(`voices.kind.${hit.kind}`, hit.kind) })),
       h("span", { class: "voices-bar", aria: { hidden: true } }, h("span", { style: { transform: `scaleX(${share})` } })),
       h("span", { class: "number", text: hit.score.toFixed(1) }),
@@ -85,7 +88,8 @@ export function mount(root, context) {
     const rows = h("ul", { class: "voices-list" });
     const count = h("span", { class: "chip" });
     const fault = h("div", {});
-    const more = h("button", { type: "button", class: "button", text: t("voices.more"), hidden: true, on: { click: () => panel.load(rows.children.length) } });
+    const next = () => panel.load(rows.children.length);
+    const more = h("button", { type: "button", class: "button", text: t("voices.more"), hidden: true, on: { click: next } });
     const tag = h("input", { class: "input", type: "text", value: TAG, maxlength: 128 });
     const organisation = h("input", { class: "input", type: "text", value: session.app_id, maxlength: 128 });
     const anyTag = h("input", { type: "checkbox" });
@@ -127,17 +131,20 @@ export function mount(root, context) {
 
   function row(voice) {
     const name = voice.spk_name;
-    const action = (key, onClick, style = "") => h("button", { type: "button", class: `button ${style}`, aria: { label: t(`voices.${key}.of`, { name }) }, text: t(`voices.${key}`), on: { click: onClick } });
-    const item = h("li", { class: "voices-row" },
+    const action = (key, click, style) => h("button", {
+      type: "button", class: ["button", style], aria: { label: t(`voices.${key}.of`, { name }) }, text: t(`voices.${key}`), on: { click },
+    });
+    return h("li", { class: "voices-row" },
       h("strong", { class: "voices-name", text: name }),
-      h("audio", { class: "voices-player", controls: true, preload: "none", src: here(voice.audio_path), aria: { label: t("voices.listen.of", { name }) } }),
+      h("audio", {
+        class: "voices-player", controls: true, preload: "none", src: here(voice.audio_path), aria: { label: t("voices.listen.of", { name }) },
+      }),
       h("div", { class: "voices-row-buttons" },
         action("add", () => recorder.prepare(name, "add")),
         action("replace", () => recorder.prepare(name, "replace")),
         action("delete", () => remove(name), "danger"),
       ),
     );
-    return item;
   }
 
   async function remove(name) {

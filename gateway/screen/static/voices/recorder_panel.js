@@ -33,6 +33,7 @@ export class RecorderPanel {
   }
 
   close() {
+    this.closed = true;
     this.#recorder?.stop();
     this.#release();
   }
@@ -60,7 +61,8 @@ export class RecorderPanel {
 
   #sources() {
     const t = this.#t;
-    this.file = h("input", { type: "file", accept: "audio/*,video/*", class: "phone-file", on: { change: () => this.#load(this.file.files[0]) } });
+    const change = () => this.#load(this.file.files[0]);
+    this.file = h("input", { type: "file", accept: "audio/*,video/*", class: "phone-file", on: { change } });
     const zone = h("label", { class: "phone-drop" }, this.file,
       h("span", { class: "phone-drop-name", text: t("voices.drop") }), h("span", { class: "hint", text: t("voices.drop.hint") }));
     const over = (is) => (event) => {
@@ -76,7 +78,7 @@ export class RecorderPanel {
     return h("div", { class: "voices-sources" },
       h("div", { class: "voices-microphone" },
         h("label", {}, h("span", { class: "label", text: t("voices.device") }),
-          h("select", { class: "select phone-wide", ref: (one) => (this.device = one) }, h("option", { value: "", text: t("voices.device.default") }))),
+          (this.device = h("select", { class: "select phone-wide" }, h("option", { value: "", text: t("voices.device.default") })))),
         (this.record = h("button", { type: "button", class: "button phone-big", on: { click: () => this.#toggle() } })),
         h("p", { class: "hint", text: t("voices.record.hint") }),
       ),
@@ -102,14 +104,17 @@ export class RecorderPanel {
             ["new", "add", "replace"].map((mode) => h("option", { value: mode, text: t(`voices.mode.${mode}`) })))),
         (this.enrol = h("button", { type: "submit", class: "button primary", text: t("voices.enrol") })),
       ),
-      (this.recognize = h("button", { type: "button", class: "button", text: t("voices.recognize"), on: { click: () => this.on.onRecognize(this.#recording.file) } })),
+      (this.recognize = h("button", {
+        type: "button", class: "button", text: t("voices.recognize"), on: { click: () => this.on.onRecognize(this.#recording.file) },
+      })),
     );
   }
 
   async #list() {
     const inputs = (await audioInputs()).filter((one) => one.deviceId && one.deviceId !== "default" && one.label);
     const chosen = this.device.value;
-    fill(this.device, h("option", { value: "", text: this.#t("voices.device.default") }), inputs.map((one) => h("option", { value: one.deviceId, text: one.label })));
+    const named = inputs.map((one) => h("option", { value: one.deviceId, text: one.label }));
+    fill(this.device, h("option", { value: "", text: this.#t("voices.device.default") }), named);
     this.device.value = chosen;
   }
 
@@ -125,6 +130,7 @@ export class RecorderPanel {
         onHeard: (quality, peakDb) => this.#show(quality, peakDb),
         onFull: () => this.#finish(),
       });
+      if (this.closed) this.#recorder.stop(); // somebody left while the browser asked for the microphone
       this.#list();
     } catch (fault) {
       this.#failed(fault);
@@ -193,7 +199,8 @@ export class RecorderPanel {
       return;
     }
     const found = flaws(quality);
-    const figure = (name, value, bad) => h("div", { class: ["voices-figure", bad && "bad"] }, h("dt", { text: t(`voices.quality.${name}`) }), h("dd", { class: "number", text: value }));
+    const figure = (name, value, bad) => h("div", { class: ["voices-figure", bad && "bad"] },
+      h("dt", { text: t(`voices.quality.${name}`) }), h("dd", { class: "number", text: value }));
     fill(this.readout,
       h("dl", { class: "voices-figures" },
         figure("duration", clock(quality.durationMs)),
@@ -213,6 +220,7 @@ export class RecorderPanel {
 
   #level(peakDb) {
     const bar = h("span", { class: "phone-meter-bar", style: { transform: `scaleX(${Math.max(0, 1 + peakDb / 60)})` } });
-    return h("div", { class: "phone-meter", role: "meter", aria: { label: this.#t("voices.level"), valuemin: -90, valuemax: 0, valuenow: Math.round(peakDb) } }, bar);
+    const told = { label: this.#t("voices.level"), valuemin: -90, valuemax: 0, valuenow: Math.round(peakDb) };
+    return h("div", { class: "phone-meter", role: "meter", aria: told }, bar);
   }
 }

@@ -1,0 +1,60 @@
+"""When calls look at the audio that has come: at once while there is little of it, together while there is much.
+
+A packet that is looked at alone pays for what two or three would share. So the more packets come, the longer they wait
+for others, up to `MOST_WAIT_S`. What a call makes of its audio, and where, does not depend on it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import Callable
+
+MOST_WAIT_S = 0.05
+FULL_WAIT_PER_S = 10_000
+"""Packets a second (200 calls) from which on they wait that long; below, in proportion."""
+LITTLE_WAIT_S = 0.002
+"""A wait that would be shorter is none."""
+AT_A_TIME = 64
+"""Between so many calls, sockets are read."""
+
+
+class Sweep:
+    """One for all calls of a process."""
+
+    def __init__(self) -> None:
+        self._loop = asyncio.get_running_loop()
+        self._waiting: deque[Callable[[], None]] = deque()
+        self._begun = False
+        self._wait_s = 0.0
+        self._taken = 0
+        self._measured_s = self._loop.time()
+
+    def enter(self, look: Callable[[], None]) -> None:
+        """Have `look` called soon, once."""
+        self._waiting.append(look)
+        if not self._begun:
+            self._begun = True
+            if self._wait_s:
+                self._loop.call_later(self._wait_s, self._run)
+            else:
+                self._loop.call_soon(self._run)
+
+    def _run(self) -> None:
+        waiting = self._waiting
+        for _ in range(min(AT_A_TIME, len(waiting))):
+            waiting.popleft()()
+            self._taken += 1
+        if waiting:
+            self._loop.call_soon(self._run)
+            return
+        self._begun = False
+        self._measure()
+
+    def _measure(self) -> None:
+        elapsed_s = self._loop.time() - self._measured_s
+        if elapsed_s < 2 * MOST_WAIT_S:
+            return
+        wait_s = MOST_WAIT_S * min(1.0, self._taken / elapsed_s / FULL_WAIT_PER_S)
+        self._wait_s = wait_s if wait_s >= LITTLE_WAIT_S else 0.0
+        self._taken, self._measured_s = 0, self._loop.time()
