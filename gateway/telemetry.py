@@ -26,6 +26,7 @@ class Metrics:
         self.calls_total = Counter("earshot_calls", "Calls begun.", registry=registry)
         self.audio_seconds = Counter("earshot_audio_seconds", "Audio received, of each channel.", registry=registry)
         self.messages_sent = Counter("earshot_messages_sent", "Server messages, by type.", ["type"], registry=registry)
+        self.acks_sent = self.messages_sent.labels("ack")
         self.ack_lag_s = Histogram(
             "earshot_ack_lag_seconds", "From audio received to safe on disk.", buckets=_LATENCY_S, registry=registry
         )

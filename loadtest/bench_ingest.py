@@ -1,9 +1,9 @@
 """What it costs to take the audio of calls, held against other ways of doing less: `python -m loadtest.bench_ingest`.
 
 Each server runs on one processor and the softphones on another; frames are real speech, 20 ms each, in real time.
-The peers receive, ask webrtcvad and append to a buffer. Earshot is the server itself, journal and acks included, without
-live text. A lag is the time from when a frame was due to the answer to a message right behind it: the network, the
-server's work on all that came before, and the way back.
+The peers receive, ask webrtcvad and append to a buffer. Earshot is the server itself, journal and acks included,
+without live text. A lag is the time from when a frame was due to the answer to a message right behind it: the network,
+the server's work on all that came before, and the way back.
 """
 
 from __future__ import annotations
@@ -226,7 +226,8 @@ def main(calls: int, most: int, duration_s: float, only: tuple[str, ...], out: P
     plan = Plan(frames_of(pcm, RATE_HZ), calls, duration_s, most, processors[0])
     gc.disable()
     wanted = only or (*PEERS, FLOOR, EARSHOT, "engines")
-    found, engines = [], None
+    found: list[Measured] = []
+    engines = None
     with (
         tempfile.TemporaryDirectory() as folder,
         Progress(
@@ -236,9 +237,7 @@ def main(calls: int, most: int, duration_s: float, only: tuple[str, ...], out: P
         task = progress.add_task("webrtcvad")
         say = partial(_say, progress, task)
         alone_us = vad_us(pcm)
-        for name in PEERS:
-            if name in wanted:
-                found.append(run_one(name, peer(plan.server_on, name), plan, say))
+        found += [run_one(name, peer(plan.server_on, name), plan, say) for name in PEERS if name in wanted]
         if FLOOR in wanted:
             program = compiled_floor(Path(folder))
             if program is None:

@@ -1,7 +1,7 @@
 """What Earshot's way of taking audio is held against: receive, webrtcvad, append to a buffer, and nothing else.
 
 `python -m loadtest.ingest_peers NAME` serves on a free port of loopback, says which on standard output, and goes on
-until it is killed. A text message comes back as it is: whoever sends one behind a frame learns when that was dealt with.
+until it is killed. A text message comes back as it is: whoever sends one behind a frame learns when that was done.
 """
 
 from __future__ import annotations

@@ -4,6 +4,7 @@ that."""
 from __future__ import annotations
 
 import asyncio
+import gc
 import os
 import signal
 import socket
@@ -123,6 +124,8 @@ class IngestProcess:
         """Take calls until the main process says to drain. Raises StartFailed, BadCertificate, OSError."""
         async with self._begun:
             await self._start()
+            gc.collect()
+            gc.freeze()  # what start-up made stays: see `commands/serve`
             self._link.tell(BEGAN, Began(""))
             await self._drained.wait()
 

@@ -65,12 +65,14 @@ class Analysis:
     def push(self, pcm: bytes) -> None:
         """Take interleaved PCM."""
         frames = self._framer.push(pcm)
-        if self._never_waits:
+        if not self._never_waits:
+            self._frames += frames
+            self._advance()
+        elif len(self._channels) > 1:
             for frame in frames:
                 self._take(frame)
         else:
-            self._frames += frames
-            self._advance()
+            self._take_run([frame[0] for frame in frames])
 
     def answer(self, channel: int, ordinal: int, probabilities: tuple[float, ...] | None) -> None:
         """Take the model's answer to a block; frames that waited for it go on."""
@@ -113,6 +115,21 @@ class Analysis:
     def _advance(self) -> None:
         while self._frames and not any(channel.blocked() for channel in self._channels):
             self._take(self._frames.popleft())
+
+    def _take_run(self, frames: list[bytes]) -> None:
+        """As `_take` one by one, of a single channel that waits for no answers."""
+        channel, at = self._channels[0], 0
+        while at < len(frames):
+            # Up to the next tick: what happens then comes behind its frame.
+            end = min(len(frames), at + (TICK_MS - self._now_ms % TICK_MS) // FRAME_MS)
+            while at < end:
+                taken, happenings = channel.push_run(frames, at, end)
+                at += taken
+                self._now_ms += taken * FRAME_MS
+                for what in happenings:
+                    self._follow(Happened(self._now_ms, 0, what))
+            if self._now_ms % TICK_MS == 0:
+                self._follow(Happened(self._now_ms, 0, Ticked(channel.unheard_ms)))
 
     def _take(self, frame: tuple[bytes, ...]) -> None:
         now_ms = self._now_ms = self._now_ms + FRAME_MS

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -170,11 +170,34 @@ class Channel:
         now_ms = self._history.end_sample // self._samples_per_ms
         return max(0, now_ms - self._keep_ms) if self._open is None else self._open.begin_ms
 
+    def push_run(self, frames: Sequence[bytes], begin: int, end: int) -> tuple[int, list[Happening]]:
+        """Take frames [begin, end) as `push` would, up to the first that brings something; the gate alone decides.
+
+        Returns how many those are, and what the last of them brought.
+        """
+        is_speech, history, speaks_on = self._is_speech, self._history, self._segmenter.speaks_on
+        assert is_speech is not None, "in runs only where no model is asked"
+        for at in range(begin, end):
+            frame = frames[at]
+            history.append(frame)
+            if is_speech(frame):
+                happenings = self._add_voice(frame, self._segmenter.frames) if speaks_on() else self._decide(True)
+            else:
+                happenings = self._decide(False)
+            if self._open is not None and self._analysis.transcribes:
+                happenings = [*happenings, *self._want_partial(self._open)]
+            self._pushed += 1
+            if self._pushed % FORGET_EVERY == 0:
+                self._forget()
+            if happenings:
+                return at + 1 - begin, happenings
+        return end - begin, []
+
     def push(self, frame: bytes) -> list[Happening]:
         """Take the next 20 ms (never while `blocked`)."""
         self._history.append(frame)
         if self._is_speech is not None:
-            happenings = self._hear_on(frame) if self._is_speech(frame) else self._decide(False)
+            happenings = self._decide(self._is_speech(frame))
         else:
             happenings = []
             asked = self._vad.push(frame)
@@ -222,19 +245,12 @@ class Channel:
         begin_ms = max(0, block.begin_ms - BLOCK_MS) if block.fresh else block.begin_ms
         return Asked(block.ordinal, self._pcm(begin_ms, block.end_ms), block.fresh)
 
-    def _hear_on(self, frame: bytes) -> list[Happening]:
-        """As `_decide(True)` on the frame that has just come."""
-        if not self._segmenter.speaks_on():
-            return self._decide(True)
-        happenings: list[Happening] = []
-        self._add_voice(frame, self._segmenter.frames, happenings)
-        return happenings
-
     def _decide(self, speech: bool) -> list[Happening]:
         happenings: list[Happening] = []
         for boundary in self._segmenter.step(speech):
             if type(boundary) is Spoke:  # what nearly all of them are
-                self._hear(boundary.index, happenings)
+                index = boundary.index
+                happenings += self._add_voice(self._pcm(index * FRAME_MS, (index + 1) * FRAME_MS), index + 1)
             elif type(boundary) is Closed:
                 happenings += self._close(boundary)
             else:
@@ -253,10 +269,8 @@ class Channel:
         self._agreed_ends_ms = ()
         return Began(self._open)
 
-    def _hear(self, index: int, happenings: list[Happening]) -> None:
-        self._add_voice(self._pcm(index * FRAME_MS, (index + 1) * FRAME_MS), index + 1, happenings)
-
-    def _add_voice(self, frame: bytes, end: int, happenings: list[Happening]) -> None:
+    def _add_voice(self, frame: bytes, end: int) -> list[Happening]:
+        """Take a frame of speech, of the open utterance and before frame `end`."""
         utterance = self._open
         assert utterance is not None
         self._voice += frame
@@ -271,8 +285,7 @@ class Channel:
             if utterance.identified_ms
             else self._analysis.identify_after_ms
         )
-        if self._voice_ms >= due_ms:
-            happenings.append(self._gather(utterance))
+        return [self._gather(utterance)] if self._voice_ms >= due_ms else []
 
     def _gather(self, utterance: Utterance) -> VoiceGathered:
         utterance.identified_ms = self._voice_ms

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import os
 import signal
 import threading
@@ -75,6 +76,9 @@ async def _serve(settings: Settings, *, replace: bool) -> None:
     loop.add_signal_handler(signal.SIGHUP, _reload, server)
     _greet(server, addresses)
     note_addresses(settings.data_path, addresses.http, addresses.ws)
+    # What start-up made stays: a full collection that walks through all of it would hold up every call for 90 ms.
+    gc.collect()
+    gc.freeze()
     notify("READY=1")
     await stopping
     log.info("stopping", calls=server.calls_going_on)

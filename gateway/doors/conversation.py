@@ -25,9 +25,7 @@ from protocol.messages import ClientMessage, Error
 
 _KEPT = (messages.ClientTranscript, messages.Dtmf, messages.Mark, messages.Update)
 
-LOOK_FOR_ROOM_MS = 100.0
-"""Audio taken at once between two looks for room, which cost a tenth of what a packet does."""
-MOST_TOGETHER_MS = 60.0
+MOST_TOGETHER_MS = 100.0
 """So much audio of one call is looked at in any case: it came faster than in real time."""
 
 
@@ -68,12 +66,11 @@ class Conversation:
         self._sweep = sweep
         self._heard: list[bytes] = []
         """Audio taken and not looked at ..."""
-        self._heard_ms = 0.0
-        """... and how long it is."""
-        self._since_look_ms = LOOK_FOR_ROOM_MS
-        """Audio taken since there was room for it."""
+        self._heard_bytes = 0
+        """... and how much it is."""
         self._instant_bytes = self._audio.bytes_per_instant
         self._bytes_per_ms = self._audio.bytes_per_instant * self._audio.rate_hz / 1000
+        self._most_together_bytes = MOST_TOGETHER_MS * self._bytes_per_ms
         self._max_samples = limits.max_call_s * self._audio.rate_hz
 
     async def run(self) -> None:
@@ -130,26 +127,20 @@ class Conversation:
 
     def _hear_at_once(self, frame: bytes, header_bytes: int) -> bool:
         """Take audio on its short way; False, having changed nothing, when it has to wait its turn as a message."""
-        session = self._session
-        if not self._idle or self._fault is not None or not session.carried_by(self._outgoing):
+        if not self._idle or self._fault is not None:
             return False
-        audio_ms = (len(frame) - header_bytes) / self._bytes_per_ms
-        self._since_look_ms += audio_ms
-        if self._since_look_ms >= LOOK_FOR_ROOM_MS:
-            if not session.has_room:
-                return False
-            self._since_look_ms = 0.0
-        now_s = self._loop.time()
-        if not self._speed.take(audio_ms, now_s):
-            return False
-        self._last_audio_s = now_s
         heard = self._heard
-        heard.append(payload_of(frame, header_bytes))
-        self._heard_ms += audio_ms
-        if self._heard_ms >= MOST_TOGETHER_MS:
-            self._look()
-        elif len(heard) == 1:
+        if not heard:
+            # Asked once for what is looked at together, which is bounded: it is a tenth of what a packet costs.
+            if not self._session.carried_by(self._outgoing) or not self._session.has_room:
+                return False
+            if not self._speed.take(0, self._loop.time()):
+                return False
             self._sweep.enter(self._look)
+        heard.append(payload_of(frame, header_bytes))
+        self._heard_bytes += len(frame) - header_bytes
+        if self._heard_bytes >= self._most_together_bytes:
+            self._look()
         return True
 
     def _look(self) -> None:
@@ -157,7 +148,9 @@ class Conversation:
         heard = self._heard
         if not heard:
             return
-        self._heard, self._heard_ms = [], 0.0
+        self._last_audio_s = self._loop.time()
+        self._speed.borrow(self._heard_bytes / self._bytes_per_ms, self._last_audio_s)
+        self._heard, self._heard_bytes = [], 0
         if not self._session.carried_by(self._outgoing):
             return  # not acknowledged: it will come again on the other socket
         try:

@@ -1,7 +1,7 @@
 """When calls look at the audio that has come: at once while there is little of it, together while there is much.
 
-A packet that is looked at alone finds the processor's caches cold: the same work on a hundred packets in a row costs
-half. So the more packets come, the longer they wait for others, up to `MOST_WAIT_S`; nothing else depends on it.
+A packet that is looked at alone pays for what two or three would share. So the more packets come, the longer they wait
+for others, up to `MOST_WAIT_S`. What a call makes of its audio, and where, does not depend on it.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ import asyncio
 from collections import deque
 from collections.abc import Callable
 
-MOST_WAIT_S = 0.02
+MOST_WAIT_S = 0.05
 FULL_WAIT_PER_S = 10_000
 """Packets a second (200 calls) from which on they wait that long; below, in proportion."""
 LITTLE_WAIT_S = 0.002
@@ -53,7 +53,7 @@ class Sweep:
 
     def _measure(self) -> None:
         elapsed_s = self._loop.time() - self._measured_s
-        if elapsed_s < 5 * MOST_WAIT_S:
+        if elapsed_s < 2 * MOST_WAIT_S:
             return
         wait_s = MOST_WAIT_S * min(1.0, self._taken / elapsed_s / FULL_WAIT_PER_S)
         self._wait_s = wait_s if wait_s >= LITTLE_WAIT_S else 0.0

@@ -461,10 +461,11 @@ class CallSession:
 
     def _send(self, message: ServerMessage) -> None:
         payload = encode(message)
-        # Journalled first: a number that a client has seen is never used again, whatever happens here. For an ack the
-        # event that brought it stands in the journal.
-        if not isinstance(message, Ack):
-            self._keeping.journal.append_message(self.call_id, message.seq, payload)
+        if isinstance(message, Ack):
+            self._send_ack(message, payload)
+            return
+        # Journalled first: a number that a client has seen is never used again, whatever happens here.
+        self._keeping.journal.append_message(self.call_id, message.seq, payload)
         self.record.add(message, payload)
         self.document.apply(message)
         self._keeping.feed.said(self, message, payload)
@@ -477,6 +478,13 @@ class CallSession:
             self._sink.send(payload)
             if isinstance(message, Ended):
                 self._sink.close(1000, "ended")
+
+    def _send_ack(self, ack: Ack, payload: bytes) -> None:
+        """More are sent than of all else. The event that brought it stands in the journal; no document holds it."""
+        self.record.add(ack, payload)
+        self._keeping.metrics.acks_sent.inc()
+        if self._sink is not None:
+            self._sink.send(payload)
 
     def _note_lag(self, lag_ms: int) -> None:
         """Warn once when final texts fall behind, and again only after they had caught up."""

@@ -55,6 +55,8 @@ class JournalledCall:
     """As `_extents`, for all other records, where somebody may want to read them."""
     _adopted_others: dict[Path, list[tuple[int, int]]] = field(default_factory=dict)
     _block_bytes: int = field(init=False)
+    _latest_segment: Path | None = None
+    _latest_extents: array[int] = field(default_factory=lambda: array("Q"))
 
     def __post_init__(self) -> None:
         self._block_bytes = self.layout.block_bytes
@@ -118,11 +120,15 @@ class JournalledCall:
         self._pending.clear()
 
     def note_extent(self, segment: Path, offset_bytes: int, size_bytes: int) -> None:
-        self._extents.setdefault(segment, array("Q")).extend((offset_bytes, size_bytes))
+        if segment is not self._latest_segment:  # comparing paths would cost more than all else here
+            self._latest_segment = segment
+            self._latest_extents = self._extents.setdefault(segment, array("Q"))
+        self._latest_extents.extend((offset_bytes, size_bytes))
 
     def forget_extents(self, segment: Path) -> None:
         """The segment goes; what it held of this call stands elsewhere by now."""
         self._extents.pop(segment, None)
+        self._latest_segment = None
         self._others.pop(segment, None)
 
     def note_other(self, segment: Path, offset_bytes: int, size_bytes: int) -> None:

@@ -42,10 +42,14 @@ class SegmentLedger:
     def __init__(self) -> None:
         self._uses: dict[Path, _Use] = {}
         self._spoilt: set[Path] = set()
+        self._latest: Path | None = None
+        self._latest_use = _Use()
 
     def note(self, segment: Path, call_id: str, size_bytes: int) -> None:
         """A record of the call is safe in the segment."""
-        use = self._uses.setdefault(segment, _Use())
+        if segment is not self._latest:  # looking a path up costs more than all else here
+            self._latest, self._latest_use = segment, self._uses.setdefault(segment, _Use())
+        use = self._latest_use
         use.size_bytes += size_bytes
         use.bytes_of[call_id] = use.bytes_of.get(call_id, 0) + size_bytes
 
@@ -54,6 +58,7 @@ class SegmentLedger:
 
     def forget(self, segment: Path) -> None:
         """It is gone from the disk."""
+        self._latest = None
         self._uses.pop(segment, None)
 
     def spare(self, segment: Path) -> None:

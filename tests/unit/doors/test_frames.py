@@ -10,7 +10,7 @@ from websockets.frames import Frame, Opcode
 from websockets.protocol import Protocol, Side, State
 from websockets.utils import apply_mask
 
-from gateway.doors.frames import FrameCutter, Payload
+from gateway.doors.frames import FrameCutter, Payload, text_frame
 
 MAX_BYTES = 300
 Seen = tuple[list[tuple[Opcode, bytes, bool]], list[object]]
@@ -136,3 +136,21 @@ def test_what_can_be_no_whole_binary_frame_leaves_at_once() -> None:
     assert list(cutter.cut(b"hello" + b"\x82\xff")) == [b"hello"]
     assert list(cutter.cut(bytes(8) + b"mas")) == []
     assert cutter.rest() == b"\x82\xff" + bytes(8) + b"mas"
+
+
+@given(st.lists(st.one_of(audio_frames, audio_frames, any_frames, unmasked_frames, st.binary(max_size=6)), max_size=8))
+def test_a_piece_that_is_one_whole_frame_is_seen_to_be_that_and_no_other_piece_is(pieces: list[bytes]) -> None:
+    cutter, twin = FrameCutter(MAX_BYTES), FrameCutter(MAX_BYTES)
+    for piece in pieces:
+        header_bytes = cutter.whole(piece)
+        cut = list(twin.cut(piece))
+        if header_bytes:
+            assert cut == [Payload(piece, header_bytes)]
+        else:
+            assert len(piece) < 8 or [one.frame for one in cut if isinstance(one, Payload)] != [piece]
+            list(cutter.cut(piece))
+
+
+@given(st.one_of(st.text(max_size=200), st.integers(120, 70_000).map("x".__mul__)))
+def test_a_text_is_framed_as_the_library_frames_it(text: str) -> None:
+    assert text_frame(text.encode()) == Frame(Opcode.TEXT, text.encode()).serialize(mask=False)

@@ -1,0 +1,86 @@
+"""When calls look at what has come."""
+
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+
+from gateway.doors.sweep import AT_A_TIME, MOST_WAIT_S, Sweep
+
+
+class Loop:
+    """Says what was asked of the event loop, and tells the time it is given."""
+
+    def __init__(self) -> None:
+        self.now_s = 100.0
+        self.waits_s: list[float] = []
+        self.due: list[object] = []
+
+    def time(self) -> float:
+        return self.now_s
+
+    def call_soon(self, work: object) -> None:
+        self.call_later(0.0, work)
+
+    def call_later(self, wait_s: float, work: object) -> None:
+        self.waits_s.append(wait_s)
+        self.due.append(work)
+
+    def run_due(self) -> None:
+        due, self.due = self.due, []
+        for work in due:
+            work()  # type: ignore[operator]  # what `call_soon` got
+
+
+@pytest.fixture
+def loop(monkeypatch: pytest.MonkeyPatch) -> Loop:
+    loop = Loop()
+    monkeypatch.setattr(asyncio, "get_running_loop", lambda: loop)
+    return loop
+
+
+def a_while(loop: Loop, one: Sweep, packets_per_s: int) -> None:
+    """An eighth of a second."""
+    for _ in range(packets_per_s // 8):
+        one.enter(lambda: None)
+    loop.now_s += 0.125
+    while loop.due:
+        loop.run_due()
+
+
+def test_what_comes_on_a_quiet_server_is_looked_at_at_once(loop: Loop) -> None:
+    one = Sweep()
+    a_while(loop, one, 50)
+    a_while(loop, one, 50)
+    assert set(loop.waits_s) == {0.0}
+
+
+def test_where_much_comes_it_waits_for_more_and_never_longer_than_it_may(loop: Loop) -> None:
+    one = Sweep()
+    for packets_per_s in (5000, 5000, 50_000, 50_000):
+        a_while(loop, one, packets_per_s)
+    waits_s = [wait_s for wait_s in loop.waits_s if wait_s]
+    assert waits_s == pytest.approx([MOST_WAIT_S / 2, MOST_WAIT_S / 2, MOST_WAIT_S], rel=0.01)
+    a_while(loop, one, 50)
+    loop.waits_s.clear()
+    a_while(loop, one, 50)
+    assert set(loop.waits_s) == {0.0}
+
+
+def test_sockets_are_read_between_so_many_calls(loop: Loop) -> None:
+    one, looked = Sweep(), []
+    for number in range(AT_A_TIME + 1):
+        one.enter(lambda number=number: looked.append(number))
+    loop.run_due()
+    assert looked == list(range(AT_A_TIME))
+    loop.run_due()
+    assert len(looked) == AT_A_TIME + 1
+
+
+def test_who_enters_while_others_look_has_his_turn(loop: Loop) -> None:
+    one, looked = Sweep(), []
+    one.enter(lambda: one.enter(lambda: looked.append("again")))
+    loop.run_due()
+    loop.run_due()
+    assert looked == ["again"]
