@@ -34,6 +34,9 @@ from loadtest.cluster.parts import NotStarted
     help="What befalls Redis too: killed and restarted, stopped for 30 s, or emptied.",
 )
 @click.option(
+    "--workers", type=click.IntRange(1, 8), default=1, show_default=True, help="Processes of a gateway that take calls."
+)
+@click.option(
     "--ack",
     type=click.Choice(["replica", "local"]),
     default="replica",
@@ -47,6 +50,7 @@ def main(
     seconds: float,
     kill_after_s: float | None,
     redis: RedisTrouble,
+    workers: int,
     ack: Literal["replica", "local"],
     keep: Path | None,
     module: str,
@@ -56,7 +60,7 @@ def main(
     One gateway and one worker are killed (kill -9) in the middle. Proves call by call that nothing was lost, and says
     how long clients had no answer. Exit status 0 only if every promise was kept.
     """
-    plan = Plan(calls, seconds, kill_after_s or seconds / 3, redis, ack, module)
+    plan = Plan(calls, seconds, kill_after_s or seconds / 3, redis, workers, ack, module)
     with tempfile.TemporaryDirectory(prefix="earshot-cluster-") as temporary:
         folder = keep or Path(temporary)
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)

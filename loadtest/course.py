@@ -84,7 +84,7 @@ class Course:
         """Raises HarnessFailed."""
         self._began_s = asyncio.get_running_loop().time()
         scenario = self._scenario
-        await self._look()  # what everybody had used before
+        self._look()  # what everybody had used before
         if scenario.search is not None:
             await self._search(scenario.search)
         else:
@@ -95,7 +95,7 @@ class Course:
         patience_s = INTERRUPTED_S if self._interrupted.is_set() else END_PATIENCE_S + 5
         await self._pass_time(patience_s, until_over=True, heed=False)
         await self._troop.finish()
-        await self._look()
+        self._look()
         self._seen.interrupted = self._interrupted.is_set()
         return self._seen
 
@@ -165,7 +165,7 @@ class Course:
         end_s = loop.time() + wait_s
         while (left_s := end_s - loop.time()) > 0 and not (heed and self._interrupted.is_set()):
             await self._wait(min(LOOK_EVERY_S, left_s), heed=heed)
-            await self._look()
+            self._look()
             if until_over and self._troop.all_have_told and not sum(one.calls_open for one in self._troop.latest):
                 return
 
@@ -179,9 +179,9 @@ class Course:
         except TimeoutError:
             pass  # the usual case: nobody has lost patience
 
-    async def _look(self) -> None:
+    def _look(self) -> None:
         seconds = self._troop.seconds()
-        sample = await self._probe.sample()
+        sample = self._probe.sample()
         for window in self._windows:
             for second in seconds:
                 window.add(second)

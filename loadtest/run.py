@@ -87,6 +87,7 @@ async def run_load(ordered: Ordered, on_moment: Callable[[Moment, str], None]) -
         session = aiohttp.ClientSession(headers=credentials, connector=connector)
         await stack.enter_async_context(session)
         probe = ServerProbe(served.http_url, served.pid, session)
+        stack.push_async_callback(probe.close)
         troop = await stack.enter_async_context(Troop(plan, processors=ordered.processors))
         course = Course(scenario, troop, probe, ordered.slo, on_moment)
         loop = asyncio.get_running_loop()
@@ -206,7 +207,10 @@ def over_time(moments: list[Moment]) -> OverTime:
     return OverTime(
         at_s=[round(moment.at_s, 2) for moment in moments],
         calls=[moment.calls for moment in moments],
-        frames=[moment.frames for moment in moments],
+        frames_per_s=[
+            round(now.frames / max(now.at_s - before.at_s, 1e-3), 1) if before is not None else 0.0
+            for before, now in zip([None, *moments], moments, strict=False)
+        ],
         failures=[moment.failures for moment in moments],
         ack_lag_p99_ms=[round(moment.ack_lag_p99_ms, 2) for moment in moments],
         harness_lag_p99_ms=[round(moment.harness_lag_p99_ms, 2) for moment in moments],

@@ -8,11 +8,14 @@ from typing import Any, get_args
 import msgspec
 from msgspec import Struct
 
-from protocol import descriptions, examples
+from protocol import descriptions, examples, watching
 from protocol.codec import MAX_MESSAGE_BYTES, SUBPROTOCOL
 from protocol.errors import CLOSE_CODES, CODES, REFUSALS
 from protocol.messages import ClientMessage, ServerMessage
+from protocol.watching import ABOUT_A_SOCKET, NOT_FOR_WATCHERS, Told, WatcherMessage
 
+WATCHER_KINDS: tuple[type[Struct], ...] = get_args(WatcherMessage)
+TOLD_KINDS: tuple[type[Struct], ...] = get_args(Told)
 SCHEMAS = "#/components/schemas/"
 CLIENT_KINDS: tuple[type[Struct], ...] = get_args(ClientMessage)
 SERVER_KINDS: tuple[type[Struct], ...] = get_args(ServerMessage)
@@ -32,6 +35,9 @@ def document() -> dict[str, Any]:
     """The whole document, as JSON types. Directions are the server's: it receives what a client sends."""
     client = [kind.__name__ for kind in CLIENT_KINDS] + list(BINARY)
     server = [kind.__name__ for kind in SERVER_KINDS]
+    watcher = [kind.__name__ for kind in WATCHER_KINDS]
+    of_calls = [kind.__name__ for kind in SERVER_KINDS if kind not in NOT_FOR_WATCHERS + ABOUT_A_SOCKET]
+    told = [kind.__name__ for kind in TOLD_KINDS] + of_calls
     return {
         "asyncapi": "3.0.0",
         "info": {
@@ -45,16 +51,19 @@ def document() -> dict[str, Any]:
         },
         "defaultContentType": "application/json",
         "servers": {"local": _server()},
-        "channels": {"calls": _channel([*client, *server])},
+        "channels": {"calls": _channel([*client, *server]), "watch": _watch_channel([*watcher, *told])},
         "operations": {
             "receiveFromClient": _operation("receive", "What a client sends.", client),
             "sendToClient": _operation("send", "What the server sends.", server),
+            "receiveFromWatcher": _operation("receive", "What a watcher sends.", watcher, "watch"),
+            "sendToWatcher": _operation("send", "What a watcher is told.", told, "watch"),
         },
         "components": {
             "messages": _messages(),
             "schemas": schemas(),
             "securitySchemes": _security_schemes(),
         },
+        "x-watch-error-codes": [msgspec.to_builtins(entry) for entry in watching.CODES.values()],
         "x-error-codes": [msgspec.to_builtins(entry) for entry in CODES.values()],
         "x-upgrade-refusals": [msgspec.to_builtins(refusal) for refusal in REFUSALS],
         "x-close-codes": {str(code): meaning for code, meaning in sorted(CLOSE_CODES.items())},
@@ -68,7 +77,7 @@ def text() -> str:
 
 def schemas() -> dict[str, Any]:
     """The JSON Schema of every type that travels, each class and each field with what it means."""
-    kinds: tuple[Any, ...] = (*CLIENT_KINDS, *SERVER_KINDS)
+    kinds: tuple[Any, ...] = (*CLIENT_KINDS, *SERVER_KINDS, *WATCHER_KINDS, *TOLD_KINDS)
     _, components = msgspec.json.schema_components(kinds, ref_template=SCHEMAS + "{name}")
     by_name = {kind.__name__: kind for kind in _with_parts(kinds)}
     for name, schema in components.items():
@@ -130,17 +139,28 @@ def _channel(names: list[str]) -> dict[str, Any]:
     }
 
 
-def _operation(action: str, summary: str, names: list[str]) -> dict[str, Any]:
+def _watch_channel(names: list[str]) -> dict[str, Any]:
+    return {
+        "address": watching.PATH,
+        "description": (
+            f"One socket watches calls of one app. Offer the subprotocol {watching.SUBPROTOCOL}. A ticket as `?ticket=`"
+            " is as good as credentials in headers."
+        ),
+        "messages": {name: {"$ref": f"#/components/messages/{name}"} for name in names},
+    }
+
+
+def _operation(action: str, summary: str, names: list[str], channel: str = "calls") -> dict[str, Any]:
     return {
         "action": action,
-        "channel": {"$ref": "#/channels/calls"},
+        "channel": {"$ref": f"#/channels/{channel}"},
         "summary": summary,
-        "messages": [{"$ref": f"#/channels/calls/messages/{name}"} for name in names],
+        "messages": [{"$ref": f"#/channels/{channel}/messages/{name}"} for name in names],
     }
 
 
 def _messages() -> dict[str, Any]:
-    samples = {type(example): example for example in (*examples.CLIENT, *examples.SERVER)}
+    samples = {type(example): example for example in _EXAMPLES}
     described = {
         kind.__name__: {
             "name": kind.__struct_config__.tag,
@@ -150,9 +170,12 @@ def _messages() -> dict[str, Any]:
             "payload": {"$ref": SCHEMAS + kind.__name__},
             "examples": [{"payload": msgspec.to_builtins(samples[kind])}],  # type: ignore[index]
         }
-        for kind in (*CLIENT_KINDS, *SERVER_KINDS)
+        for kind in (*CLIENT_KINDS, *SERVER_KINDS, *WATCHER_KINDS, *TOLD_KINDS)
     }
     return {**described, **_binary_messages()}
+
+
+_EXAMPLES: tuple[Struct, ...] = (*examples.CLIENT, *examples.SERVER, *examples.WATCHER, *examples.TOLD)
 
 
 def _binary_messages() -> dict[str, Any]:

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import ast
 import inspect
+import sys
 from functools import cache
 from types import ModuleType
 
 from msgspec import Struct
-
-from protocol import messages
 
 
 def meaning(kind: type[Struct]) -> str:
@@ -24,7 +23,8 @@ def fields(kind: type[Struct]) -> dict[str, str]:
     """What each field means, inherited ones first. Raises ValueError when a field says nothing."""
     described: dict[str, str] = {}
     for owner in reversed(kind.__mro__):
-        described |= _in_module(messages).get(owner.__name__, {}) if owner.__module__ == messages.__name__ else {}
+        if owner.__module__.startswith("protocol."):
+            described |= _in_module(sys.modules[owner.__module__]).get(owner.__name__, {})
     silent = [name for name in kind.__struct_fields__ if name not in described]
     if silent:
         raise ValueError(f"{kind.__name__} does not say what {', '.join(silent)} means")

@@ -156,12 +156,23 @@ class Refusal:
 
 REFUSALS = (
     Refusal(400, "bad_request", "The address is no URL, or a header that may come once comes twice."),
-    Refusal(400, "bad_subprotocol", "`Sec-WebSocket-Protocol` is there and does not offer `earshot.v1`."),
-    Refusal(401, "access_denied", "No credentials, or wrong ones, or a timestamp outside the accepted skew."),
-    Refusal(403, "foreign_origin", "A browser page of another origin asks."),
-    Refusal(404, "not_found", "The path is not `/v1/calls`."),
     Refusal(
-        503, "overloaded", "No new calls right now, and none of the app that could be resumed: wait for `Retry-After`."
+        400,
+        "bad_subprotocol",
+        "`Sec-WebSocket-Protocol` does not offer `earshot.v1`, or `earshot.watch.v1` on `/v1/watch`.",
+    ),
+    Refusal(
+        401,
+        "access_denied",
+        "No credentials, or wrong ones, a timestamp outside the accepted skew, or a ticket that is no good any more.",
+    ),
+    Refusal(403, "foreign_origin", "A browser page asks whose origin is neither ours nor in `origins`."),
+    Refusal(404, "not_found", "The path is neither `/v1/calls` nor `/v1/watch`."),
+    Refusal(
+        503,
+        "overloaded",
+        "No new calls right now, and none of the app that could be resumed; or no more watchers; or a ticket that "
+        "cannot be checked: wait for `Retry-After`.",
     ),
     Refusal(503, "shutting_down", "The server is going away."),
 )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from protocol import messages as m
+from protocol import watching
 from protocol.messages import ClientMessage, ServerMessage
 
 _CALL = "Xq3vTz0kWm9bLr2-"
@@ -146,4 +147,40 @@ SERVER: tuple[ServerMessage, ...] = (
     ),
     m.Ended(call_id=_CALL, seq=21, at_ms=61000, samples=488000, duration_ms=61000, reason="hangup"),
     m.Pong(call_id=_CALL, id="42"),
+)
+
+WATCHER: tuple[watching.WatcherMessage, ...] = (
+    watching.Watch(id="page", call_id=_CALL, from_seq=41, levels=True),
+    watching.Unwatch(id="page"),
+)
+
+TOLD: tuple[watching.Told, ...] = (
+    watching.Watching(id="board"),
+    watching.CallInBrief(
+        call_id=_CALL,
+        state="live",
+        agent="Anna",
+        roles=["agent", "customer"],
+        language="en",
+        rate=8000,
+        channels=2,
+        began_at_ms=1_700_000_000_000,
+        ended_at_ms=None,
+        duration_ms=61_400,
+        seq=318,
+        speaking=["customer"],
+        speakers={"agent": "Anna"},
+        conflicts=[],
+        latest=watching.LatestText(role="customer", text="I want a refund.", final=True, end_ms=60_900),
+        alerts=[
+            watching.AlertInBrief(alert_id="a1", category="debt", rule="refund", status="final", at_ms=61_000),
+        ],
+        alerts_before=0,
+        connected=True,
+    ),
+    watching.CallGone(call_id=_CALL),
+    watching.CaughtUp(id="page", call_id=_CALL, seq=318, live=True),
+    watching.Levels(calls={_CALL: [-12, -90]}),
+    watching.WatchError(code="unknown_call", message="no call of this name may be watched", retryable=False, id="page"),
+    watching.WatchGoingAway(deadline_ms=10_000),
 )

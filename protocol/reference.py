@@ -8,12 +8,12 @@ from typing import Any
 import msgspec
 from msgspec import Struct
 
-from protocol import descriptions, examples
-from protocol.asyncapi import CLIENT_KINDS, HEADER_FIELDS, SERVER_KINDS, schemas
-from protocol.errors import CLOSE_CODES, CODES, REFUSALS
-from protocol.messages import ClientMessage, ServerMessage
+from protocol import descriptions, examples, watching
+from protocol.asyncapi import CLIENT_KINDS, HEADER_FIELDS, SERVER_KINDS, TOLD_KINDS, WATCHER_KINDS, schemas
+from protocol.errors import CLOSE_CODES, CODES, REFUSALS, ErrorCode
 
 _ON_EVERY_SERVER_MESSAGE = ("call_id", "seq", "at_ms")
+_WATCH_PARTS = ("LatestText", "AlertInBrief")
 _PARTS = ("Word", "Candidate", "Evidence", "Missed")
 
 
@@ -25,6 +25,27 @@ def server_messages() -> str:
     return _messages("server", examples.SERVER, SERVER_KINDS)
 
 
+def watcher_messages() -> str:
+    return _messages("watcher", examples.WATCHER, WATCHER_KINDS)
+
+
+def told_messages() -> str:
+    """What a watcher is told beside a call's own messages."""
+    return _messages("told", examples.TOLD, TOLD_KINDS, hidden=())
+
+
+def watch_parts() -> str:
+    """The objects inside what a watcher is told."""
+    components = schemas()
+    return "\n\n".join(
+        f"#### {name}\n\n{components[name]['description']}\n\n{_fields(components[name])}" for name in _WATCH_PARTS
+    )
+
+
+def watch_errors() -> str:
+    return _codes(watching.CODES.values())
+
+
 def parts() -> str:
     """The objects inside server messages."""
     components = schemas()
@@ -34,11 +55,15 @@ def parts() -> str:
 
 
 def errors() -> str:
+    return _codes(CODES.values())
+
+
+def _codes(entries: Iterable[ErrorCode]) -> str:
     return _table(
         ("code", "close", "retryable", "meaning", "what to do"),
         (
             (f"`{one.code}`", str(one.close or "stays open"), "yes" if one.retryable else "no", one.meaning, one.remedy)
-            for one in CODES.values()
+            for one in entries
         ),
     )
 
@@ -58,19 +83,24 @@ def framed_header() -> str:
     )
 
 
-def _messages(side: str, samples: Sequence[ClientMessage | ServerMessage], kinds: Iterable[type[Struct]]) -> str:
+def _messages(
+    side: str,
+    samples: Sequence[Struct],
+    kinds: Iterable[type[Struct]],
+    hidden: Sequence[str] = _ON_EVERY_SERVER_MESSAGE,
+) -> str:
     components, by_kind = schemas(), {type(sample): sample for sample in samples}
     sections = []
     for kind in kinds:
         schema = components[kind.__name__]
         example = msgspec.json.encode(by_kind[kind]).decode()  # type: ignore[index]
-        parts = [f"#### `{kind.__struct_config__.tag}`", descriptions.meaning(kind), _fields(schema)]
+        parts = [f"#### `{kind.__struct_config__.tag}`", descriptions.meaning(kind), _fields(schema, hidden)]
         sections.append("\n\n".join([*filter(None, parts), f"```json {side}\n{example}\n```"]))
     return "\n\n".join(sections)
 
 
-def _fields(schema: dict[str, Any]) -> str:
-    names = [name for name in schema["properties"] if name != "type" and name not in _ON_EVERY_SERVER_MESSAGE]
+def _fields(schema: dict[str, Any], hidden: Sequence[str] = ()) -> str:
+    names = [name for name in schema["properties"] if name != "type" and name not in hidden]
     if not names:
         return ""
     from_client = schema.get("additionalProperties") is False

@@ -123,7 +123,7 @@ class CallInBrief(_Told, frozen=True, kw_only=True, tag="call"):
     speakers: dict[str, str]
     """Role to the name of who is known to speak there."""
     conflicts: list[str]
-    """Roles where a known voice speaks that cannot be there: it is on both channels, or the agent's on the customer's."""
+    """Roles where a known voice speaks that cannot be there: on both channels, or the agent's on the customer's."""
     latest: LatestText | None
     """Null before the first word."""
     alerts: list[AlertInBrief]
@@ -174,14 +174,14 @@ class WatchError(_Told, frozen=True, kw_only=True, tag="error"):
     """The watch that it is about; empty: the socket, or the watch without an id."""
 
 
-class GoingAway(_Told, frozen=True, kw_only=True, tag="going_away"):
+class WatchGoingAway(_Told, frozen=True, kw_only=True, tag="going_away"):
     """The server shuts down; connect again, with a new ticket."""
 
     deadline_ms: int
     """How long this server will still be there."""
 
 
-Told = Watching | CallInBrief | CallGone | CaughtUp | Levels | WatchError | GoingAway
+Told = Watching | CallInBrief | CallGone | CaughtUp | Levels | WatchError | WatchGoingAway
 
 CODES = {
     entry.code: entry
@@ -273,3 +273,7 @@ def decode_told(payload: str | bytes) -> Told | ServerMessage:
 
 NOT_FOR_WATCHERS = (messages.Ack,)
 """Numbered messages of a call that only its own softphone needs."""
+ABOUT_A_SOCKET = (
+    messages.Resumed, messages.Replaced, messages.GoingAway, messages.Flow, messages.Error, messages.Pong,
+)  # fmt: skip
+"""Messages without a number, which only the socket they are about is sent."""

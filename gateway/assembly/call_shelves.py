@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from gateway.assembly.cluster import node_name
+from gateway.assembly.folder import StartFailed
 from gateway.keys import server_key, subkey
 from gateway.ports import Clock, LiveCalls
 from gateway.ports.bus import Bus
@@ -16,6 +17,7 @@ from gateway.session.live_elsewhere import LiveEverywhere
 from gateway.settings import Settings
 from gateway.stores.call_versions import CallVersions
 from gateway.stores.calls import CallRecords
+from gateway.stores.durable_files import make_directory
 from gateway.stores.erasure import Eraser
 from gateway.stores.recordings import Recordings
 from gateway.stores.redis_calls import RedisCalls
@@ -78,7 +80,12 @@ class CallShelves:
 
 
 def call_shelves(settings: Settings, database: Database, clock: Clock, begun: AsyncExitStack) -> CallShelves:
-    """Of one process; `begun` closes its connection. Blocking."""
+    """Of one process; `begun` closes its connection. Blocking. Raises StartFailed."""
+    if settings.shared_recordings is not None:
+        try:
+            make_directory(settings.shared_recordings)
+        except OSError as fault:
+            raise StartFailed(f"recordings_folder {settings.shared_recordings} cannot be used: {fault}") from fault
     mark = subkey(server_key(settings.data_path), "recordings").hex()[:12]
     recordings = Recordings(settings.data_path, settings.shared_recordings, node_mark=mark)
     if not settings.redis_url:

@@ -24,10 +24,10 @@ from gateway.telemetry import Metrics
 from gateway.token_bucket import TokenBucket
 from protocol.watching import (
     MAX_WATCHES,
-    GoingAway,
     Unwatch,
     Watch,
     WatchFault,
+    WatchGoingAway,
     Watching,
     decode_watcher,
 )
@@ -65,7 +65,7 @@ class WatchDoor:
 
     def drain(self, deadline_ms: int) -> None:
         """Tell everybody that the server goes away, and close."""
-        goodbye = Item(msgspec.json.encode(GoingAway(deadline_ms=deadline_ms)))
+        goodbye = Item(msgspec.json.encode(WatchGoingAway(deadline_ms=deadline_ms)))
         for line in list(self._watchers):
             line.put(goodbye)
             line.close(1012, "shutting_down")

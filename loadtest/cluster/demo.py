@@ -45,6 +45,8 @@ class Plan:
     kill_after_s: float
     """From the first call's beginning to the gateway's death."""
     redis: RedisTrouble
+    workers: int
+    """Processes of each gateway that take calls."""
     ack: Literal["replica", "local"]
     module: str
     """What runs `serve` and `worker`."""
@@ -99,6 +101,7 @@ class Demo:
                 "quality_folder": str(folder / "quality"),
                 "recordings_folder": str(folder / "recordings"),
                 "ack": self._plan.ack,
+                "workers": str(self._plan.workers),
                 "lease_s": "5",
                 "quality_workers": "0",
                 # Sized for two processors, on which seven engines have to live.

@@ -97,19 +97,19 @@ def _over_time(result: Result) -> Figure:
     over = result.over_time
     panels: list[tuple[str, list[tuple[str, Sequence[float]]]]] = [
         ("calls", [("calls", over.calls)]),
-        ("frames in a second", [("frames", over.frames)]),
+        ("frames in a second", [("frames", over.frames_per_s)]),
         ("p99, ms", [("ack lag", over.ack_lag_p99_ms), ("harness lag", over.harness_lag_p99_ms)]),
         ("server: processors busy", [("CPU", over.server_cpu_share)]),
         ("server: memory, MB", [("resident", over.server_rss_mb)]),
         ("server: event loop lag p99, ms", [("lag at most", over.server_loop_lag_p99_ms)]),
     ]
     shown = [(title, lines) for title, lines in panels if any(lines[0][1])]
-    figure = Figure(figsize=(10, 2.2 * max(1, len(shown))))
+    figure = Figure(figsize=(10, 1.9 * max(1, len(shown))), layout="constrained")
     for place, (title, lines) in enumerate(shown):
         axis: Axes = figure.add_subplot(len(shown), 1, place + 1)
         for name, values in lines:
             axis.plot(over.at_s[: len(values)], values, label=name)
-        axis.set(ylabel=title)
+        axis.set_title(title, loc="left", fontsize="medium")
         axis.set_ylim(bottom=0)
         axis.grid(alpha=0.3)
         if len(lines) > 1:

@@ -50,7 +50,7 @@ class OverTime(Struct, frozen=True, kw_only=True):
 
     at_s: list[float]
     calls: list[int]
-    frames: list[int]
+    frames_per_s: list[float]
     failures: list[int]
     ack_lag_p99_ms: list[float]
     harness_lag_p99_ms: list[float]

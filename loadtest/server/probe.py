@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from dataclasses import dataclass, field
 
 import aiohttp
@@ -72,6 +73,7 @@ class ServerProbe:
         self._metrics_url = f"{http_url.rstrip('/')}/metrics"
         self._session = session
         self._lags = Lags()
+        self._asking: asyncio.Task[None] | None = None
         if pid is None:
             self._process = None
             return
@@ -83,15 +85,25 @@ class ServerProbe:
         self._process = psutil.Process(pid)
         self._ended_cpu_s: dict[int, float] = {}
 
-    async def sample(self) -> ServerSample:
-        """As of now. A server that does not answer keeps the lags it told last."""
+    def sample(self) -> ServerSample:
+        """As of now; the lags are those that the server told last, for one that is overloaded answers late."""
+        if self._asking is None or self._asking.done():
+            self._asking = asyncio.get_running_loop().create_task(self._ask())
+        return ServerSample(*self._of_processes(), self._lags)
+
+    async def close(self) -> None:
+        """Ask no more."""
+        if self._asking is not None:
+            self._asking.cancel()
+            await asyncio.gather(self._asking, return_exceptions=True)
+
+    async def _ask(self) -> None:
         try:
             async with self._session.get(self._metrics_url, timeout=TIMEOUT) as answer:
                 if answer.status == 200:
                     self._lags = Lags.of_metrics(await answer.text())
         except (aiohttp.ClientError, TimeoutError, ValueError):
             pass  # overloaded, or no Earshot's metrics at this address: told as not measured
-        return ServerSample(*self._of_processes(), self._lags)
 
     def _of_processes(self) -> tuple[dict[int, float], int]:
         if self._process is None:

@@ -15,6 +15,7 @@ from typing import Any, Final
 
 from loadtest.softphones.frames import TEXT, client_frame
 from loadtest.softphones.listener import Listener, Measures
+from loadtest.softphones.onlookers import Onlookers
 from loadtest.softphones.orders import Outcome, Prepare, Second, Sparse
 from loadtest.softphones.phone import Phone
 from loadtest.softphones.relay import Relay
@@ -22,7 +23,6 @@ from loadtest.softphones.resuming import ResumingPhone
 from loadtest.softphones.schedule import delays_s, mine
 from loadtest.softphones.socket import Socket, Target, connect
 from loadtest.softphones.speech import Script, scripts
-from loadtest.softphones.watcher import PATH, Watcher
 from loadtest.softphones.wheel import TICK_S, Wheel
 from protocol.codec import encode
 from protocol.messages import Start
@@ -53,7 +53,7 @@ class Fleet:
         self.fault: BaseException | None = None
         """What of ours went wrong; nothing measured since is worth anything."""
         self._listeners: dict[str, Listener] = {}
-        self._watchers: list[Watcher] = []
+        self._onlookers: Onlookers | None = None
         self._phones: dict[int, Phone | ResumingPhone] = {}
         """By place; a place is a number of the load's calls, of which this process has every so many-th."""
         self._beginnings: dict[int, asyncio.TimerHandle] = {}
@@ -78,12 +78,15 @@ class Fleet:
             self._relay = Relay(self._address, self._scenario.network, self._random)
             host, port = await self._stack.enter_async_context(self._relay.open())
             self._target = replace(self._target, url=f"ws://{host}:{port}/v1/calls")
+        if (watchers := self._scenario.watchers) is not None:
+            listeners = self._listeners
+            self._onlookers = Onlookers(watchers, self._target, self.measures, listeners, self._connect_soon)
         return self
 
     async def __aexit__(self, *_: object) -> None:
         self._timer.cancel()
-        for watcher in self._watchers:
-            watcher.close()
+        if self._onlookers is not None:
+            self._onlookers.close()
         for place, phone in list(self._phones.items()):
             self._over(place, phone, "not over when the load test was")
         for task in self._tasks:
@@ -108,8 +111,8 @@ class Fleet:
             missing = [place for place in ours if place not in self._phones and place not in self._beginnings]
             for place, after_s in zip(missing, self._delays_s(len(missing), over_s), strict=True):
                 self._begin_in(after_s, place)
-        if not self._wanted and calls:
-            self._watch(over_s)
+        if not self._wanted and calls and self._onlookers is not None:
+            self._onlookers.begin(self._plan.process, self._plan.processes, over_s, self._live_calls)
         self._wanted = calls
 
     def hang_up(self, within_s: float) -> None:
@@ -121,6 +124,9 @@ class Fleet:
         places = sorted(self._phones)
         for place, after_s in zip(places, self._delays_s(len(places), within_s), strict=True):
             self._loop.call_later(after_s, self._hang_up, place)
+
+    def _live_calls(self) -> list[str]:
+        return [phone.listener.call_id for phone in self._phones.values() if phone.state == "live"]
 
     def _delays_s(self, count: int, over_s: float) -> list[float]:
         return delays_s(count, over_s, self._plan.process, self._plan.processes)
@@ -136,7 +142,7 @@ class Fleet:
         self.measures.counts.clear()
         self.measures.failures.clear()
         told = Second(
-            calls_live=sum(1 for phone in self._phones.values() if _is_live(phone)),
+            calls_live=len(self._live_calls()),
             calls_open=self.open,
             frames_sent=frames - self._frames_told,
             cpu_s=time.process_time(),
@@ -196,7 +202,7 @@ class Fleet:
         )
         phone.since_s = due_s
         self._phones[place] = phone
-        self._task(self._connect(phone))
+        self._connect_soon(phone)
 
     def _now_live(self, phone: Phone | ResumingPhone, due_s: float) -> None:
         began_s = phone.listener.began_s
@@ -207,6 +213,9 @@ class Fleet:
             phone.hang_up_at_s = min(phone.hang_up_at_s, began_s + self._random.uniform(*self._scenario.call_s))
         elif self._scenario.hang_up == "by_age" and self._scenario.search is None:
             phone.hang_up_at_s = min(phone.hang_up_at_s, began_s + self._scenario.duration_s)
+
+    def _connect_soon(self, socket: Socket) -> None:
+        self._task(self._connect(socket))
 
     async def _connect(self, socket: Socket) -> None:
         try:
@@ -259,27 +268,6 @@ class Fleet:
 
     # --- beside the calls ---
 
-    def _watch(self, ramp_s: float) -> None:
-        wanted = self._scenario.watchers
-        if wanted is None:
-            return
-        for number in range(wanted.boards):
-            if mine(number, self._plan.process, self._plan.processes):
-                self._task(self._look_on(None, levels=wanted.levels))
-        part = sum(mine(one, self._plan.process, self._plan.processes) for one in range(wanted.calls))
-        self._loop.call_later(ramp_s + 1, self._watch_calls, part)
-
-    def _watch_calls(self, wanted: int) -> None:
-        assert self._scenario.watchers is not None
-        live = [phone.listener.call_id for phone in self._phones.values() if _is_live(phone)]
-        for number in range(wanted if live else 0):
-            self._task(self._look_on(live[number % len(live)], levels=self._scenario.watchers.levels))
-
-    async def _look_on(self, call_id: str | None, *, levels: bool) -> None:
-        watcher = Watcher(self._target.at(PATH), self.measures, self._listeners, call_id=call_id, levels=levels)
-        self._watchers.append(watcher)
-        await self._connect(watcher)
-
     def _give_up_late(self) -> None:
         now_s = time.monotonic()
         for phone in list(self._phones.values()):
@@ -307,7 +295,3 @@ class Fleet:
     def _turn(self) -> None:
         self._wheel.turn(time.monotonic())
         self._timer = self._loop.call_later(self._wheel.rest_s(), self._turn)
-
-
-def _is_live(phone: Phone | ResumingPhone) -> bool:
-    return phone.state == "live"

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable
-from typing import Literal
+from collections.abc import AsyncIterator, Callable
+from contextlib import AsyncExitStack, asynccontextmanager
+from typing import Final, Literal
 
 from loadtest.softphones.listener import Listener
 from loadtest.softphones.socket import Target
@@ -13,6 +14,10 @@ from loadtest.softphones.speech import Script
 from protocol.client import CallClient, CallLost, CallRefused
 from protocol.errors import ProtocolError
 from protocol.messages import Ack, Start
+
+AGAIN_S: Final = 0.2
+_CUT: Final = ("closed", "bad_handshake")
+"""What the SDK calls it when a connection breaks off before the call has begun."""
 
 
 class ResumingPhone:
@@ -38,9 +43,8 @@ class ResumingPhone:
     async def run(self, lateness_s: list[float], on_live: Callable[[], None]) -> None:
         """Play until `hang_up_at_s`, and listen until the call has ended; `failure` then says what went wrong."""
         self._running = asyncio.current_task()
-        target = self._target
         try:
-            async with CallClient(target.url, self._start, app_id=target.app_id, secret=target.secret) as call:
+            async with self._started() as call:
                 self.state, self.listener.began_s = "live", time.monotonic()
                 self.listener.call_id = call.call_id
                 on_live()
@@ -56,6 +60,24 @@ class ResumingPhone:
             if not self.failure:
                 raise
         self.state = "over"
+
+    @asynccontextmanager
+    async def _started(self) -> AsyncIterator[CallClient]:
+        """The call, begun anew where the network failed before there was one to resume."""
+        target = self._target
+        async with AsyncExitStack() as stack:
+            while True:
+                call = CallClient(target.url, self._start, app_id=target.app_id, secret=target.secret)
+                try:
+                    await stack.enter_async_context(call)
+                    break
+                except CallRefused as fault:
+                    if fault.code not in _CUT:
+                        raise
+                except ConnectionError:
+                    pass  # cut, too; `give_up` ends this if it goes on
+                await asyncio.sleep(AGAIN_S)
+            yield call
 
     def give_up(self, failure: str) -> None:
         """End it as it is, as failed."""

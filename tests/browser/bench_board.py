@@ -16,13 +16,14 @@ import shutil
 import tempfile
 import time
 from collections.abc import AsyncIterator
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from pathlib import Path
 from typing import Any
 
 from playwright.async_api import BrowserContext, CDPSession, Page, async_playwright
-from websockets.asyncio.client import connect
+from websockets.asyncio.client import ClientConnection, connect
 from websockets.asyncio.server import ServerConnection, serve
+from websockets.exceptions import ConnectionClosed
 from websockets.typing import Subprotocol
 
 from protocol.client import CallClient
@@ -42,6 +43,11 @@ for (const type of ["longtask", "long-animation-frame"]) {
     for (const one of list.getEntries()) window.slow.push({ type, at: one.startTime, ms: one.duration });
   }).observe({ type, buffered: true });
 }
+"""
+MOVING = """
+[...document.querySelectorAll(".board-body .board-row")]
+  .filter((row) => [...row.querySelectorAll(".board-level")].some(({ style }) => /scaleX.0?[.1]/.test(style.transform)))
+  .length
 """
 OF_THE_TIME = ("TaskDuration", "ScriptDuration", "LayoutDuration", "RecalcStyleDuration")
 SOUND = two_channels(
@@ -125,15 +131,18 @@ async def copying(client: Account, copies: int) -> AsyncIterator[str]:
     async def told(page: ServerConnection) -> None:
         _, answer = await client.send("POST", "/v1/tickets", {"purpose": "watch"})
         url = client.ws.replace("/v1/calls", "/v1/watch") + f"?ticket={json.loads(answer)['ticket']}"
-        late: set[asyncio.Task[None]] = set()
         async with connect(url, subprotocols=[Subprotocol(SUBPROTOCOL)], max_size=None) as real:
             await real.send(await page.recv())
+            passing = asyncio.create_task(pass_on(page, real))
+            await page.wait_closed()
+            passing.cancel()
+
+    async def pass_on(page: ServerConnection, real: ClientConnection) -> None:
+        async with asyncio.TaskGroup() as late:
             async for text in real:
                 message = json.loads(text)
                 for copy in range(copies if message["type"] in ("call", "call_gone") else 1):
-                    task = asyncio.create_task(tell(page, copied(message, copy), copy and random.random()))
-                    late.add(task)
-                    task.add_done_callback(late.discard)
+                    late.create_task(tell(page, copied(message, copy), copy and random.random()))
 
     async def tell(page: ServerConnection, message: dict[str, Any], delay_s: float) -> None:
         await asyncio.sleep(delay_s)
@@ -141,7 +150,8 @@ async def copying(client: Account, copies: int) -> AsyncIterator[str]:
             message["calls"] = {
                 f"{name}-{copy}": peaks for name, peaks in message["calls"].items() for copy in range(copies)
             }
-        await page.send(json.dumps(message))
+        with suppress(ConnectionClosed):  # the page has left
+            await page.send(json.dumps(message))
 
     async with serve(told, "127.0.0.1", 0, subprotocols=[Subprotocol(SUBPROTOCOL)]) as server:
         yield f"ws://127.0.0.1:{next(iter(server.sockets)).getsockname()[1]}/v1/watch"
@@ -188,6 +198,7 @@ async def taken(page: Page, seconds: float) -> dict[str, str]:
     await asyncio.sleep(seconds)
     ended = {domain: await metrics(session) for domain, session in sessions.items()}
     wall_s = time.monotonic() - began_s
+    moving = await page.evaluate(MOVING)
     slow = await page.evaluate("(since) => window.slow.filter((one) => one.at >= since && one.ms > 50)", since_ms)
 
     def share(domain: str, name: str) -> str:
@@ -199,6 +210,7 @@ async def taken(page: Page, seconds: float) -> dict[str, str]:
         "main thread busy, with waits for a core": share("timeTicks", "TaskDuration"),
         "tasks over 50 ms": described(slow, "longtask"),
         "frames over 50 ms": described(slow, "long-animation-frame"),
+        "rows in view whose meter shows sound": str(moving),
         "elements": f"{ended['timeTicks']['Nodes']:.0f}",
         "JavaScript heap": f"{ended['timeTicks']['JSHeapUsedSize'] / 1e6:.1f} MB",
     }

@@ -215,7 +215,7 @@ async def test_markup_in_names_and_texts_runs_no_script(page: Page, client: Acco
 async def test_the_board_can_be_used_by_everybody(
     new_page: NewPage, client: Account, calls: AsyncExitStack, language: str, server: EarshotProcess
 ) -> None:
-    for agent, sound in (("Ann Lee", REFUND), ("Bob Ray", MANAGER), ("王伟", STILL_SPEAKING), ("Eve Sun", OFFER)):
+    for agent, sound in (("Ann Lee", REFUND), ("Bob Ray", MANAGER), ("Wei Wang", STILL_SPEAKING), ("Eve Sun", OFFER)):
         await calls.enter_async_context(calling(client, agent, sound))
     page = await new_page(language=language)
     await expect(row(page, "Ann Lee")).to_have_attribute("data-kind", "final")

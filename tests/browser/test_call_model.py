@@ -54,7 +54,7 @@ def told(seed: int) -> Iterator[ServerMessage]:
             # A softphone's own text has no segment before it.
             if dice.random() < 0.2:
                 which = "text"
-        segment = {"segment_id": dice.choice(segments), "channel": 0, "role": "agent"}
+        segment: dict[str, Any] = {"segment_id": dice.choice(segments), "channel": 0, "role": "agent"}
         if which == "open":
             segment["segment_id"] = segments[-1]
             yield messages.Segment(**head(), **segment, state="opened", begin_ms=at_ms, end_ms=at_ms)
@@ -68,7 +68,7 @@ def told(seed: int) -> Iterator[ServerMessage]:
                 stable_chars=dice.randrange(1 + len(text)),
             )  # fmt: skip
         elif which == "speaker":
-            state = dice.choice(("known", "unknown", "undecided", "conflict"))
+            state: Any = dice.choice(("known", "unknown", "undecided", "conflict"))
             yield messages.Speaker(
                 **head(), **segment, state=state, name="Ann" if state == "known" else "", score=dice.random(),
                 margin=1.0, net_speech_ms=5, stable=dice.random() < 0.5, candidates=[],
@@ -105,7 +105,8 @@ def document(said: list[ServerMessage], state: str = "live") -> dict[str, Any]:
     if state == "live":
         over = bool(said) and isinstance(said[-1], messages.Ended)
         whole |= {"seq": said[-1].seq if said else 0, "state": "judging" if over else "live"}
-    return plain(whole)
+    told: dict[str, Any] = plain(whole)
+    return told
 
 
 def plain(value: object) -> Any:

@@ -20,7 +20,8 @@ async def run(new_page: NewPage, body: str, argument: object) -> Any:
 
 def a_call(seed: int) -> dict[str, Any]:
     dice = random.Random(seed)
-    segments, at_ms = [], 0
+    segments: list[dict[str, Any]] = []
+    at_ms = 0
     for number in range(dice.randrange(12)):
         at_ms += dice.randrange(6000)
         end_ms = at_ms + dice.randrange(1, 8000)
@@ -110,10 +111,14 @@ async def test_measured_levels_take_the_place_of_live_readings(new_page: NewPage
            const asked = [[0, 0, 100], [0, 200, 300], [0, 300, 400], [1, 0, 300], [1, 300, 500], [0, 900, 950]];
            const before = asked.map(([channel, from, to]) => one(channel, from, to));
            track.take({ step_ms: 200, from_ms: 0, channels: [[-30], [-90]] });
-           return { before, lengthMs: track.lengthMs, after: [one(0, 0, 200), one(1, 0, 200)] };""",
+           const after = [one(0, 0, 200), one(1, 0, 200)];
+           track.takeFine({ step_ms: 10, from_ms: 50, channels: [[-90, -6, 0, -90], [-90, -90, -90, -90]] });
+           const fine = [track.isFine(60, 90), track.isFine(0, 90), one(0, 60, 70), one(0, 60, 90), one(0, 40, 60)];
+           return { before, lengthMs: track.lengthMs, after, fine };""",
         None,
     )
     assert got["before"] == [0, 1, 0.9, 0, 0.9, 0]
+    assert got["fine"] == [True, False, 0.9, 1, 0.5]
     assert (got["lengthMs"], got["after"]) == (200, [0.5, 0])
 
 

@@ -274,6 +274,10 @@ async def test_the_timeline_is_zoomed_moved_and_read_by_keys_and_wheel(app: Acco
     await page.mouse.wheel(0, -400)
     await page.mouse.move(5, 5)
     assert await drawn() != whole
+    async with page.expect_response(lambda answer: "step_ms=10&" in answer.url) as finer:
+        for _ in range(6):
+            await page.get_by_role("button", name="Zoom in").click()
+    assert (await finer.value).status == 200
     await page.get_by_role("button", name="Show the whole call").click()
     await canvas.click(position={"x": 300, "y": 60})
     position = int(await slider.get_attribute("aria-valuenow") or 0)

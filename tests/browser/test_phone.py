@@ -18,7 +18,7 @@ from tests.browser.pages import PHONE, Faults, NewPage, serious_issues, take_bot
 from tests.browser.relays import Network
 from tests.client import Account, account
 from tests.earshot_process import EarshotProcess
-from tests.integration.hummed import humming
+from tests.integration.hummed import eventually, humming
 from tests.quality_world import wav
 from tests.voices import RATE_HZ
 
@@ -141,7 +141,9 @@ async def test_somebody_calls_and_sees_words_speaker_alert_and_verdict(new_page:
     assert {one["text"] for one in stored["segments"] if one["text"]} <= SAID
     shown = await page.locator(".phone-text").all_inner_texts()
     assert [text for text in shown if text] == [one["text"] for one in stored["segments"] if one["text"]]
-    await expect(verdict.get_by_role("link")).to_have_attribute("href", f"/screen/calls/{call_id}")
+    await verdict.get_by_role("link").click()
+    await page.wait_for_url(f"**/screen/calls/{call_id}")
+    await expect(page.locator("main")).to_contain_text(shown[0])
 
 
 async def test_a_call_loses_nothing_when_the_network_is_cut(
@@ -210,6 +212,26 @@ async def test_the_call_goes_on_while_another_view_is_shown(new_page: NewPage) -
     await page.get_by_role("link", name="Phone").click()
     await page.locator(".phone-line").nth(lines).wait_for()
     await hang_up(page)
+
+
+async def test_who_signs_out_hangs_up_and_the_next_one_sees_nothing_of_the_call(
+    new_page: NewPage, client: Account
+) -> None:
+    page = await phone(new_page)
+    call_id = await call(page)
+    await heard_something(page)
+    await page.get_by_role("button", name="Sign out").click()
+    await page.get_by_label("Secret").wait_for()
+
+    async def ended() -> bool:
+        return (await document(client, call_id))["reason"] == "signed_out"
+
+    await eventually(ended)
+    await page.get_by_label("App id").fill("other")
+    await page.get_by_label("Secret").fill("secret")
+    await page.keyboard.press("Enter")
+    await page.locator(".phone-setup").wait_for()
+    await expect(page.locator(".phone-line, .phone-left")).to_have_count(0)
 
 
 async def test_a_stereo_file_becomes_a_call_of_two_channels_that_hangs_up_at_its_end(

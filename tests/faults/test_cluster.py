@@ -376,3 +376,60 @@ async def test_after_a_flush_the_tail_is_there_again_before_acks_go_on(
     assert await nodes.recording("b", client.call_id) == FIRST + SECOND + FIRST
     assert heard.of(Gap) == []
     nodes.enter(ledger, 31, "Redis flushed, then kill -9 of the node", FIRST + SECOND + FIRST)
+
+
+@pytest.mark.row(31)
+async def test_after_a_flush_every_node_tells_again_of_what_it_had_finished(
+    nodes: Nodes, redis: RedisServer, ledger: Ledger
+) -> None:
+    ids = {}
+    for name, other in (("a", "b"), ("b", "a")):
+        async with nodes.client(name) as client:
+            heard = Listening(client)
+            await client.send_audio(FIRST)
+            await hang_up(client, heard)
+            ids[name] = client.call_id
+        assert (await nodes.told(other, ids[name]))["qc"]["result"]
+    nodes["a"].kill()
+    redis.ask("FLUSHALL")
+    assert (await nodes.told("b", ids["b"]))["state"] == "judged"
+    async with account(nodes["b"].http, nodes["b"].ws, "demo", "secret") as app:
+        assert (await app.get(f"/v1/calls/{ids['a']}"))[0] == 404, "nobody is left who knows"
+    nodes.start("a")
+    for name in ("a", "b"):
+        for call_id in ids.values():
+            assert (await nodes.told(name, call_id))["state"] == "judged"
+    lost = sum([await nodes.recording(name, ids[name]) != FIRST for name in ids])
+    ledger.add(
+        row=31, fault="Redis flushed while a node is down: finished calls", tried=1, acked_samples=len(FIRST),
+        lost_samples=lost, tasks_created=nodes.tasks, tasks_expected=2,
+    )  # fmt: skip
+    assert (lost, nodes.tasks) == (0, 2)
+
+
+@pytest.mark.row(30)
+async def test_in_a_shared_folder_the_part_of_a_node_that_wakes_late_spoils_no_recording(
+    tmp_path: Path, redis: RedisServer, ledger: Ledger
+) -> None:
+    folder = tmp_path / "recordings"
+    nodes = Nodes(tmp_path, redis, EARSHOT_RESUME_WINDOW_S="3", EARSHOT_RECORDINGS_FOLDER=str(folder))
+    try:
+        with patch("protocol.client.CONNECT_TIMEOUT_S", 0.5):
+            async with nodes.client("a", "b") as client:
+                heard = Listening(client)
+                await client.send_audio(FIRST)
+                await heard.acked(len(FIRST) // 2)
+                client._socket.transport.abort()  # type: ignore[union-attr] # the window begins ...
+                nodes["a"].signal(signal.SIGSTOP)
+                await client.send_audio(SECOND)
+                await heard.acked(len(FIRST + SECOND) // 2)
+                await hang_up(client, heard)
+                await asyncio.sleep(3)  # ... and is over: the node hangs up, seals, and asks whether it may
+                nodes["a"].signal(signal.SIGCONT)
+                await nodes.logged("a", "part_given_up")
+        for name in ("a", "b"):
+            assert await nodes.recording(name, client.call_id) == FIRST + SECOND
+        assert [path.name for path in folder.iterdir()] == [f"{client.call_id}.wav"]
+        nodes.enter(ledger, 30, "a node frozen past the window, one folder for recordings", FIRST + SECOND)
+    finally:
+        nodes.end()

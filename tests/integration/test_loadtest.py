@@ -38,12 +38,12 @@ SETTINGS = {
 STEADY = overridden(load("steady"), 4, 0.2, 1.5)
 FLAKY = parse(
     """
-    about = "Cuts every other second."
+    about = "Cut twice a second."
     calls = 3
     ramp_s = 0.1
-    duration_s = 5
+    duration_s = 3
     [network]
-    cut_every_s = 0.8
+    cut_every_s = 0.5
     delay_ms = 20
     """,
     "flaky",
@@ -115,6 +115,25 @@ def test_slow_readers_get_everything_in_the_end_and_are_told_apart(server: Serve
     result = ran(scenario, server)
     assert result.passed, (result.failures, result.faults, result.slo)
     assert result.distributions["slow_ack_lag"].count == result.distributions["ack_lag"].count == 100
+
+
+def test_watchers_see_the_calls_and_are_timed(server: Served) -> None:
+    scenario = parse(
+        """
+        about = "A board, and a page of a call."
+        calls = 2
+        ramp_s = 0
+        duration_s = 3
+        [watchers]
+        boards = 1
+        calls = 1
+        """,
+        "watched",
+    )
+    result = ran(scenario, server)
+    assert result.passed, (result.failures, result.faults, result.slo)
+    assert result.figures["watch_messages"] > 4
+    assert result.distributions["watch_levels_gap"].count > 0
 
 
 def test_a_search_ends_at_the_most_that_is_tried(server: Served) -> None:

@@ -37,7 +37,7 @@ from protocol.watching import (
     CallGone,
     CallInBrief,
     CaughtUp,
-    GoingAway,
+    WatchGoingAway,
     Levels,
     WatchError,
     Watching,
@@ -393,7 +393,7 @@ async def test_a_server_that_goes_away_tells_its_watchers(world: World) -> None:
         await board.client.watch()
         await board.until(Watching)
         world.watching.drain(5000)
-        assert await board.until(GoingAway) == GoingAway(deadline_ms=5000)
+        assert await board.until(WatchGoingAway) == WatchGoingAway(deadline_ms=5000)
         assert await board.closed() == (1012, "shutting_down")
 
 

@@ -10,7 +10,7 @@ import pytest
 from docs import generate
 from protocol import asyncapi, descriptions, messages
 from protocol.codec import encode, encode_framed
-from protocol.examples import CLIENT, SERVER
+from protocol.examples import CLIENT, SERVER, TOLD, WATCHER
 
 DOCUMENT: dict[str, Any] = asyncapi.document()
 
@@ -73,7 +73,7 @@ def test_every_class_and_field_says_what_it_means() -> None:
         assert all(field["description"] for field in schema["properties"].values())
 
 
-@pytest.mark.parametrize("example", [*CLIENT, *SERVER], ids=lambda example: type(example).__name__)
+@pytest.mark.parametrize("example", [*CLIENT, *SERVER, *WATCHER, *TOLD], ids=lambda example: type(example).__name__)
 def test_each_example_is_valid_by_its_own_schema(example: msgspec.Struct) -> None:
     schema = {**DOCUMENT, "$ref": f"#/components/schemas/{type(example).__name__}"}
     sent = msgspec.json.decode(encode(example))  # type: ignore[arg-type]

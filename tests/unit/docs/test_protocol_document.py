@@ -14,6 +14,7 @@ from protocol.audio import AudioFormat
 from protocol.codec import MAX_MESSAGE_BYTES, decode_client, decode_framed, decode_server
 from protocol.messages import AlertStatus
 from protocol.voiceprint import sign
+from protocol.watching import decode_told, decode_watcher
 
 TEXT = (generate.HERE / "protocol.md").read_text("utf-8")
 FENCED = re.findall(r"^```(\w+) (\w+)\n(.*?)^```$", TEXT, re.DOTALL | re.MULTILINE)
@@ -45,6 +46,16 @@ def test_each_example_of_a_client_s_message_is_one(line: str) -> None:
 def test_each_example_of_a_server_s_message_is_one_and_whole(line: str) -> None:
     message = decode_server(line)
     assert msgspec.json.decode(line) == msgspec.to_builtins(message)
+
+
+@pytest.mark.parametrize("line", lines("watcher"))
+def test_each_example_of_a_watcher_s_message_is_one(line: str) -> None:
+    decode_watcher(line)
+
+
+@pytest.mark.parametrize("line", lines("told"))
+def test_each_example_of_what_a_watcher_is_told_is_one_and_whole(line: str) -> None:
+    assert msgspec.json.decode(line) == msgspec.to_builtins(decode_told(line))
 
 
 def test_the_worked_signature_is_right() -> None:

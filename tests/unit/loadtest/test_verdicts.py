@@ -16,6 +16,8 @@ from loadtest.figures.result import BadResult, Machine, OverTime, Result, read_r
 from loadtest.figures.slo import ALWAYS, BadSlo, parse_slo
 from loadtest.scenario import Search
 from loadtest.server.probe import Lags
+from loadtest.sizing import TIERS, Point, settings_of, sized
+from loadtest.troop import HarnessFailed
 
 
 def result(figures: dict[str, float], **other: Any) -> Result:
@@ -172,6 +174,38 @@ def test_a_search_finds_the_limit_as_closely_as_asked(
     best = min(limit, most)
     assert search.best <= best
     assert best - search.best <= max(1, within * search.best)
+
+
+# --- sizing ---
+
+
+def point(calls: int, cpu: float) -> Point:
+    return Point(
+        calls=calls,
+        server_cpu_share=cpu,
+        server_main_cpu_share=cpu,
+        server_rss_max_mb=1.0,
+        ack_lag_p99_ms=1.0,
+        harness_lag_p99_ms=1.0,
+        failures=0,
+    )
+
+
+def test_a_call_costs_what_more_of_them_take_more() -> None:
+    told = sized(TIERS[0], [point(50, 0.3), point(150, 0.8)])
+    assert (told.cpu_ms_per_call_s, told.fixed_cpu_share, told.calls_per_core) == (5.0, 0.05, 200.0)
+
+
+def test_no_cost_is_told_where_more_calls_took_no_more() -> None:
+    with pytest.raises(HarnessFailed, match=r"150 calls \(ingest\) cost no more CPU than 50"):
+        sized(TIERS[0], [point(50, 0.3), point(150, 0.3)])
+
+
+def test_each_tier_has_all_that_the_ones_before_it_have() -> None:
+    assert [settings_of(tier, {}).get("vad") for tier in TIERS] == ["webrtc", None, None, None]
+    assert [settings_of(tier, {}).get("live_text") for tier in TIERS] == ["false", "false", "false", None]
+    assert [tier.enrols for tier in TIERS] == [False, False, True, True]
+    assert settings_of(TIERS[0], {"vad": "silero"})["vad"] == "silero"
 
 
 # --- the server's own metrics ---

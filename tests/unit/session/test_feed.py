@@ -48,7 +48,7 @@ class TalkingCall:
         return self.record.last_seq, self.samples
 
     def say(self, kind: type[ServerMessage], **fields: Any) -> ServerMessage:
-        message = kind(call_id=self.call_id, seq=self.record.last_seq + 1, **fields)  # type: ignore[operator]
+        message = kind(call_id=self.call_id, seq=self.record.last_seq + 1, **fields)
         payload = encode(message)
         self.record.add(message, payload)
         self.document.apply(message)

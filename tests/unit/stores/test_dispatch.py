@@ -376,6 +376,22 @@ async def test_rows_move_with_the_data_folder_and_those_of_earlier_versions_too(
         database.close()
 
 
+async def test_a_row_finds_its_recording_after_the_folder_of_recordings_has_become_another(tmp_path: Path) -> None:
+    data, shared, clock = tmp_path / "data", tmp_path / "shared", FakeClock()
+    for folder in (data / "recordings", shared):
+        folder.mkdir(parents=True)
+    database = Database(tmp_path / "earshot.db", [SCHEMA])
+    before = Outbox(database, clock, data_dir=data)
+    (data / "recordings" / "old.wav").touch()
+    await before.put(replace(task("old"), recording=data / "recordings" / "old.wav"), "old")
+    after = Outbox(database, clock, data_dir=data, recordings_dir=shared)
+    (shared / "new.wav").touch()
+    await after.put(replace(task("new"), recording=shared / "new.wav"), "new")
+    found = {row.session_id: row.task.recording for row in await after.list()}
+    assert found == {"old": data / "recordings" / "old.wav", "new": shared / "new.wav"}
+    database.close()
+
+
 async def test_a_recording_outside_the_data_folder_is_refused(bench: Bench) -> None:
     with pytest.raises(ValueError, match="/elsewhere"):
         await bench.outbox.put(replace(task("s"), recording=Path("/elsewhere/c.wav")), "c")

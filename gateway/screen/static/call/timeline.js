@@ -15,7 +15,7 @@ const STEP_MS = 5000;
 const FINE_STEP_MS = 1000;
 
 export class Timeline {
-  /** `words`: what things are called, `track`: levels; `on`: `seek(ms)`, `choose(alertId)`. */
+  /** `words`: what things are called, `track`: levels; `on`: `seek(ms)`, `choose(alertId, ms)`, `view({fromMs, toMs, msAPixel})`. */
   constructor(words, track, on) {
     this._words = words;
     this._track = track;
@@ -107,7 +107,10 @@ export class Timeline {
 
   /** The call reaches `ms` by now: `edge` draws where. */
   reach(ms, edge) {
-    this._scene.edgeMs = edge ? ms : null;
+    const edgeMs = edge ? ms : null;
+    if (this._reachMs === ms && this._scene.edgeMs === edgeMs) return;
+    this._reachMs = ms;
+    this._scene.edgeMs = edgeMs;
     this._scale.reach(ms);
     aria(this._stage, "valuemax", Math.round(ms / 1000));
     this.invalidate();
@@ -187,6 +190,8 @@ export class Timeline {
   _viewChanged() {
     aria(this._follow, "pressed", this._scale.follows);
     this.invalidate();
+    const { fromMs, toMs, msAPixel } = this._scale;
+    this._on.view({ fromMs, toMs, msAPixel });
   }
 
   _zoom(factor, x = undefined) {

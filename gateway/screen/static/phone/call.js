@@ -29,10 +29,24 @@ export class PhoneCall extends EventTarget {
   /** The EarshotError that ended it, if one did. */
   fault = null;
   #pagehide = () => this.#keep();
+  #api;
+
+  /** Use `start` or `resume`. */
+  constructor(api) {
+    super();
+    this.#api = api;
+    this.appId = api.session.app_id;
+  }
+
+  /** The call of this tab, if it is of the app that is signed in now. */
+  static of(session) {
+    if (PhoneCall.current && PhoneCall.current.appId !== session.app_id) PhoneCall.current.put();
+    return PhoneCall.current;
+  }
 
   /** Get `url` and tickets from `api`; sound from devices (`sources.devices`) or a decoded file (`sources.buffer`). Throws EarshotError. */
   static async start(api, start, sources) {
-    const call = new PhoneCall();
+    const call = new PhoneCall(api);
     call.fileName = sources.fileName ?? null;
     // Before the call is one: a microphone that is refused should cost nothing.
     const streams = sources.buffer ? [] : await microphones(sources.devices);
@@ -50,7 +64,7 @@ export class PhoneCall extends EventTarget {
 
   /** Go on with what this tab left behind: with its microphones, or (`listen` false) only to hang up. Throws EarshotError. */
   static async resume(api, kept, { listen }) {
-    const call = new PhoneCall();
+    const call = new PhoneCall(api);
     call.fileName = kept.fileName;
     const streams = listen ? await microphones(kept.devices) : [];
     const positionMs = listen ? kept.positionMs + (Date.now() - kept.atMs) : 0;
@@ -65,12 +79,12 @@ export class PhoneCall extends EventTarget {
     return call;
   }
 
-  /** What this tab left behind of a call that the server still keeps, or null. */
-  static left() {
+  /** What this tab left behind of a call of this app that the server still keeps, or null. */
+  static left(session) {
     try {
       const kept = JSON.parse(sessionStorage.getItem(KEY));
       const windowMs = (kept?.saved.started.resume_window_s ?? 0) * 1000;
-      if (kept && Date.now() - kept.atMs < windowMs) return kept;
+      if (kept?.appId === session.app_id && Date.now() - kept.atMs < windowMs) return kept;
     } catch {
       // Storage may be switched off: then a reload ends the call, by and by.
     }
@@ -94,10 +108,11 @@ export class PhoneCall extends EventTarget {
     return this.line.state === "over";
   }
 
-  hangUp() {
+  hangUp(reason = "hangup") {
+    if (this.hangingUp) return;
     this.hangingUp = true;
     this.#tell("changed");
-    this.line.hangUp().catch(() => {}); // `failed` says so
+    this.line.hangUp({ reason }).catch(() => {}); // `failed` says so
   }
 
   /** The first press begins the pause, the next ends it. */
@@ -134,16 +149,19 @@ export class PhoneCall extends EventTarget {
       if (kind !== "nothing") this.#tell(kind, detail);
       return;
     }
+    // Nobody could hang up any more, and the microphone would stay open behind the sign-in form.
+    if (type === "level" && !this.#api.session) this.hangUp("signed_out");
     if (type === "connection") this.connection = detail;
     else if (type === "level") this.levels = detail.peaksDb;
     else if (type === "audiolost") this.lostMs += detail.toMs - detail.fromMs;
     else if (type === "device") this.deviceLost = true;
     else if (type === "failed") this.fault = detail;
+    else if (type === "played") this.hangUp();
     if (this.over) {
       removeEventListener("pagehide", this.#pagehide);
       PhoneCall.forget();
     }
-    this.#tell(type === "level" || type === "played" ? type : "changed", detail);
+    this.#tell(type === "level" ? type : "changed", detail);
   }
 
   #tell(type, detail) {
@@ -154,8 +172,8 @@ export class PhoneCall extends EventTarget {
     if (this.over) return;
     const { saved, positionMs } = this.line;
     try {
-      const { devices, fileName } = this;
-      sessionStorage.setItem(KEY, JSON.stringify({ saved, positionMs, atMs: Date.now(), devices, fileName }));
+      const { appId, devices, fileName } = this;
+      sessionStorage.setItem(KEY, JSON.stringify({ appId, saved, positionMs, atMs: Date.now(), devices, fileName }));
     } catch {
       // Storage may be switched off: see `left`.
     }

@@ -6,6 +6,8 @@ import { clock } from "../format.js";
 import { faultText } from "./faults.js";
 import { TranscriptList, whoSpeaks } from "./transcript.js";
 
+/** Nobody says when it is over. */
+const WARNING_MS = 30_000;
 const QUIET_DB = -60;
 const HOT_DB = -3;
 const STATUS_CLASS = { final: "final", provisional: "provisional", confirmed: "confirmed", not_confirmed: "ok" };
@@ -80,7 +82,6 @@ export class LivePanel {
       this.#drawState();
       this.#drawVerdict();
     });
-    on("played", () => this.#call.hangUp());
     on("level", () => (this.#levelsDrawing ||= requestAnimationFrame(() => this.#drawLevels())));
   }
 
@@ -98,7 +99,7 @@ export class LivePanel {
   #tick() {
     const { line } = this.#call;
     setText(this.time, clock(this.#call.ended?.duration_ms ?? line.positionMs));
-    if (line.state === "lost" || line.state === "held") this.#drawState();
+    if (line.state === "lost" || line.state === "held" || this.notice.textContent) this.#drawState();
   }
 
   #drawState() {
@@ -124,7 +125,9 @@ export class LivePanel {
       lostMs > 0 && t("phone.notice.lost", { seconds: Math.ceil(lostMs / 1000) }),
       deviceLost && line.state !== "over" && t("phone.notice.device"),
       fileName && line.state !== "over" && t("phone.notice.file", { name: fileName }),
-      ...new Set(model.warnings.map((one) => this.#context.maybe(`phone.warning.${one.code}`, one.message))),
+      ...new Set(model.warnings
+        .filter((one) => one.at_ms > line.positionMs - WARNING_MS)
+        .map((one) => this.#context.maybe(`phone.warning.${one.code}`, one.message))),
     ].filter(Boolean);
   }
 

@@ -19,6 +19,12 @@ export const styles = ["call/call.css"];
 const MEASURE_EVERY_MS = 5000;
 const DRAW_EVERY_MS = 100;
 const LEVEL_STEP_MS = 100;
+const FINE_STEP_MS = 10;
+/** Finer levels are asked for when a step of what is known is wider than so many pixels. */
+const FINE_PIXELS = 4;
+const LOOK_AFTER_MS = 250;
+/** The page is drawn anew no oftener, whatever is told. */
+const DRAW_AFTER_MS = 80;
 /** A silence from this length on may be skipped. */
 const SKIPPED_MS = 1000;
 /** Keys are theirs while one of these has the focus. */
@@ -54,6 +60,7 @@ class CallPage {
     document.removeEventListener("keydown", this._keys);
     clearInterval(this._ticking);
     clearInterval(this._measuring);
+    clearTimeout(this._looking);
     this._source.close();
     this._player.close();
     this._timeline.close();
@@ -65,7 +72,7 @@ class CallPage {
     const seek = (ms) => this._seek(ms);
     this._track = new LevelTrack(1);
     this._header = new Header(this._context, words, this._callId);
-    this._timeline = new Timeline(words, this._track, { seek, choose: (id, ms) => this._choose(id, ms) });
+    this._timeline = new Timeline(words, this._track, { seek, choose: (id, ms) => this._choose(id, ms), view: (view) => this._looked(view) });
     this._table = new SegmentTable(words, { seek });
     this._player = new Player(this._context, `${this._path}/recording`, {
       position: (ms, playing) => this._position(ms, playing), state: (state) => this._header.recording(state === "ready"),
@@ -89,14 +96,15 @@ class CallPage {
   _changed() {
     if (this._pending || this._closed) return;
     this._pending = true;
-    requestAnimationFrame(() => {
+    setTimeout(() => requestAnimationFrame(() => {
       this._pending = false;
       if (!this._closed) this._draw();
-    });
+    }), this._drawnAt === undefined ? 0 : Math.max(0, this._drawnAt + DRAW_AFTER_MS - performance.now()));
   }
 
   _draw() {
     const { model } = this._source;
+    this._drawnAt = performance.now();
     const segments = inOrder(model.segments.values());
     const voices = voicesOf(segments);
     this._edgeMs = this._source.edgeMs;
@@ -134,21 +142,38 @@ class CallPage {
     const { model } = this._source;
     if (!model.described || this._asking || (this._measured && !this._measuredLive)) return;
     if (document.hidden && this._measured) return;
-    this._asking = this._measured = true;
+    this._asking = true;
     // Once more from the begin when the recording is sealed: it holds what the journal did not have then.
     const [live, fromMs] = [model.live, model.live ? this._track.measuredMs : 0];
-    this._measuredLive = live;
     const query = `step_ms=${this._track.stepMs ?? LEVEL_STEP_MS}&from_ms=${Math.max(0, fromMs - LEVEL_STEP_MS)}`;
+    const told = await this._levels(query);
+    if (told) this._track.take(told);
+    if (told) this._timeline.measured();
+    this._asking = false;
+    this._measured = true;
+    this._measuredLive = live;
+  }
+
+  /** Somebody looks closely: have finer levels of an ended call once the view stands still. */
+  _looked({ fromMs, toMs, msAPixel }) {
+    clearTimeout(this._looking);
+    if (this._source.model.live || msAPixel * FINE_PIXELS > this._track.stepMs || this._track.isFine(fromMs, toMs)) return;
+    this._looking = setTimeout(async () => {
+      const marginMs = (toMs - fromMs) / 2;
+      const query = `step_ms=${FINE_STEP_MS}&from_ms=${Math.max(0, Math.floor(fromMs - marginMs))}&to_ms=${Math.ceil(toMs + marginMs)}`;
+      const told = await this._levels(query);
+      if (told?.channels[0]?.length) this._track.takeFine(told);
+      this._timeline.invalidate();
+    }, LOOK_AFTER_MS);
+  }
+
+  /** An answer about levels; null when another process holds the call, the recording is gone, or nobody is reached. */
+  async _levels(query) {
     try {
-      const told = await this._context.api.get(`${this._path}/levels?${query}`);
-      this._track.take(told);
-      this._timeline.measured();
+      return await this._context.api.get(`${this._path}/levels?${query}`);
     } catch (fault) {
-      // Another process holds the call, the recording is gone, or nobody is reached: the timeline does without.
       if (fault.name !== "ApiError") throw fault;
-      this._measuredLive = live || fault.status === 0;
-    } finally {
-      this._asking = false;
+      return null; // the timeline does without
     }
   }
 

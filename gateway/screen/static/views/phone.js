@@ -9,7 +9,7 @@ import { Setup } from "../phone/setup.js";
 export const styles = ["views/phone.css"];
 
 export function mount(root, context) {
-  const { t, api } = context;
+  const { t, api, session } = context;
   let part = null;
   let gone = false;
   const place = h("div", { class: "phone-place" });
@@ -33,7 +33,7 @@ export function mount(root, context) {
 
   const showSetup = () => {
     const setup = new Setup(context, ({ start, sources }) => begin(setup, () => PhoneCall.start(api, start, sources)));
-    const left = PhoneCall.left();
+    const left = PhoneCall.left(session);
     show(setup);
     if (left) place.prepend(offer(left, setup));
   };
@@ -58,7 +58,7 @@ export function mount(root, context) {
         showCall();
       } catch (problem) {
         setText(fault, faultText(t, context.maybe, problem));
-        const over = PhoneCall.left() === null;
+        const over = PhoneCall.left(session) === null;
         for (const button of buttons) button.disabled = over;
         if (over) panel.append(h("a", { href: `/screen/calls/${encodeURIComponent(left.saved.started.call_id)}`, text: t("phone.open_call") }));
       }
@@ -77,7 +77,7 @@ export function mount(root, context) {
     return panel;
   };
 
-  if (PhoneCall.current) showCall();
+  if (PhoneCall.of(session)) showCall();
   else showSetup();
   return () => {
     gone = true;

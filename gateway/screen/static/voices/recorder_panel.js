@@ -33,6 +33,7 @@ export class RecorderPanel {
   }
 
   close() {
+    this.closed = true;
     this.#recorder?.stop();
     this.#release();
   }
@@ -129,6 +130,7 @@ export class RecorderPanel {
         onHeard: (quality, peakDb) => this.#show(quality, peakDb),
         onFull: () => this.#finish(),
       });
+      if (this.closed) this.#recorder.stop(); // somebody left while the browser asked for the microphone
       this.#list();
     } catch (fault) {
       this.#failed(fault);

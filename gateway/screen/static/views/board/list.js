@@ -22,7 +22,6 @@ export class CallList {
   #shown = [];
   #filter = {};
   #dirty = new Map();
-  #levels = null;
   #frame = 0;
   #frameTimer = 0;
   #drawnAt = 0;
@@ -107,9 +106,13 @@ export class CallList {
     this.#draw();
   }
 
-  /** How loud calls are, by call id. */
+  /** How loud some of the calls are, by call id: each process that holds calls tells of its own. */
   hear(levels) {
-    this.#levels = levels;
+    const now = performance.now();
+    for (const [callId, peaks] of Object.entries(levels)) {
+      const row = this.#rows.get(callId);
+      if (row) row.hear(peaks, now);
+    }
     this.#draw();
   }
 
@@ -127,7 +130,7 @@ export class CallList {
   lost() {
     clearTimeout(this.#forgetTimer);
     this.#setStale(true);
-    this.#levels = {};
+    for (const row of this.#rows.values()) row.hear(null, 0);
     this.#draw();
   }
 
@@ -194,14 +197,12 @@ export class CallList {
     const changed = this.#dirty.size > 0;
     for (const [row, brief] of this.#dirty) row.show(brief, now);
     this.#dirty.clear();
-    if (this.#levels !== null) {
-      for (const row of this.#rows.values()) if (row.visible && !row.gone) row.levels(this.#levels[row.callId]);
-      this.#levels = null;
+    for (const row of this.#rows.values()) {
+      if (!row.visible) continue;
+      row.meter(now);
+      if (this.#ticked) row.tick(now);
     }
-    if (this.#ticked) {
-      this.#ticked = false;
-      for (const row of this.#rows.values()) if (row.visible) row.tick(now);
-    }
+    this.#ticked = false;
     if (changed) this.#sortSoon();
   }
 

@@ -4,6 +4,9 @@ import { fill, h } from "../../dom.js";
 import { clock, stamp } from "../../format.js";
 
 const PAGE = 20;
+const AT_ONCE = 50;
+const MOST_REQUESTS = 10;
+const REFRESH_AFTER_MS = 600;
 const RUNNING = new Set(["live", "paused"]);
 
 export class PastCalls {
@@ -40,24 +43,34 @@ export class PastCalls {
   /** A call has just ended: have it here too, and others that end about now. */
   refresh() {
     clearTimeout(this.#refreshTimer);
-    this.#refreshTimer = setTimeout(() => this.#read(null), 600);
+    this.#refreshTimer = setTimeout(() => this.#read((signal) => this.#ask(null, signal)), REFRESH_AFTER_MS);
   }
 
+  /** Have a page more of them; those that still run are passed over. */
   #page() {
-    return this.#read(this.#before);
+    return this.#read(async (signal) => {
+      const wanted = this.#known.size + PAGE;
+      for (let asked = 0; asked < MOST_REQUESTS && this.#known.size < wanted; asked++) {
+        const calls = await this.#ask(this.#before, signal);
+        this.#before = calls.at(-1)?.call_id ?? this.#before;
+        this.more.hidden = calls.length < AT_ONCE;
+        if (this.more.hidden) return;
+      }
+    });
   }
 
-  async #read(before) {
-    const { api, t } = this.#context;
+  async #ask(before, signal) {
+    const query = new URLSearchParams({ limit: AT_ONCE, ...(before && { before }) });
+    const { calls } = await this.#context.api.get(`/v1/calls?${query}`, { signal });
+    for (const call of calls) if (!RUNNING.has(call.state)) this.#known.set(call.call_id, call);
+    return calls;
+  }
+
+  async #read(ask) {
+    const { t } = this.#context;
     this.more.disabled = true;
     try {
-      const query = new URLSearchParams({ limit: PAGE, ...(before && { before }) });
-      const { calls } = await api.get(`/v1/calls?${query}`, { signal: this.#stop.signal });
-      for (const call of calls) if (!RUNNING.has(call.state)) this.#known.set(call.call_id, call);
-      if (before === this.#before) {
-        this.#before = calls.at(-1)?.call_id ?? null;
-        this.more.hidden = calls.length < PAGE;
-      }
+      await ask(this.#stop.signal);
       this.note.textContent = this.#known.size ? "" : t("board.past.none");
       this.#draw();
     } catch (fault) {

@@ -5,7 +5,10 @@ import { clock } from "../../format.js";
 import { hasConflict, isOver, rank, severity } from "./ranking.js";
 
 const MOST_CHIPS = 2;
+const SILENT_DB = -90;
 const QUIETEST_DB = -60;
+/** They are told four times a second; one that is late shall not make a meter flicker. */
+const LEVELS_HOLD_MS = 700;
 const HOT_DB = -6;
 const KINDS = ["final", "provisional", "past"];
 
@@ -26,6 +29,8 @@ export class CallRow {
   #parties = [];
   #rolesKey = "";
   #chipsKey = "";
+  #peaks = null;
+  #heardAt = 0;
 
   constructor(callId, { t, maybe }) {
     this.callId = callId;
@@ -135,10 +140,17 @@ export class CallRow {
     setText(this.time, clock(brief.duration_ms + since));
   }
 
-  /** Show how loud each channel is, in dB of full scale. */
-  levels(peaks) {
+  /** Take how loud each channel is, in dB of full scale; it holds for a moment only. */
+  hear(peaks, nowMs) {
+    this.#peaks = peaks;
+    this.#heardAt = nowMs;
+  }
+
+  /** Show it. */
+  meter(nowMs) {
+    const peaks = this.gone || nowMs - this.#heardAt > LEVELS_HOLD_MS ? null : this.#peaks;
     for (const [at, one] of this.#parties.entries()) {
-      const db = peaks?.[at] ?? -90;
+      const db = peaks?.[at] ?? SILENT_DB;
       const share = db <= QUIETEST_DB ? 0 : Math.min(1, 1 - db / QUIETEST_DB);
       const steps = Math.round(share * 40);
       if (one.steps === steps) continue;
@@ -152,7 +164,6 @@ export class CallRow {
   leave() {
     this.gone = true;
     this.element.classList.add("gone");
-    this.levels(null);
   }
 
   /** Give it its number among all rows; the head is the first. */
