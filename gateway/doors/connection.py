@@ -14,7 +14,7 @@ from websockets.http11 import Request
 from websockets.protocol import State
 from websockets.version import version
 
-from gateway.doors.frames import FrameCutter, Payload, text_frame
+from gateway.doors.frames import MASK_BYTES, FrameCutter, Payload, text_frame
 from gateway.doors.limits import BURST_S, DoorLimits
 from gateway.doors.strangers import Strangers
 from gateway.tickets import Ticket
@@ -46,6 +46,11 @@ class NativeConnection(ServerConnection):
         self.on_audio: Callable[[bytes, int], bool] | None = None
         """Offered each whole binary frame that is next in line, with the length of its header, in place of a message;
         False: make it a message."""
+        self._alike: list[bytes] | None = None
+        """Where audio goes that comes in frames of the same shape as the last; see `take_alike`."""
+        self._alike_head = b""
+        self._alike_bytes = self._most_alike = 0
+        self._on_most_alike: Callable[[], None] = self.cut
         self.ticket: Ticket | None = None
         """What the peer came in by, if it was a ticket: it may do that and no more."""
         self._frames: FrameCutter | None = None
@@ -68,7 +73,28 @@ class NativeConnection(ServerConnection):
         self._strangers.leave(self)
         super().connection_lost(exc)
 
+    def take_alike(self, frames: list[bytes], header_bytes: int, most: int, on_most: Callable[[], None]) -> None:
+        """Put what comes next into `frames`, without another word, as long as it is a frame of the last one's shape;
+        at `most` frames call `on_most`. Anything else that comes ends it, and so does `take_no_more`.
+
+        For `on_audio`, which says by calling this that it would take them all.
+        """
+        self._alike_head, self._alike_bytes = frames[-1][: header_bytes - MASK_BYTES], len(frames[-1])
+        self._alike, self._most_alike, self._on_most_alike = frames, most, on_most
+
+    def take_no_more(self) -> None:
+        self._alike = None
+
     def data_received(self, data: bytes) -> None:
+        alike = self._alike
+        if alike is not None:
+            # Of the same length, with the same length in its header: whole as that one was.
+            if len(data) == self._alike_bytes and data.startswith(self._alike_head):
+                alike.append(data)
+                if len(alike) >= self._most_alike:
+                    self._on_most_alike()
+                return
+            self._alike = None
         if self._frames is None:
             data = self._after_request(data)
         elif header_bytes := self._frames.whole(data):
@@ -82,6 +108,7 @@ class NativeConnection(ServerConnection):
                         self._parse(piece.frame)
                 else:
                     self._parse(piece)
+            self._alike = None  # what comes next may go on within a frame
 
     def eof_received(self) -> None:
         if self._frames is not None:

@@ -5,13 +5,14 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Iterator
 from contextlib import contextmanager
+from math import ceil
 from typing import Literal
 
 from gateway.call.events import ClientSpoke, Continued, Noted, Paused, Updated
 from gateway.call.intake import Intake
 from gateway.call.states import IllegalEvent
 from gateway.doors.connection import NativeConnection
-from gateway.doors.frames import payload_of
+from gateway.doors.frames import payloads_of
 from gateway.doors.limits import CATCH_UP_S, MAX_SAID_BYTES, TINY_MS, DoorLimits
 from gateway.doors.outgoing import Outgoing
 from gateway.doors.sweep import Sweep
@@ -65,12 +66,10 @@ class Conversation:
         connection.tiny_bytes = tiny
         self._sweep = sweep
         self._heard: list[bytes] = []
-        """Audio taken and not looked at ..."""
-        self._heard_bytes = 0
-        """... and how much it is."""
+        """Frames of audio taken and not looked at."""
         self._instant_bytes = self._audio.bytes_per_instant
         self._bytes_per_ms = self._audio.bytes_per_instant * self._audio.rate_hz / 1000
-        self._most_together_bytes = MOST_TOGETHER_MS * self._bytes_per_ms
+        self._most_together_bytes = ceil(MOST_TOGETHER_MS * self._bytes_per_ms)
         self._max_samples = limits.max_call_s * self._audio.rate_hz
 
     async def run(self) -> None:
@@ -137,20 +136,25 @@ class Conversation:
             if not self._speed.take(0, self._loop.time()):
                 return False
             self._sweep.enter(self._look)
-        heard.append(payload_of(frame, header_bytes))
-        self._heard_bytes += len(frame) - header_bytes
-        if self._heard_bytes >= self._most_together_bytes:
+        heard.append(frame)
+        # As many of its size as make up what is looked at in any case.
+        most = -(-self._most_together_bytes // (len(frame) - header_bytes))
+        if len(heard) >= most:
             self._look()
+        else:
+            self._connection.take_alike(heard, header_bytes, most, self._look)
         return True
 
     def _look(self) -> None:
         """Make of the audio that was taken at once what is to be made of it."""
-        heard = self._heard
-        if not heard:
+        frames = self._heard
+        if not frames:
             return
+        self._connection.take_no_more()
+        self._heard = []
+        heard = payloads_of(frames)
         self._last_audio_s = self._loop.time()
-        self._speed.borrow(self._heard_bytes / self._bytes_per_ms, self._last_audio_s)
-        self._heard, self._heard_bytes = [], 0
+        self._speed.borrow(sum(map(len, heard)) / self._bytes_per_ms, self._last_audio_s)
         if not self._session.carried_by(self._outgoing):
             return  # not acknowledged: it will come again on the other socket
         try:

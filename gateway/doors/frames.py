@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 try:
@@ -14,7 +14,9 @@ _WHOLE_BINARY = 0x82
 """The first byte of a frame that is a binary message of its own, without extensions."""
 _WHOLE_TEXT = 0x81
 _MASKED = 0x80
-_MASK_BYTES = 4
+_MASKED_16_BIT = 0xFE
+"""The second byte of a frame whose length stands in the two that follow."""
+MASK_BYTES = 4
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,7 +37,15 @@ class Payload:
 
 def payload_of(frame: bytes, header_bytes: int) -> bytes:
     """What was sent in a whole masked frame, without the mask."""
-    return apply_mask(frame[header_bytes:], frame[header_bytes - _MASK_BYTES : header_bytes])
+    return apply_mask(frame[header_bytes:], frame[header_bytes - MASK_BYTES : header_bytes])
+
+
+def payloads_of(frames: Iterable[bytes]) -> list[bytes]:
+    """What was sent in whole masked frames, without their masks."""
+    return [
+        apply_mask(frame[8:], frame[4:8]) if frame[1] == _MASKED_16_BIT else payload_of(frame, _measured(frame, 0)[0])
+        for frame in frames
+    ]
 
 
 def text_frame(payload: bytes) -> bytes:
@@ -123,7 +133,7 @@ def _measured(data: bytes, at: int) -> tuple[int, int]:
         return 0, 0
     second = data[at + 1]
     payload_bytes = second & 0x7F
-    header_bytes = 2 + (_MASK_BYTES if second & _MASKED else 0)
+    header_bytes = 2 + (MASK_BYTES if second & _MASKED else 0)
     if payload_bytes >= 126:
         length_bytes = 2 if payload_bytes == 126 else 8
         header_bytes += length_bytes
