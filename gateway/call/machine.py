@@ -173,6 +173,16 @@ class Call:
             self._keep_in_shadow()
         return effects
 
+    def store(self, event: AudioStored) -> list[Effect]:
+        """As `receive(event)`, which happens often."""
+        if self.state is not State.LIVE:
+            return self.receive(event)
+        self._stored = event.samples
+        self._now_ms = self.terms.audio.samples_to_ms(self.samples)
+        self._seq += 1
+        ack = messages.Ack(call_id=self.terms.call_id, seq=self._seq, at_ms=self._now_ms, samples=event.samples)
+        return [Send(ack)]
+
     def _handle(self, event: Event, before: State) -> None:
         match event:
             case Accepted():

@@ -329,7 +329,7 @@ class CallSession:
         """See Acknowledged."""
         before, event, at_sample = self._core.state, AudioStored(samples), self.samples
         newly_samples = samples - self._core.stored_samples
-        effects = self._core.receive(event)
+        effects = self._core.store(event)
         if before is not State.ENDED:
             self._keep(event, at_sample, at_once=False)
         audio = self.terms.audio

@@ -24,7 +24,7 @@ from gateway.stores.group_commit import GroupCommit, JournalFull, JournalLimits
 from gateway.stores.journal_calls import AudioLayout, JournalledCall, RecordBatch
 from gateway.stores.journal_cleaning import Copied, SegmentLedger, records_to_keep
 from gateway.stores.journal_found import RecoveredCall
-from gateway.stores.journal_records import MARKER_BYTES, MAX_PAYLOAD_BYTES, Kind, Record
+from gateway.stores.journal_records import MARKER_BYTES, MAX_PAYLOAD_BYTES, Kind, Record, encode_parts
 from gateway.stores.journal_segments import create_locked_directory, remove_directory
 from gateway.stores.recordings import Recordings
 from gateway.stores.recovery import AdoptedJournal, Findings, Quarantined, adopt_abandoned
@@ -244,14 +244,14 @@ class FileJournal:
 
         Raises ValueError for an unknown call or more than 4 MiB, and JournalFull.
         """
-        epoch = self._call_to_append(call_id).epoch
+        call = self._call_to_append(call_id)
         if len(payload) > MAX_PAYLOAD_BYTES:
             raise ValueError(f"a journalled event holds at most {MAX_PAYLOAD_BYTES} bytes, not {len(payload)}")
         self._commits.reserve(len(payload))
-        record = Record(Kind.EVENT, call_id, ordinal, payload, epoch=epoch)
         if at_once:
-            return self._append_now(record)
-        self._batch.add(record)
+            return self._append_now(Record(Kind.EVENT, call_id, ordinal, payload, epoch=call.epoch))
+        batch = self._batch
+        batch.put(call_id, Kind.EVENT, encode_parts(batch.marker, Kind.EVENT, call.name, ordinal, payload, call.epoch))
         return self._commits.appended()
 
     def close_call(self, call_id: str) -> int:
@@ -312,12 +312,12 @@ class FileJournal:
     def _gather_audio_of(self, call_id: str) -> None:
         call = self._with_pending_audio.pop(call_id, None)
         if call is not None and call.has_pending:
-            self._batch.add(call.take_pending())
+            call.move_pending(self._batch)
 
     def _enqueue_all(self) -> None:
         for call in self._with_pending_audio.values():
             if call.has_pending:
-                self._batch.add(call.take_pending())
+                call.move_pending(self._batch)
         self._with_pending_audio.clear()
         self._enqueue_batch()
 
@@ -362,21 +362,25 @@ class FileJournal:
         """Take note where the safe blocks' audio lies and which calls they release."""
         released = False
         safe_samples: dict[str, int] = {}
+        calls, note, audio, release = self._calls, self._segments.note, Kind.AUDIO, Kind.RELEASE
         for block in blocks:
-            for number, entry in enumerate(block.entries):
+            segment, offset_bytes = block.segment, block.offset_bytes
+            for number, (call_id, kind, begin_bytes, size_bytes, again, end_sample) in enumerate(block.entries):
                 if number % _SETTLED_AT_A_TIME == _SETTLED_AT_A_TIME - 1:
                     await asyncio.sleep(0)  # a commit of a thousand calls is not to hold up their audio
-                self._segments.note(block.segment, entry.call_id, entry.size_bytes)
-                call = self._calls.get(entry.call_id)
-                if call is not None and entry.kind is Kind.AUDIO:
-                    call.note_extent(block.segment, block.offset_bytes + entry.begin_bytes, entry.size_bytes)
-                    if not entry.again:
-                        safe_samples[entry.call_id] = entry.end_sample
-                elif call is not None and entry.kind is not Kind.RELEASE and self._follower is not None:
-                    call.note_other(block.segment, block.offset_bytes + entry.begin_bytes, entry.size_bytes)
-                if call is not None and entry.kind is Kind.RELEASE:
-                    del self._calls[entry.call_id]
+                note(segment, call_id, size_bytes)
+                call = calls.get(call_id)
+                if call is None:
+                    continue
+                if kind is audio:
+                    call.note_extent(segment, offset_bytes + begin_bytes, size_bytes)
+                    if not again:
+                        safe_samples[call_id] = end_sample
+                elif kind is release:
+                    del calls[call_id]
                     released = True
+                elif self._follower is not None:
+                    call.note_other(segment, offset_bytes + begin_bytes, size_bytes)
         if self._audio_listener is not None and safe_samples:
             self._audio_listener.note_safe(safe_samples, self._commits.safe_position)
         if released:

@@ -9,9 +9,10 @@ from pathlib import Path
 
 import msgspec
 
+from gateway.stores.call_ids import checked_call_id
 from gateway.stores.commit_log import Block, Entry
 from gateway.stores.journal_found import AudioPlace
-from gateway.stores.journal_records import MAX_PAYLOAD_BYTES, Kind, Record, encode
+from gateway.stores.journal_records import MAX_PAYLOAD_BYTES, Kind, Record, encode, encode_parts
 from gateway.stores.sealing import MAX_WAV_DATA_BYTES
 
 
@@ -54,11 +55,14 @@ class JournalledCall:
     _others: dict[Path, array[int]] = field(default_factory=dict)
     """As `_extents`, for all other records, where somebody may want to read them."""
     _adopted_others: dict[Path, list[tuple[int, int]]] = field(default_factory=dict)
+    name: bytes = field(init=False)
+    """The call's id as records carry it."""
     _block_bytes: int = field(init=False)
     _latest_segment: Path | None = None
     _latest_extents: array[int] = field(default_factory=lambda: array("Q"))
 
     def __post_init__(self) -> None:
+        self.name = checked_call_id(self.call_id).encode()
         self._block_bytes = self.layout.block_bytes
 
     def opening(self) -> Record:
@@ -110,11 +114,21 @@ class JournalledCall:
         return True
 
     def take_pending(self) -> Record:
-        layout, first_sample = self.layout, self._pending_sample
-        pcm = bytes(self._pending)
+        first_sample, pcm = self._take_pending()
+        return Record(Kind.AUDIO, self.call_id, first_sample, pcm, self.layout.rate_hz, self.layout.channels)
+
+    def move_pending(self, batch: RecordBatch) -> None:
+        """As `batch.add(self.take_pending())`."""
+        first_sample, pcm = self._take_pending()
+        layout, end_sample = self.layout, self._pending_sample
+        data = encode_parts(batch.marker, Kind.AUDIO, self.name, first_sample, pcm, layout.rate_hz, layout.channels)
+        batch.put(self.call_id, Kind.AUDIO, data, end_sample=end_sample)
+
+    def _take_pending(self) -> tuple[int, bytes]:
+        first_sample, pcm = self._pending_sample, bytes(self._pending)
         self._pending.clear()
         self._pending_sample += len(pcm) // self._block_bytes
-        return Record(Kind.AUDIO, self.call_id, first_sample, pcm, layout.rate_hz, layout.channels)
+        return first_sample, pcm
 
     def drop_pending(self) -> None:
         self._pending.clear()
@@ -176,13 +190,14 @@ class RecordBatch:
         end_sample = 0
         if record.kind is Kind.AUDIO:
             end_sample = record.number + len(record.payload) // (2 * record.channels)
-        self._add(record.call_id, record.kind, encode(record, self.marker), end_sample=end_sample)
+        self.put(record.call_id, record.kind, encode(record, self.marker), end_sample=end_sample)
 
     def add_copy(self, call_id: str, kind: Kind, data: bytes) -> None:
         """A record that carries this journal's marker, and that this journal has already."""
-        self._add(call_id, kind, data, again=True)
+        self.put(call_id, kind, data, again=True)
 
-    def _add(self, call_id: str, kind: Kind, data: bytes, *, again: bool = False, end_sample: int = 0) -> None:
+    def put(self, call_id: str, kind: Kind, data: bytes, *, again: bool = False, end_sample: int = 0) -> None:
+        """A whole record of that kind and call, with this journal's marker."""
         self._parts.append(data)
         self._entries.append(Entry(call_id, kind, self._size_bytes, len(data), again, end_sample))
         self._size_bytes += len(data)

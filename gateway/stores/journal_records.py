@@ -117,11 +117,15 @@ def encode(record: Record, marker: bytes) -> bytes:
         raise ValueError(f"a journal record holds at most {MAX_PAYLOAD_BYTES} bytes, not {len(record.payload)}")
     name = checked_call_id(record.call_id).encode()
     rate_or_epoch = record.rate_hz if record.kind in _WITH_RATE else record.epoch
-    head = _RECORD.pack(
-        marker, len(record.payload), record.kind, len(name), record.channels, rate_or_epoch, record.number
-    )
-    crc = zlib.crc32(record.payload, zlib.crc32(name, zlib.crc32(head)))
-    return b"".join((head, name, record.payload, _CRC.pack(crc)))
+    return encode_parts(marker, record.kind, name, record.number, record.payload, rate_or_epoch, record.channels)
+
+
+def encode_parts(
+    marker: bytes, kind: Kind, name: bytes, number: int, payload: bytes, rate_or_epoch: int, channels: int = 0
+) -> bytes:
+    """As `encode`, for a caller who knows that `name` is a safe call id and `payload` not too long."""
+    head = _RECORD.pack(marker, len(payload), kind, len(name), channels, rate_or_epoch, number) + name
+    return b"".join((head, payload, _CRC.pack(zlib.crc32(payload, zlib.crc32(head)))))
 
 
 def decode(data: bytes, offset_bytes: int, marker: bytes) -> Located:
