@@ -82,6 +82,11 @@ class NativeConnection(ServerConnection):
         self._alike_head, self._alike_bytes = frames[-1][: header_bytes - MASK_BYTES], len(frames[-1])
         self._alike, self._most_alike, self._on_most_alike = frames, most, on_most
 
+    def take_on(self, frames: list[bytes]) -> None:
+        """Go on with what `take_alike` began, if nothing has ended it, into another list."""
+        if self._alike is not None:
+            self._alike = frames
+
     def take_no_more(self) -> None:
         self._alike = None
 

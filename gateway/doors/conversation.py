@@ -67,6 +67,7 @@ class Conversation:
         self._sweep = sweep
         self._heard: list[bytes] = []
         """Frames of audio taken and not looked at."""
+        self._in_sweep = False
         self._instant_bytes = self._audio.bytes_per_instant
         self._bytes_per_ms = self._audio.bytes_per_instant * self._audio.rate_hz / 1000
         self._most_together_bytes = ceil(MOST_TOGETHER_MS * self._bytes_per_ms)
@@ -131,11 +132,9 @@ class Conversation:
         heard = self._heard
         if not heard:
             # Asked once for what is looked at together, which is bounded: it is a tenth of what a packet costs.
-            if not self._session.carried_by(self._outgoing) or not self._session.has_room:
+            if not self._welcome_at_once or not self._speed.take(0, self._loop.time()):
                 return False
-            if not self._speed.take(0, self._loop.time()):
-                return False
-            self._sweep.enter(self._look)
+            self._enter_sweep()
         heard.append(frame)
         # As many of its size as make up what is looked at in any case.
         most = -(-self._most_together_bytes // (len(frame) - header_bytes))
@@ -145,16 +144,44 @@ class Conversation:
             self._connection.take_alike(heard, header_bytes, most, self._look)
         return True
 
+    def _enter_sweep(self) -> None:
+        if not self._in_sweep:
+            self._in_sweep = True
+            self._sweep.enter(self._swept)
+
+    def _swept(self) -> None:
+        self._in_sweep = False
+        self._look()
+
     def _look(self) -> None:
         """Make of the audio that was taken at once what is to be made of it."""
         frames = self._heard
         if not frames:
+            self._connection.take_no_more()
             return
-        self._connection.take_no_more()
         self._heard = []
+        self._sweep.note(len(frames))
         heard = payloads_of(frames)
         self._last_audio_s = self._loop.time()
-        self._speed.borrow(sum(map(len, heard)) / self._bytes_per_ms, self._last_audio_s)
+        too_fast_s = self._speed.borrow(sum(map(len, heard)) / self._bytes_per_ms, self._last_audio_s)
+        self._make_of(heard)
+        if self._sweep.waits and not too_fast_s and self._listening and self._welcome_at_once:
+            # Asked here for what comes until the next look, too, which is bounded: no packet has to be asked about.
+            self._connection.take_on(self._heard)
+            self._enter_sweep()
+        else:
+            self._connection.take_no_more()
+
+    @property
+    def _listening(self) -> bool:
+        """Whether the conversation goes on, and waits for what comes next."""
+        return self._idle and self._fault is None and self._connection.on_audio is not None
+
+    @property
+    def _welcome_at_once(self) -> bool:
+        return self._session.carried_by(self._outgoing) and self._session.has_room
+
+    def _make_of(self, heard: list[bytes]) -> None:
         if not self._session.carried_by(self._outgoing):
             return  # not acknowledged: it will come again on the other socket
         try:

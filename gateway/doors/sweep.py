@@ -25,31 +25,47 @@ class Sweep:
     def __init__(self) -> None:
         self._loop = asyncio.get_running_loop()
         self._waiting: deque[Callable[[], None]] = deque()
+        self._in_turn: deque[Callable[[], None]] = deque()
         self._begun = False
         self._wait_s = 0.0
         self._taken = 0
         self._measured_s = self._loop.time()
 
+    @property
+    def waits(self) -> bool:
+        """Whether so much comes that packets wait for others."""
+        return self._wait_s > 0
+
     def enter(self, look: Callable[[], None]) -> None:
         """Have `look` called soon, once."""
         self._waiting.append(look)
         if not self._begun:
-            self._begun = True
-            if self._wait_s:
-                self._loop.call_later(self._wait_s, self._run)
-            else:
-                self._loop.call_soon(self._run)
+            self._begin()
+
+    def note(self, packets: int) -> None:
+        """So many packets were looked at."""
+        self._taken += packets
+
+    def _begin(self) -> None:
+        self._begun = True
+        if self._wait_s:
+            self._loop.call_later(self._wait_s, self._run)
+        else:
+            self._loop.call_soon(self._run)
 
     def _run(self) -> None:
-        waiting = self._waiting
-        for _ in range(min(AT_A_TIME, len(waiting))):
-            waiting.popleft()()
-            self._taken += 1
-        if waiting:
+        if not self._in_turn:  # who enters from here on has his turn in the next sweep
+            self._in_turn, self._waiting = self._waiting, self._in_turn
+        in_turn = self._in_turn
+        for _ in range(min(AT_A_TIME, len(in_turn))):
+            in_turn.popleft()()
+        if in_turn:
             self._loop.call_soon(self._run)
             return
         self._begun = False
         self._measure()
+        if self._waiting:
+            self._begin()
 
     def _measure(self) -> None:
         elapsed_s = self._loop.time() - self._measured_s

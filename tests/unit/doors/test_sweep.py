@@ -44,7 +44,7 @@ def loop(monkeypatch: pytest.MonkeyPatch) -> Loop:
 def a_while(loop: Loop, one: Sweep, packets_per_s: int) -> None:
     """An eighth of a second."""
     for _ in range(packets_per_s // 8):
-        one.enter(lambda: None)
+        one.enter(partial(one.note, 1))
     loop.now_s += 0.125
     while loop.due:
         loop.run_due()
