@@ -15,7 +15,7 @@ FULL_WAIT_PER_S = 10_000
 """Packets a second (200 calls) from which on they wait that long; below, in proportion."""
 LITTLE_WAIT_S = 0.002
 """A wait that would be shorter is none."""
-AT_A_TIME = 64
+AT_A_TIME = 16
 """Between so many calls, sockets are read."""
 
 
