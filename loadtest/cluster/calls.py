@@ -17,6 +17,8 @@ from protocol.messages import Ack, ServerMessage, Start
 
 RATE_HZ: Final = 8000
 CHANNELS: Final[Literal[2]] = 2
+VERDICT_MS: Final = 900_000
+"""However slow the machine is, alerts are to be held against their verdicts while the client listens."""
 M = TypeVar("M")
 
 
@@ -96,5 +98,5 @@ async def play(call: PlayedCall, urls: Sequence[str], app_id: str, secret: str) 
 
 async def _speak(call: PlayedCall, client: CallClient) -> None:
     await Playback(call.pcm, AudioFormat("pcm_s16le", RATE_HZ, CHANNELS), 1.0).run(client)
-    await client.hang_up()
+    await client.hang_up(wait_qc_ms=VERDICT_MS)
     call.hung_up = True
