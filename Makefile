@@ -7,7 +7,7 @@ CORPUS ?= ../shared/corpus
 LABELLED = $(if $(wildcard $(CORPUS)/calls),$(CORPUS)/calls $(patsubst %,--enrol $(CORPUS)/%,en zh) --apart magic)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo cluster-demo test faults check unit bench bench-quality bench-voiceprint bench-load bench-board lock docs clean
+.PHONY: help setup demo cluster-demo test faults check unit bench bench-ingest bench-quality bench-voiceprint bench-load bench-board lock docs clean
 
 help: ## list the commands
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 18
@@ -60,6 +60,9 @@ bench-board: setup ## what the screen's board takes of a browser with 300 live c
 bench-load: $(VENV)/.installed ## what the load harness costs, and how many calls a core takes without text (LOAD="--slo FILE" and other options of run)
 	$(BIN)/python -m loadtest cost --cpus 1
 	$(BIN)/python -m loadtest run ramp-to-failure --server "" --set vad=webrtc --set live_text=false --set quality_workers=0 --server-cpus 0 --cpus 1 $(LOAD)
+
+bench-ingest: setup ## what it costs to take audio, beside plain servers and a floor in C (INGEST="--only earshot" for a quick look)
+	$(BIN)/python -m loadtest.bench_ingest $(INGEST)
 
 unit: $(VENV)/.installed ## the pure core and the adapters, in seconds
 	$(BIN)/pytest tests/unit tests/contract

@@ -126,7 +126,7 @@ def compiled_floor(folder: Path) -> Path | None:
 
 @contextmanager
 def _saying_its_port(command: Sequence[str], processor: int) -> Iterator[Served]:
-    with _process(command, processor, None, stdout=subprocess.PIPE) as process:
+    with _process(command, processor, None, subprocess.PIPE, subprocess.DEVNULL) as process:
         assert process.stdout is not None
         said = process.stdout.readline()
         if not said:
@@ -136,12 +136,16 @@ def _saying_its_port(command: Sequence[str], processor: int) -> Iterator[Served]
 
 @contextmanager
 def _process(
-    command: Sequence[str], processor: int, environment: Mapping[str, str] | None, stdout: int | None = None
+    command: Sequence[str],
+    processor: int,
+    environment: Mapping[str, str] | None,
+    stdout: int | None = None,
+    stderr: int | None = None,
 ) -> Iterator[subprocess.Popen[bytes]]:
     ours = os.sched_getaffinity(0)
     os.sched_setaffinity(0, {processor})  # what is started now, and all that it starts, stays there
     try:
-        process = subprocess.Popen(command, env=environment, stdout=stdout or subprocess.DEVNULL)
+        process = subprocess.Popen(command, env=environment, stdout=stdout or subprocess.DEVNULL, stderr=stderr)
     finally:
         os.sched_setaffinity(0, ours)
     try:

@@ -13,6 +13,7 @@ import tracemalloc
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Final
 
 import click
 
@@ -32,7 +33,7 @@ from protocol.codec import encode
 from protocol.messages import Start
 from protocol.rules.matcher import RuleSet
 
-RATE_HZ = 8000
+RATE_HZ: Final = 8000
 PACKET_MS = 100
 
 

@@ -168,7 +168,7 @@ def _messages() -> dict[str, Any]:
             "summary": descriptions.meaning(kind),
             "contentType": "application/json",
             "payload": {"$ref": SCHEMAS + kind.__name__},
-            "examples": [{"payload": msgspec.to_builtins(samples[kind])}],  # type: ignore[index]
+            "examples": [{"payload": msgspec.to_builtins(samples[kind])}],
         }
         for kind in (*CLIENT_KINDS, *SERVER_KINDS, *WATCHER_KINDS, *TOLD_KINDS)
     }

@@ -93,7 +93,7 @@ def _messages(
     sections = []
     for kind in kinds:
         schema = components[kind.__name__]
-        example = msgspec.json.encode(by_kind[kind]).decode()  # type: ignore[index]
+        example = msgspec.json.encode(by_kind[kind]).decode()
         parts = [f"#### `{kind.__struct_config__.tag}`", descriptions.meaning(kind), _fields(schema, hidden)]
         sections.append("\n\n".join([*filter(None, parts), f"```json {side}\n{example}\n```"]))
     return "\n\n".join(sections)

@@ -2,6 +2,7 @@
 
 import asyncio
 import base64
+import re
 import socket
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
@@ -25,6 +26,7 @@ from tests.earshot_process import HUMMED, EarshotProcess
 from tests.integration.hummed import humming
 from tests.quality_world import wav
 
+ROOT = Path(__file__).parents[2]
 RATE_HZ = 16000
 TALK = humming((0, 300), (130, 1500), (0, 900), (100, 1200), (0, 700), rate_hz=RATE_HZ)
 """The customer asks for money back, the agent offers help."""
@@ -378,6 +380,19 @@ async def test_a_microphone_is_heard(shop: Shop) -> None:
     assert (await shop.heard("transcript"))[-1]["text"] in ("I want a refund.", "How can I help you?")
 
 
+async def test_the_example_of_its_header_and_of_the_docs_works(shop: Shop) -> None:
+    module = (ROOT / "gateway/screen/static/earshot.js").read_text()
+    example = re.findall(r"^ \*     (.+)$", module, re.MULTILINE)
+    assert len(example) == 3
+    assert "```js\n" + "\n".join(example) + "\n```" in (ROOT / "docs/screen.md").read_text()
+    script = "\n".join([*example, "window.call = call;"])
+    script = script.replace("https://earshot.example.com", shop.earshot)
+    script = script.replace("wss://earshot.example.com:8081/v1/calls", shop.ws)
+    async with shop.page.expect_console_message(lambda said: said.text.startswith("mixed ") and len(said.text) > 6):
+        await shop.page.add_script_tag(content=script, type="module")
+    assert (await shop.hang_up())["reason"] == "hangup"
+
+
 async def test_a_microphone_that_is_not_allowed_is_told_as_such(shop: Shop) -> None:
     await shop.page.context.clear_permissions()
     await shop.start()
@@ -440,7 +455,7 @@ async def test_where_the_browser_does_not_resample_the_worklets_filter_does(shop
             return out;
           });
         }""",
-        [f"{shop.earshot}/earshot/resampler.js", [44100, 48000, 96000]],
+        [f"{shop.earshot}/earshot/resampler.js", [44100, 48000]],
     )
     for samples in made:
         assert 2 * 16000 - 60 <= len(samples) <= 2 * 16000

@@ -224,7 +224,7 @@ async def test_who_signs_out_hangs_up_and_the_next_one_sees_nothing_of_the_call(
     await page.get_by_label("Secret").wait_for()
 
     async def ended() -> bool:
-        return (await document(client, call_id))["reason"] == "signed_out"
+        return bool((await document(client, call_id))["reason"] == "signed_out")
 
     await eventually(ended)
     await page.get_by_label("App id").fill("other")

@@ -297,6 +297,14 @@ def test_what_the_harness_costs_is_measured_without_a_server() -> None:
     assert re.search(r"us of CPU a frame, so [\d,]+", " ".join(answer.output.split()))
 
 
+def test_calls_that_only_wait_are_weighed(server: Served) -> None:
+    credentials = f"{server.app_id}:{server.secret}"
+    arguments = ("--calls", "5", "--hold", "0", "--data", str(server.data), "--app", credentials)
+    light = command("idle", *arguments, "--most-kb", "100000")
+    assert light.exit_code == 0, light.output
+    assert "a call, kB" in light.output
+
+
 def test_scenarios_and_figures_are_listed() -> None:
     assert "flaky" in command("scenarios").output
     assert "ack_lag_p99_ms" in command("figures").output

@@ -37,9 +37,9 @@ from protocol.watching import (
     CallGone,
     CallInBrief,
     CaughtUp,
-    WatchGoingAway,
     Levels,
     WatchError,
+    WatchGoingAway,
     Watching,
 )
 from tests.integration import hummed

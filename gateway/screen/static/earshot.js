@@ -1,9 +1,9 @@
 /**
  * earshot.js: calls into Earshot from a web page. No dependencies, no build; copy nothing, import it from your server:
  *
- *     import { EarshotCall } from 'https://earshot.example.com/earshot.js';
- *     const call = await EarshotCall.start({ url: 'wss://earshot.example.com:8081/v1/calls', ticket: () => fetch('/my-ticket').then((r) => r.text()) });
- *     call.addEventListener('transcript', ({ detail }) => console.log(detail.role, detail.text)); await call.microphone();
+ *     import { EarshotCall } from "https://earshot.example.com/earshot.js";
+ *     const call = await EarshotCall.start({ url: "wss://earshot.example.com:8081/v1/calls", ticket: () => fetch("/my-ticket").then((r) => r.text()) });
+ *     call.addEventListener("transcript", ({ detail }) => console.log(detail.role, detail.text)); await call.microphone();
  *
  * and `call.hangUp()` in the end. `/my-ticket` is yours: it asks `POST /v1/tickets {"purpose": "call"}` with your app's
  * secret, which never reaches the page, and answers the ticket. It is asked again for each new connection, since a ticket

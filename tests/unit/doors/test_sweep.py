@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from functools import partial
 
 import pytest
 
@@ -69,9 +70,10 @@ def test_where_much_comes_it_waits_for_more_and_never_longer_than_it_may(loop: L
 
 
 def test_sockets_are_read_between_so_many_calls(loop: Loop) -> None:
-    one, looked = Sweep(), []
+    one = Sweep()
+    looked: list[int] = []
     for number in range(AT_A_TIME + 1):
-        one.enter(lambda number=number: looked.append(number))
+        one.enter(partial(looked.append, number))
     loop.run_due()
     assert looked == list(range(AT_A_TIME))
     loop.run_due()

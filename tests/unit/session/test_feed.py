@@ -232,6 +232,18 @@ def test_a_brief_holds_the_latest_alerts_and_says_how_many_came_before() -> None
     assert CallBrief(call.document.content).of(call) == seen
 
 
+def test_a_brief_names_the_roles_of_voices_that_cannot_be_there_while_they_are() -> None:
+    call = TalkingCall(Feed())
+    brief = CallBrief(call.document.content)
+    voice = {"segment_id": "s1", "channel": 0, "role": call.document.content["roles"][0], "name": "Ann", "score": 80.0}
+    rest = {"margin": 20.0, "net_speech_ms": 3000, "stable": True, "candidates": []}
+    brief.apply(call.say(messages.Speaker, **voice, **rest, state="conflict"))
+    assert brief.of(call).conflicts == [voice["role"]]
+    assert CallBrief(call.document.content).of(call).conflicts == [voice["role"]]
+    brief.apply(call.say(messages.Speaker, **voice, **rest, state="known"))
+    assert brief.of(call).conflicts == []
+
+
 async def test_a_board_is_told_the_newest_state_and_no_more_often_than_twice_a_second() -> None:
     feed = Feed()
     call, board = TalkingCall(feed), Board()

@@ -28,7 +28,7 @@ const DRAW_AFTER_MS = 80;
 /** A silence from this length on may be skipped. */
 const SKIPPED_MS = 1000;
 /** Keys are theirs while one of these has the focus. */
-const OWN_KEYS = "input, select, textarea, button, a[href], summary, dialog, [role=slider]";
+const OWN_KEYS = "input, select, textarea, button, a[href], summary, dialog";
 
 export function mount(root, context) {
   const page = new CallPage(root, context);
@@ -141,7 +141,7 @@ class CallPage {
   async _measure() {
     const { model } = this._source;
     if (!model.described || this._asking || (this._measured && !this._measuredLive)) return;
-    if (document.hidden && this._measured) return;
+    if ((document.hidden && this._measured) || (model.live && this._heldElsewhere)) return;
     this._asking = true;
     // Once more from the begin when the recording is sealed: it holds what the journal did not have then.
     const [live, fromMs] = [model.live, model.live ? this._track.measuredMs : 0];
@@ -173,6 +173,7 @@ class CallPage {
       return await this._context.api.get(`${this._path}/levels?${query}`);
     } catch (fault) {
       if (fault.name !== "ApiError") throw fault;
+      this._heldElsewhere = fault.status === 409;
       return null; // the timeline does without
     }
   }
