@@ -64,15 +64,14 @@ class Analysis:
 
     def push(self, pcm: bytes) -> None:
         """Take interleaved PCM."""
-        frames = self._framer.push(pcm)
         if not self._never_waits:
-            self._frames += frames
+            self._frames += self._framer.push(pcm)
             self._advance()
         elif len(self._channels) > 1:
-            for frame in frames:
+            for frame in self._framer.push(pcm):
                 self._take(frame)
         else:
-            self._take_run([frame[0] for frame in frames])
+            self._take_run(self._framer.whole(pcm))
 
     def answer(self, channel: int, ordinal: int, probabilities: tuple[float, ...] | None) -> None:
         """Take the model's answer to a block; frames that waited for it go on."""
@@ -116,14 +115,15 @@ class Analysis:
         while self._frames and not any(channel.blocked() for channel in self._channels):
             self._take(self._frames.popleft())
 
-    def _take_run(self, frames: list[bytes]) -> None:
-        """As `_take` one by one, of a single channel that waits for no answers."""
+    def _take_run(self, pcm: bytes) -> None:
+        """As `_take` one by one with whole frames of a single channel that waits for no answers."""
         channel, at = self._channels[0], 0
-        while at < len(frames):
+        speech = channel.judge(pcm)
+        while at < len(speech):
             # Up to the next tick: what happens then comes behind its frame.
-            end = min(len(frames), at + (TICK_MS - self._now_ms % TICK_MS) // FRAME_MS)
+            end = min(len(speech), at + (TICK_MS - self._now_ms % TICK_MS) // FRAME_MS)
             while at < end:
-                taken, happenings = channel.push_run(frames, at, end)
+                taken, happenings = channel.push_run(pcm, speech, at, end)
                 at += taken
                 self._now_ms += taken * FRAME_MS
                 for what in happenings:

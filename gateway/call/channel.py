@@ -128,15 +128,16 @@ class Channel:
         one_party: bool,
     ) -> None:
         self.index = index
-        self._frame_samples = rate_hz * FRAME_MS // 1000
+        self._frame_bytes = 2 * (rate_hz * FRAME_MS // 1000)
         self._samples_per_ms = rate_hz // 1000
         self._one_party = one_party
         self._analysis = analysis
         self._cadence = cadence(analysis, 0, judged=True)
         self._history = History()
         self._pushed = 0
+        """Frames."""
         self._vad = ChannelVad(vad, gate)
-        self._is_speech = gate.is_speech if vad.mode == "webrtc" else None
+        self._gate = gate if vad.mode == "webrtc" else None
         """What decides on each frame at once, if nothing else does."""
         self._segmenter = Segmenter(segmenter, self._loudness)
         self._keep_ms = segmenter.lead_ms + segmenter.open_ms * 2 + vad.confirm_delay_ms + 4 * BLOCK_MS
@@ -167,37 +168,59 @@ class Channel:
     @property
     def unheard_ms(self) -> int:
         """No text is yet to be asked for that begins before."""
-        now_ms = self._history.end_sample // self._samples_per_ms
+        now_ms = self._pushed * FRAME_MS
         return max(0, now_ms - self._keep_ms) if self._open is None else self._open.begin_ms
 
-    def push_run(self, frames: Sequence[bytes], begin: int, end: int) -> tuple[int, list[Happening]]:
-        """Take frames [begin, end) as `push` would, up to the first that brings something; the gate alone decides.
+    def judge(self, pcm: bytes) -> list[bool]:
+        """Take whole frames for `push_run`, and tell of each whether it is speech; the gate alone decides."""
+        assert self._gate is not None, "in runs only where no model is asked"
+        self._history.append(pcm)
+        return self._gate.speech_in(pcm, self._frame_bytes)
+
+    def push_run(self, pcm: bytes, speech: Sequence[bool], begin: int, end: int) -> tuple[int, list[Happening]]:
+        """As `push` with frames [begin, end) of what was judged, up to the first that brings something.
 
         Returns how many those are, and what the last of them brought.
         """
-        is_speech, history, speaks_on = self._is_speech, self._history, self._segmenter.speaks_on
-        assert is_speech is not None, "in runs only where no model is asked"
-        for at in range(begin, end):
-            frame = frames[at]
-            history.append(frame)
-            if is_speech(frame):
-                happenings = self._add_voice(frame, self._segmenter.frames) if speaks_on() else self._decide(True)
-            else:
-                happenings = self._decide(False)
+        at = begin
+        while at < end:
+            judged, same = speech[at], at + 1
+            if not self._analysis.transcribes:  # else each frame may be one to ask for a text at
+                while same < end and speech[same] == judged:
+                    same += 1
+            taken, happenings = self._pass_over(pcm, judged, at, same)
+            if not taken:
+                taken = 1
+                self._pushed += 1
+                happenings = self._decide(judged)
+            at += taken
             if self._open is not None and self._analysis.transcribes:
                 happenings = [*happenings, *self._want_partial(self._open)]
-            self._pushed += 1
             if self._pushed % FORGET_EVERY == 0:
                 self._forget()
             if happenings:
-                return at + 1 - begin, happenings
-        return end - begin, []
+                break
+        return at - begin, happenings
+
+    def _pass_over(self, pcm: bytes, judged: bool, at: int, end: int) -> tuple[int, list[Happening]]:
+        """Take frames on which the same was decided together, as far as little comes of it: how many, and what."""
+        frames = min(end - at, FORGET_EVERY - self._pushed % FORGET_EVERY)
+        if judged and self._open is not None:
+            # Up to the frame with which there is enough of the voice.
+            frames = min(frames, max(1, -((self._voice_ms - self._voice_due_ms(self._open)) // FRAME_MS)))
+        taken = self._segmenter.pass_over(judged, frames)
+        self._pushed += taken
+        if not (judged and taken):
+            return taken, []
+        voice = pcm[at * self._frame_bytes : (at + taken) * self._frame_bytes]
+        return taken, self._add_voice(voice, taken, self._segmenter.frames)
 
     def push(self, frame: bytes) -> list[Happening]:
         """Take the next 20 ms (never while `blocked`)."""
         self._history.append(frame)
-        if self._is_speech is not None:
-            happenings = self._decide(self._is_speech(frame))
+        self._pushed += 1
+        if self._gate is not None:
+            happenings = self._decide(self._gate.is_speech(frame))
         else:
             happenings = []
             asked = self._vad.push(frame)
@@ -207,7 +230,6 @@ class Channel:
                 happenings += self._decide(speech)
         if self._open is not None and self._analysis.transcribes:
             happenings += self._want_partial(self._open)
-        self._pushed += 1
         if self._pushed % FORGET_EVERY == 0:
             self._forget()
         return happenings
@@ -250,7 +272,7 @@ class Channel:
         for boundary in self._segmenter.step(speech):
             if type(boundary) is Spoke:  # what nearly all of them are
                 index = boundary.index
-                happenings += self._add_voice(self._pcm(index * FRAME_MS, (index + 1) * FRAME_MS), index + 1)
+                happenings += self._add_voice(self._pcm(index * FRAME_MS, (index + 1) * FRAME_MS), 1, index + 1)
             elif type(boundary) is Closed:
                 happenings += self._close(boundary)
             else:
@@ -269,23 +291,24 @@ class Channel:
         self._agreed_ends_ms = ()
         return Began(self._open)
 
-    def _add_voice(self, frame: bytes, end: int) -> list[Happening]:
-        """Take a frame of speech, of the open utterance and before frame `end`."""
+    def _add_voice(self, pcm: bytes, frames: int, end: int) -> list[Happening]:
+        """Take so many frames of speech, of the open utterance and before frame `end`."""
         utterance = self._open
         assert utterance is not None
-        self._voice += frame
+        self._voice += pcm
         if len(self._voice) > 2 * self._most_voice_bytes:
             del self._voice[: -self._most_voice_bytes]
-        self._voice_ms += FRAME_MS
+        self._voice_ms += frames * FRAME_MS
         self._spoke_since_partial = True
-        utterance.net_speech_ms += FRAME_MS
+        utterance.net_speech_ms += frames * FRAME_MS
         utterance.end_ms = end * FRAME_MS
-        due_ms = (
-            utterance.identified_ms + self._analysis.identify_every_ms
-            if utterance.identified_ms
-            else self._analysis.identify_after_ms
-        )
-        return [self._gather(utterance)] if self._voice_ms >= due_ms else []
+        return [self._gather(utterance)] if self._voice_ms >= self._voice_due_ms(utterance) else []
+
+    def _voice_due_ms(self, utterance: Utterance) -> int:
+        """With how much speech it is time to ask whose it is."""
+        if utterance.identified_ms:
+            return utterance.identified_ms + self._analysis.identify_every_ms
+        return self._analysis.identify_after_ms
 
     def _gather(self, utterance: Utterance) -> VoiceGathered:
         utterance.identified_ms = self._voice_ms
@@ -311,7 +334,7 @@ class Channel:
 
     def _want_partial(self, utterance: Utterance) -> list[Happening]:
         settings, pace = self._analysis, self._cadence
-        now_ms = self._history.end_sample // self._samples_per_ms
+        now_ms = self._pushed * FRAME_MS
         pausing = pace.at_pauses and self._segmenter.silence_frames * FRAME_MS >= settings.pause_ms
         end_ms = self._segmenter.end_if_silent * FRAME_MS
         if pausing and end_ms <= min(now_ms, utterance.begin_ms + settings.foreseen_ms):
@@ -352,7 +375,7 @@ class Channel:
         return float(np.mean(np.square(samples, dtype=np.float32)))
 
     def _forget(self) -> None:
-        now_ms = self._history.end_sample // self._samples_per_ms
+        now_ms = self._pushed * FRAME_MS
         needed_ms = now_ms - self._keep_ms
         if self._open is not None:
             needed_ms = min(needed_ms, self._open.begin_ms)

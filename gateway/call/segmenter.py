@@ -58,7 +58,11 @@ class Segmenter:
     def __init__(self, settings: SegmenterSettings, loudness: Callable[[int], float]) -> None:
         self._settings = settings
         self._loudness = loudness
-        self._recent: deque[tuple[int, bool]] = deque(maxlen=settings.open_ms * 3 // 2 // FRAME_MS)
+        self._split_frames = -(-settings.split_ms // FRAME_MS)
+        self._close_frames = -(-settings.close_ms // FRAME_MS)
+        self._recent_frames = settings.open_ms * 3 // 2 // FRAME_MS
+        self._recent: deque[int] = deque()
+        """Frames of speech among the last so many, while nothing is open."""
         self._begin: int | None = None
         self._spoken: list[int] = []
         self._last_end = 0
@@ -87,17 +91,25 @@ class Segmenter:
         """Before which frame the open segment will end if nothing more is said; its close may still be to come."""
         return self._last_speech + 1 + self._tail
 
-    def speaks_on(self) -> bool:
-        """Take it that the next frame is speech, if that settles nothing but that it is: so with most frames of speech.
-
-        False, having taken nothing: `step` has more to say.
+    def pass_over(self, speech: bool, frames: int) -> int:
+        """Take the same decision on up to so many frames, as long as nothing comes of it but that those of an open
+        utterance are speech; return on how many. Then, if some are left, `step` has something to say.
         """
-        begin = self._begin
-        if begin is None or (self._next + 1 - begin) * FRAME_MS >= self._settings.split_ms:
-            return False
-        self._spoken.append(self._next)
-        self._next += 1
-        return True
+        begin, index = self._begin, self._next
+        if begin is None:
+            if speech:
+                return 0
+        elif speech:
+            frames = min(frames, begin + self._split_frames - 1 - index)
+            if frames <= 0:
+                return 0
+            self._spoken.extend(range(index, index + frames))
+        else:
+            frames = min(frames, self._spoken[-1] + self._close_frames - index)
+            if frames <= 0:
+                return 0
+        self._next = index + frames
+        return frames
 
     def step(self, speech: bool) -> list[Boundary]:
         """Take the decision on the next frame; return what it settles, in order."""
@@ -111,12 +123,15 @@ class Segmenter:
         return [self._close(min(self._next, self._last_speech + 1 + self._tail))] if self.is_open else []
 
     def _while_closed(self, index: int, speech: bool) -> list[Boundary]:
-        self._recent.append((index, speech))
         if not speech:
             return []
-        spoken = [at for at, is_speech in self._recent if is_speech]
-        if len(spoken) * FRAME_MS < self._settings.open_ms:
+        recent = self._recent
+        recent.append(index)
+        while recent[0] <= index - self._recent_frames:
+            recent.popleft()
+        if len(recent) * FRAME_MS < self._settings.open_ms:
             return []
+        spoken = list(recent)
         self._begin = max(self._last_end, spoken[0] - self._settings.lead_ms // FRAME_MS, 0)
         self._spoken = spoken
         self._recent.clear()

@@ -26,6 +26,11 @@ class Gate(Protocol):
     def is_speech(self, frame: bytes) -> bool:
         """Whether 20 ms of s16le mono hold speech."""
 
+    def speech_in(self, pcm: bytes, frame_bytes: int) -> list[bool]:
+        """As `is_speech` for each whole frame of `pcm`, in order."""
+        starts = range(0, len(pcm) - frame_bytes + 1, frame_bytes)
+        return [self.is_speech(pcm[at : at + frame_bytes]) for at in starts]
+
 
 @dataclass(frozen=True, slots=True)
 class VadSettings:

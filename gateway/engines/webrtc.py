@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import webrtcvad
+import _webrtcvad  # what `webrtcvad` wraps in a method that costs a tenth of the decision
 
 from gateway.call.framer import FRAME_MS
 from gateway.call.vad import Gate
@@ -13,9 +13,20 @@ class WebrtcGate(Gate):
 
     def __init__(self, rate_hz: int, aggressiveness: int) -> None:
         """`rate_hz` is 8000, 16000 or 48000; `aggressiveness` 0 to 3, higher lets less through."""
-        self._is_speech = webrtcvad.Vad(aggressiveness).is_speech
+        self._vad = _webrtcvad.create()
+        _webrtcvad.init(self._vad)
+        _webrtcvad.set_mode(self._vad, aggressiveness)
         self._rate_hz = rate_hz
         self._samples = rate_hz * FRAME_MS // 1000
 
     def is_speech(self, frame: bytes) -> bool:
-        return bool(self._is_speech(frame, self._rate_hz, self._samples))
+        if len(frame) != 2 * self._samples:  # C takes our word for it
+            raise ValueError(f"a frame of {len(frame)} bytes, expected {2 * self._samples}")
+        return bool(_webrtcvad.process(self._vad, self._rate_hz, frame, self._samples))
+
+    def speech_in(self, pcm: bytes, frame_bytes: int) -> list[bool]:
+        if frame_bytes != 2 * self._samples:
+            raise ValueError(f"frames of {frame_bytes} bytes, expected {2 * self._samples}")
+        process, vad, rate_hz, samples = _webrtcvad.process, self._vad, self._rate_hz, self._samples
+        starts = range(0, len(pcm) - frame_bytes + 1, frame_bytes)
+        return [process(vad, rate_hz, pcm[at : at + frame_bytes], samples) for at in starts]

@@ -6,6 +6,7 @@ from gateway.call.effects import ConfirmSpeech, Effect, Send
 from gateway.call.events import SpeechConfirmed
 from gateway.call.machine import Call
 from gateway.call.settings import CallSettings, CallTerms
+from gateway.call.vad import Gate
 from protocol.audio import AudioFormat
 from protocol.messages import ServerMessage, Start
 from protocol.rules.matcher import RuleSet
@@ -14,7 +15,7 @@ RATE_HZ = 8000
 FRAME = RATE_HZ // 50
 
 
-class LoudnessGate:
+class LoudnessGate(Gate):
     """Calls a frame speech when it is loud."""
 
     def __init__(self, rate_hz: int, aggressiveness: int = 2) -> None:
