@@ -114,6 +114,7 @@ class IngestProcess:
         self._settings: Settings = setup.settings
         self._begun = AsyncExitStack()
         self._metrics = Metrics()
+        link.on_dropped = self._metrics.bus_dropped.inc
         self._clock = SystemClock()
         self._level, self._pressure = setup.level, setup.pressure
         self._drained = asyncio.Event()

@@ -159,6 +159,7 @@ class Workers:
         async def locate(asked: OneCall) -> Whereabouts:
             return Whereabouts(await self._calls.locate(asked.call_id, but=slot))
 
+        link.on_dropped = self._ground.metrics.bus_dropped.inc
         link.answers(TAKE_PLACE, take_place)
         link.answers(LOCATE, locate)
         self.bus.join(link)

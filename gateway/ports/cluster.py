@@ -115,6 +115,10 @@ class CallLeases(Protocol):
     async def note_hole(self, lease: Lease, samples: int) -> None:
         """Note how much audio from the call's start the holder lacks; 0: nothing any more. Not for a lost lease."""
 
+    async def note_over(self, lease: Lease) -> None:
+        """The call takes no more audio: from now on it is none of those that its app has going on. Not for a lost
+        lease."""
+
     async def finish(self, lease: Lease) -> bool:
         """The call is sealed here: drop its tail, and remember that it is done. False when it is not ours.
 

@@ -30,6 +30,8 @@ class _Held:
     header: bytes
     rules: Callable[[], Collection[str]]
     progress: Callable[[], tuple[int, int]]
+    over: bool = False
+    """It has hung up."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -181,6 +183,14 @@ class Ownership:
         if self._replica is not None:
             self._replica.forget(call_id)
 
+    async def note_over(self, call_id: str) -> None:
+        """The call has hung up: its app may have another in its place."""
+        held = self._held.get(call_id)
+        if held is not None:
+            held.over = True
+            with suppress(Unavailable):  # then it counts until it is sealed, which comes soon
+                await self.leases.note_over(held.lease)
+
     async def finish(self, call_id: str) -> bool:
         """Ask, until there is an answer, whether the call is ours to hand in; True for one node only, once or more.
 
@@ -299,6 +309,8 @@ class Ownership:
             self._replica.send_again(one.lease.call_id)
         elif not await self.leases.register(one.lease, one.app_id, one.header):
             self._lose(one.lease.call_id)
+        if one.over:
+            await self.leases.note_over(one.lease)
 
     async def share_rules(self, call_id: str) -> None:
         """See to it that other nodes find the rules of a call. Raises Unavailable."""

@@ -545,6 +545,7 @@ class CallSession:
             self._window.cancel()
         loop = asyncio.get_running_loop()
         self._window = None
+        self._own(self._keeping.owners.note_over(self.call_id))
         self._timers = [
             loop.call_later(self._patience.settle_timeout_s, self.receive, SettlingExpired()),
             loop.call_later(wait_qc_s, self.receive, QcWaitExpired()),

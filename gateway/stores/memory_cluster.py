@@ -22,6 +22,7 @@ class _Call:
     samples: int = 0
     parts: int = 0
     follows: bool = True
+    over: bool = False
     done: bool = False
     hole: int = 0
     tail: dict[tuple[int, int], bytes] = field(default_factory=dict)
@@ -49,9 +50,10 @@ class MemoryRegistry:
         return (None if fenced else call), fenced
 
     def going_on(self, app_id: str) -> int:
-        """How many calls of an app have a lease that has not run out."""
+        """How many calls of an app have not hung up, and a lease that has not run out."""
         now_s = self.clock.monotonic()
-        return sum(call.app_id == app_id and not call.done and call.until_s > now_s for call in self.calls.values())
+        going_on = [call for call in self.calls.values() if call.app_id == app_id and not (call.over or call.done)]
+        return sum(call.until_s > now_s for call in going_on)
 
     def forget_oldest(self) -> None:
         done = [call_id for call_id, call in self.calls.items() if call.done]
@@ -137,6 +139,11 @@ class MemoryCallLeases:
         call = self._registry.calls.get(lease.call_id)
         if call is not None and call.epoch == lease.epoch:
             call.hole = samples
+
+    async def note_over(self, lease: Lease) -> None:
+        call = self._registry.calls.get(lease.call_id)
+        if call is not None and call.epoch == lease.epoch:
+            call.over = True
 
     async def finish(self, lease: Lease) -> bool:
         known = self._registry.calls.get(lease.call_id)

@@ -1,10 +1,12 @@
 """The registry of a cluster's calls in Redis.
 
     earshot:call:<call id>   hash: epoch, node, app, header, seq, samples, until (end of the lease, ms), parts (of the
-                             tail, in this epoch), follows (1: the holder keeps the tail), hole, done
+                             tail, in this epoch), follows (1: the holder keeps the tail), hole, over (1: it has hung
+                             up), done
     earshot:tail:<call id>   the call's tail (redis_tail)
     earshot:calls            sorted set of the calls that are not done, by the end of their lease
-    earshot:going-on:<app>   the same of one app: a call whose node dies stops to count when its lease runs out
+    earshot:going-on:<app>   of one app, and without those that have hung up: a call whose node dies stops to count
+                             when its lease runs out
 
 Each change is one script, so nobody sees half of it. Times are Redis's own. For one Redis, or one with replicas behind
 one address; not for Redis Cluster, whose scripts may not reach the keys of several slots.
@@ -79,7 +81,7 @@ local answers = {}
 for at = 3, #ARGV, 4 do
   local id, epoch, seq, samples = ARGV[at], ARGV[at + 1], ARGV[at + 2], ARGV[at + 3]
   local call = 'earshot:call:' .. id
-  local known = redis.call('HMGET', call, 'epoch', 'done', 'app')
+  local known = redis.call('HMGET', call, 'epoch', 'done', 'app', 'over')
   if tonumber(known[1] or 0) > tonumber(epoch) then
     answers[#answers + 1] = 'lost'
   elseif known[2] then
@@ -89,7 +91,7 @@ for at = 3, #ARGV, 4 do
   else
     redis.call('HSET', call, 'until', now + ttl, 'seq', seq, 'samples', samples)
     redis.call('ZADD', calls, now + ttl, id)
-    redis.call('ZADD', 'earshot:going-on:' .. (known[3] or ''), now + ttl, id)
+    if not known[4] then redis.call('ZADD', 'earshot:going-on:' .. (known[3] or ''), now + ttl, id) end
     redis.call('PEXPIRE', call, kept)
     redis.call('PEXPIRE', 'earshot:tail:' .. id, kept)
     answers[#answers + 1] = 'kept'
@@ -105,7 +107,7 @@ _TAKE = RedisScript(
     + """
 local call, calls = KEYS[1], KEYS[2]
 local id, node, app, ttl, expired_for, follows = unpack(ARGV)
-local known = redis.call('HMGET', call, 'epoch', 'app', 'until', 'done')
+local known = redis.call('HMGET', call, 'epoch', 'app', 'until', 'done', 'over')
 if not known[1] then
   redis.call('ZREM', calls, id)
   return {'unknown', now}
@@ -117,7 +119,7 @@ if expired_for ~= '' and tonumber(known[3]) + tonumber(expired_for) > now then r
 redis.call('HINCRBY', call, 'epoch', 1)
 redis.call('HSET', call, 'node', node, 'until', now + ttl, 'parts', 0, 'follows', follows)
 redis.call('ZADD', calls, now + ttl, id)
-redis.call('ZADD', 'earshot:going-on:' .. (known[2] or ''), now + ttl, id)
+if not known[5] then redis.call('ZADD', 'earshot:going-on:' .. (known[2] or ''), now + ttl, id) end
 return {'taken', now, before}
 """
 )
@@ -148,6 +150,18 @@ _NOTE_HOLE = RedisScript(
     _EVEN_WHEN_FULL
     + """
 if redis.call('HGET', KEYS[1], 'epoch') == ARGV[1] then redis.call('HSET', KEYS[1], 'hole', ARGV[2]) end
+return 1
+"""
+)
+
+_NOTE_OVER = RedisScript(
+    _EVEN_WHEN_FULL
+    + """
+local known = redis.call('HMGET', KEYS[1], 'epoch', 'app')
+if known[1] == ARGV[2] then
+  redis.call('HSET', KEYS[1], 'over', 1)
+  redis.call('ZREM', 'earshot:going-on:' .. (known[2] or ''), ARGV[1])
+end
 return 1
 """
 )
@@ -230,6 +244,9 @@ class RedisCallLeases:
 
     async def note_hole(self, lease: Lease, samples: int) -> None:
         await self._redis.run(_NOTE_HOLE, [call_key(lease.call_id)], (lease.epoch, samples))
+
+    async def note_over(self, lease: Lease) -> None:
+        await self._redis.run(_NOTE_OVER, [call_key(lease.call_id)], (lease.call_id, lease.epoch))
 
     async def finish(self, lease: Lease) -> bool:
         values = (lease.call_id, lease.epoch, self._node, KEPT_MS)

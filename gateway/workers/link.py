@@ -55,7 +55,7 @@ class Link(asyncio.Protocol):
     def __init__(self, peer: str, on_dropped: Callable[[int], None] = lambda notices: None) -> None:
         """`peer` names the other side in errors; `on_dropped` hears how many notices were not sent."""
         self._peer = peer
-        self._on_dropped = on_dropped
+        self.on_dropped = on_dropped
         self._handlers: dict[str, tuple[msgspec.msgpack.Decoder[Any], Callable[[Any], Awaitable[Any]]]] = {}
         self._ears: dict[str, tuple[msgspec.msgpack.Decoder[Any], Callable[[Any], None]]] = {}
         self._numbers = count(1)
@@ -131,7 +131,7 @@ class Link(asyncio.Protocol):
         frame = framed(Told(notice.name, packed(body)))
         full = len(self._telling) >= MAX_TELLING or self._telling_bytes + len(frame) > MAX_TELLING_BYTES
         if full or self.gone.is_set():
-            self._on_dropped(1)
+            self.on_dropped(1)
             return False
         self._telling.append(frame)
         self._telling_bytes += len(frame)
@@ -159,7 +159,7 @@ class Link(asyncio.Protocol):
         for task in self._answering.values():
             task.cancel()
         if self._telling:
-            self._on_dropped(len(self._telling))
+            self.on_dropped(len(self._telling))
             self._telling.clear()
 
     def pause_writing(self) -> None:

@@ -23,7 +23,7 @@ from gateway.demo.material import LANGUAGES, categories
 from gateway.ports import StoredCategory
 from loadtest.cluster.accounts import Check, Observed, checks
 from loadtest.cluster.calls import PlayedCall, material, play
-from loadtest.cluster.looking import Looking, in_hand, judged, left_over
+from loadtest.cluster.looking import Looking, at_work_of, judged, left_over
 from loadtest.cluster.parts import Gateway, RedisPart, Worker
 from protocol.messages import QcResult
 
@@ -166,7 +166,7 @@ class Demo:
             await asyncio.gather(following, return_exceptions=True)
 
     async def _strike(self, cluster: Cluster, calls: Sequence[PlayedCall]) -> None:
-        gateway, worker = cluster.gateways[0], cluster.workers[0]
+        gateway, at_work = cluster.gateways[0], None
         await asyncio.sleep(self._plan.kill_after_s)
         going_on = (call for call in calls if call.acked_at_s and not call.hung_up)
         self._moved = frozenset(call.number for call in going_on if call.first_node == gateway.name)
@@ -177,9 +177,10 @@ class Demo:
             await asyncio.sleep(REDIS_AFTER_S)
             await self._trouble(cluster.redis)
         deadline_s = time.monotonic() + self._plan.seconds + WORK_S
-        while not self._had_work and time.monotonic() < deadline_s and not all(call.of(QcResult) for call in calls):
-            await asyncio.sleep(0.05)
-            self._had_work = await asyncio.to_thread(in_hand, cluster.redis.client, worker)
+        while at_work is None and time.monotonic() < deadline_s and not all(call.of(QcResult) for call in calls):
+            await asyncio.sleep(0.02)
+            at_work = await asyncio.to_thread(at_work_of, cluster.redis.client, cluster.workers)
+        self._had_work, worker = at_work is not None, at_work or cluster.workers[0]
         worker.kill()
         self._say(f"kill -9 {worker.name}, {'at its work' if self._had_work else 'which had nothing to do'}")
 

@@ -64,10 +64,11 @@ class Looking:
         return int(msgspec.json.decode(body)["total"]["quality_ms"])
 
 
-def in_hand(client: redis.Redis, worker: Worker) -> bool:
-    """Whether the worker is at work on a recording."""
-    tasks = (client.hmget(key, "state", "worker") for key in client.scan_iter("earshot:qc:task:*"))
-    return any((state, name) == (b"1", worker.claims_as.encode()) for state, name in tasks)
+def at_work_of(client: redis.Redis, workers: Sequence[Worker]) -> Worker | None:
+    """A worker that is at work on a recording; None when nobody is."""
+    tasks = [client.hmget(key, "state", "worker") for key in client.scan_iter("earshot:qc:task:*")]
+    busy = {name for state, name in tasks if state == b"1"}
+    return next((worker for worker in workers if worker.claims_as.encode() in busy), None)
 
 
 def judged(client: redis.Redis, workers: Sequence[Worker], used_ms: int) -> Judged:

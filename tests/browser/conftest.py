@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 import pytest_asyncio
-from playwright.async_api import Browser, BrowserContext, Page, async_playwright
+from playwright.async_api import Browser, BrowserContext, Page, async_playwright, expect
 
 from tests.browser.pages import DESKTOP, TELL_VIOLATIONS, Faults, NewPage, Theme, settled, sign_in
 from tests.client import Account, account
@@ -20,6 +20,7 @@ from tests.earshot_process import HUMMED, EarshotProcess
 HERE = Path(__file__).parent
 PATIENCE_MS = 30_000
 """For one step of a page, on a machine under load."""
+expect.set_options(timeout=PATIENCE_MS)
 AS_ROOT = ["--no-sandbox"]
 """Chromium refuses its sandbox to root, which is who runs in a container."""
 

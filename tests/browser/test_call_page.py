@@ -263,6 +263,7 @@ async def test_a_recording_that_is_gone_is_said_to_be(
 
 async def test_the_timeline_is_zoomed_moved_and_read_by_keys_and_wheel(app: Account, new_page: NewPage) -> None:
     page = await new_page(f"/screen/calls/{await ended_call(app, ANSWER)}")
+    await expect(state(page, "judged")).to_be_visible()
     await expect(page.get_by_role("button", name="Play")).to_be_enabled()
     slider, canvas = page.get_by_role("slider"), page.locator(".call-canvas")
 
@@ -319,6 +320,7 @@ async def test_a_reader_who_scrolls_up_is_left_in_peace_and_can_come_back(app: A
             await talk.client.send(said)
         await talk.say(GREETING)
         scroller = page.locator(".call-transcript .call-scroll")
+        await expect(line(page, "no words")).to_be_attached()
         await scroller.hover()
         await expect(line(page, "sentence 29")).to_be_in_viewport()
         await page.mouse.wheel(0, -5000)

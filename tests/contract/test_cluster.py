@@ -232,6 +232,17 @@ async def test_a_released_lease_can_be_had_at_once(cluster: Cluster) -> None:
     assert (await cluster.a.take_over("acme", "e", even_if_held=False)).outcome == "held", "it was not ours to release"
 
 
+async def test_a_call_that_has_hung_up_makes_room_for_another_of_its_app(cluster: Cluster) -> None:
+    assert await cluster.a.register(Lease("c1", 1), "acme", HEADER, most=1)
+    await cluster.b.note_over(Lease("c1", 7))
+    with pytest.raises(Rejected):
+        await cluster.b.register(Lease("c2", 1), "acme", HEADER, most=1)
+    await cluster.a.note_over(Lease("c1", 1))
+    await cluster.a.renew([Progress(Lease("c1", 1), 5, 800)])
+    await cluster.b.take_over("acme", "c1", even_if_held=True)
+    assert await cluster.b.register(Lease("c2", 1), "acme", HEADER, most=1), "it is held, but not going on"
+
+
 async def test_a_hole_is_known_until_it_is_filled_even_after_the_end(cluster: Cluster) -> None:
     await cluster.a.register(Lease("c", 1), "acme", HEADER)
     await cluster.b.take_over("acme", "c", even_if_held=True)

@@ -52,7 +52,7 @@ def _echo_door() -> EchoDoor:
 
 
 def _serve_any_subprotocol(*arguments: Any, **options: Any) -> Any:
-    return serve(*arguments, **{**options, "subprotocols": None})
+    return serve(*arguments, **{**options, "subprotocols": None, "select_subprotocol": None})
 
 
 @pytest.mark.row(1)

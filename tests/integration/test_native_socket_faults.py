@@ -70,7 +70,7 @@ async def test_another_path_is_not_found(world: World) -> None:
     world.url = world.url.replace("/v1/calls", "/v1/cats")
     assert await refused_upgrade(world) == (
         404,
-        {"code": "not_found", "message": "the native socket is at /v1/calls"},
+        {"code": "not_found", "message": "the sockets are at /v1/calls and /v1/watch"},
     )
 
 

@@ -6,7 +6,7 @@ from websockets.asyncio.server import serve
 
 
 def _serve(*arguments: object, **options: object) -> object:
-    return serve(*arguments, **{**options, "subprotocols": None})  # type: ignore[arg-type]
+    return serve(*arguments, **{**options, "subprotocols": None, "select_subprotocol": None})  # type: ignore[arg-type]
 
 
 def break_it() -> None:
