@@ -99,10 +99,6 @@ class NativeConnection(ServerConnection):
                 if len(alike) >= self._most_alike:
                     self._on_most_alike()
                 return
-            if self._all_alike(data, alike):
-                if len(alike) >= self._most_alike:
-                    self._on_most_alike()
-                return
             self._alike = None
         if self._frames is None:
             data = self._after_request(data)
@@ -118,17 +114,6 @@ class NativeConnection(ServerConnection):
                 else:
                     self._parse(piece)
             self._alike = None  # what comes next may go on within a frame
-
-    def _all_alike(self, data: bytes, frames: list[bytes]) -> bool:
-        """Whether these are several such frames, which are taken then: so they come when we are behind."""
-        frame_bytes, head = self._alike_bytes, self._alike_head
-        if len(data) % frame_bytes:
-            return False
-        starts = range(0, len(data), frame_bytes)
-        if not all(data.startswith(head, at) for at in starts):
-            return False
-        frames.extend(data[at : at + frame_bytes] for at in starts)
-        return True
 
     def eof_received(self) -> None:
         if self._frames is not None:
