@@ -220,7 +220,7 @@ async def test_the_recording_is_fetched_in_pieces_and_played_by_keys(app: Accoun
     await expect(page.get_by_role("button", name="Play")).to_be_enabled()
     await page.locator("body").press("ArrowRight")
     await page.wait_for_function("document.querySelector('audio').currentTime === 5")
-    assert fetched[0] == "bytes=0-0"
+    assert "bytes=0-0" in fetched  # what came before the reload may be told after it
     assert len(fetched) > 1
     assert "all" not in fetched
     await page.locator("body").press("Shift+ArrowLeft")
