@@ -36,8 +36,9 @@ check: $(VENV)/.installed ## formatting, lint, types, and the layers of the desi
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
+# One process more than processors: many of these tests wait for others, for leases and for real time.
 test: setup check ## everything CI runs
-	$(BIN)/pytest -n auto --dist loadfile
+	$(BIN)/pytest -n $$(( $$(getconf _NPROCESSORS_ONLN) + 1 )) --dist loadfile
 
 faults: setup ## kill, starve, cut off and flood real servers, and print what it cost
 	$(BIN)/pytest tests/faults tests/contract/test_cluster.py --full -n0

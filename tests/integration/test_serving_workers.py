@@ -277,7 +277,7 @@ async def test_limits_hold_over_all_workers(server: Server) -> None:
         async for _ in clients[0]:
             pass
         assert isinstance(await opened(), CallClient), "a call that is over takes no place"
-        assert await opened() == "overloaded"
+        assert await opened(app_id="other", secret="secret2") == "overloaded"
 
 
 @pytest.mark.parametrize(("before", "after"), [(2, 1), (1, 3), (2, 2)])
