@@ -33,10 +33,10 @@ from gateway.session.calls import Calls
 from gateway.session.engines import Engines
 from gateway.session.feed import Feed
 from gateway.session.feed_elsewhere import FeedElsewhere
+from gateway.session.keeping import Keeping, Patience
 from gateway.session.moving import Moving
 from gateway.session.rule_changes import RuleChanges
 from gateway.session.rulesets import RuleSets
-from gateway.session.session import Keeping, Patience
 from gateway.session.settings import call_settings
 from gateway.settings import Settings
 from gateway.stores.journal import FileJournal, JournalLimits, RecoveredCall

@@ -23,6 +23,8 @@ from gateway.ports import CallRecord, CallState, Lease, QualityAnswer, Rejected,
 from gateway.session.acks import Acknowledgements
 from gateway.session.admission import Admission, Limits, OwnPlaces, Places
 from gateway.session.engines import CallEngines, Engines, Voices
+from gateway.session.handing_in import quality_task
+from gateway.session.keeping import Keeping, Patience
 from gateway.session.moving import SEQ_RESERVE, Moving, Taken
 from gateway.session.rebuilding import (
     CallHeader,
@@ -36,7 +38,7 @@ from gateway.session.rebuilding import (
 )
 from gateway.session.recovery import Recovery
 from gateway.session.rulesets import RuleSets, RulesInForce, RulesOfCall
-from gateway.session.session import CallSession, Keeping, Patience, quality_task
+from gateway.session.session import CallSession
 from gateway.session.verdicts import StoredVerdicts
 from protocol.codec import MAX_MESSAGE_BYTES, decode_server
 from protocol.errors import ProtocolError

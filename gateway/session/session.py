@@ -5,9 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Coroutine, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field
-from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import structlog
 
@@ -47,72 +45,29 @@ from gateway.call.machine import Call
 from gateway.call.replay import KeptEvent, encode_event
 from gateway.call.settings import CallTerms
 from gateway.call.states import State
-from gateway.ports import CallRecord, CallState, CallStore, Clock, Journal, QualityTask, RuleOutcomes, TaskQueue
+from gateway.ports import CallRecord, CallState
 from gateway.session.acks import Acknowledgements
 from gateway.session.engines import CallEngines
-from gateway.session.feed import Feed
+from gateway.session.handing_in import NotOurs, hand_in
+from gateway.session.keeping import Keeping, Patience, Sink
 from gateway.session.level_meter import LevelMeter
-from gateway.session.ownership import Ownership
 from gateway.session.rebuilding import CallHeader, Rebuilt
 from gateway.session.record import MessageRecord
 from gateway.session.rulesets import RulesInForce, RulesOfCall
-from gateway.telemetry import Metrics
 from protocol.codec import encode
-from protocol.messages import Ack, Alert, AlertUpdate, Ended, Error, GoingAway, Language, Replaced, ServerMessage
+from protocol.messages import Ack, Alert, AlertUpdate, Ended, Error, GoingAway, Replaced, ServerMessage
 
 log = structlog.get_logger(__name__)
 
 LAG_WARNED_MS = 2000
 """Final texts later than this are worth telling the client."""
 JOURNAL_RETRY_S = 0.5
-HAND_IN_RETRY_S = 1.0
 FAST_MS = 2000
 """A client this far ahead of real time is sending a file, and may wait for the engines."""
 
 
 DERIVED = (SpeechConfirmed, Identified, Transcribed)
 """Answers: one that a killed process takes with it is asked for again, so that these may wait for the next write."""
-
-
-class Sink(Protocol):
-    """The socket that carries a call at the moment."""
-
-    def send(self, payload: bytes) -> None:
-        """Queue a text frame; never waits. A sink whose peer is too slow closes itself."""
-
-    def send_again(self, payloads: Sequence[bytes]) -> None:
-        """Queue what the client has missed, however much that is."""
-
-    def close(self, code: int, reason: str) -> None:
-        """Send what is queued, then close."""
-
-
-@dataclass(frozen=True, slots=True)
-class Keeping:
-    """Where a call is kept, and how its time is told."""
-
-    journal: Journal
-    calls: CallStore
-    outcomes: RuleOutcomes
-    tasks: TaskQueue
-    clock: Clock
-    metrics: Metrics
-    owners: Ownership
-    """Which calls are this node's."""
-    feed: Feed = field(default_factory=Feed)
-    """Who watches."""
-
-
-@dataclass(frozen=True, slots=True)
-class Patience:
-    """How long a call waits for others, in seconds."""
-
-    resume_window_s: float
-    settle_timeout_s: float
-
-
-class NotOurs(Exception):
-    """Another node has the call: what becomes of it is not for us to say."""
 
 
 class CallSession:
@@ -312,18 +267,21 @@ class CallSession:
 
         Raises OSError, having changed nothing, when the journal's memory is full.
         """
-        core, keeping = self._core, self._keeping
+        core = self._core
         if core.state is not State.LIVE:
             self.receive(AudioArrived(pcm))
             return
-        keeping.journal.append_audio(self.terms.call_id, core.samples, pcm)
-        if self._unsafe_since_s is None:
-            self._unsafe_since_s = keeping.clock.monotonic()
-        if self.meter is not None:
-            self.meter.hear(pcm)
+        self._store(core.samples, pcm)
         for effect in core.hear(pcm):
             self._carry_out(effect)
         self._moved.set()
+
+    def _store(self, first_sample: int, pcm: bytes) -> None:
+        self._keeping.journal.append_audio(self.call_id, first_sample, pcm)
+        if self._unsafe_since_s is None:
+            self._unsafe_since_s = self._keeping.clock.monotonic()
+        if self.meter is not None:
+            self.meter.hear(pcm)
 
     def stored(self, samples: int) -> Sequence[Effect]:
         """See Acknowledged."""
@@ -443,11 +401,7 @@ class CallSession:
                 self.document.keep_in_shadow(message)
                 self._keeping.metrics.alerts.labels("shadow").inc()
             case StoreAudio(first_sample, pcm):
-                self._keeping.journal.append_audio(self.call_id, first_sample, pcm)
-                if self._unsafe_since_s is None:
-                    self._unsafe_since_s = self._keeping.clock.monotonic()
-                if self.meter is not None:
-                    self.meter.hear(pcm)
+                self._store(first_sample, pcm)
             case ConfirmSpeech():
                 self._chain(effect)
             case Identify():
@@ -455,7 +409,7 @@ class CallSession:
             case Transcribe():
                 self._own(self._answer(self._engines.transcribe(effect, self._note_lag)))
             case UploadRecording():
-                self._uploading = self._own(self._upload(effect))
+                self._uploading = self._own(hand_in(effect, self.app_id, self.terms, self._keeping, self.save))
             case EndCall():
                 self._end()
 
@@ -551,32 +505,6 @@ class CallSession:
             loop.call_later(wait_qc_s, self.receive, QcWaitExpired()),
         ]
 
-    async def _upload(self, upload: UploadRecording) -> None:
-        self._keeping.journal.close_call(self.call_id)
-        handed_in = await self._handed_in(upload)
-        while not handed_in:
-            await asyncio.sleep(HAND_IN_RETRY_S)
-            handed_in = await self._handed_in(upload)
-
-    async def _handed_in(self, upload: UploadRecording) -> bool:
-        try:
-            await self._hand_in(upload)
-        except OSError as fault:  # the disk is full or failing: what was acked is in the journal, and can wait
-            log.warning("recording_not_handed_in", call_id=self.call_id, fault=str(fault))
-            return False
-        return True
-
-    async def _hand_in(self, upload: UploadRecording) -> None:
-        """Each step can be done again."""
-        keeping = self._keeping
-        await keeping.journal.seal(self.call_id)
-        if not await keeping.owners.finish(self.call_id):
-            raise NotOurs(self.call_id)
-        recording = await keeping.journal.publish(self.call_id)
-        await self.save("judging")
-        task = quality_task(self.app_id, self.terms, recording, upload.language, upload.categories)
-        await keeping.tasks.put(task, self.call_id)
-
     def _end(self) -> None:
         self._acks.leave(self)
         for timer in self._timers:
@@ -637,18 +565,3 @@ class CallSession:
             await self._keeping.calls.save(
                 CallRecord(self.call_id, self.app_id, state, self.began_at_ms, self.ended_at_ms, self.snapshot())
             )
-
-
-def quality_task(
-    app_id: str, terms: CallTerms, recording: Path, language: Language, categories: tuple[str, ...]
-) -> QualityTask:
-    """What voice QC is asked about a call; its id is the idempotency key."""
-    return QualityTask(
-        session_id=terms.call_id,
-        app_id=app_id,
-        recording=recording,
-        rate_hz=terms.audio.rate_hz,
-        channels=terms.audio.channels,
-        language=language,
-        categories=categories,
-    )

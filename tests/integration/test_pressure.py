@@ -405,7 +405,7 @@ async def test_a_full_journal_memory_holds_calls_back_and_harms_none(tmp_path: P
 async def test_a_call_that_hangs_up_while_the_disk_is_full_is_judged_once_there_is_space(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("gateway.session.session.HAND_IN_RETRY_S", 0.01)
+    monkeypatch.setattr("gateway.session.handing_in.RETRY_S", 0.01)
     disk = FailingDisk()
     options = Options(disk=disk.as_disk(), journal=JournalLimits(commit_interval_ms=1, retry_interval_ms=1))
     pcm = voice(500)

@@ -42,10 +42,10 @@ from gateway.session.calls import Calls
 from gateway.session.engines import Engines
 from gateway.session.feed import Feed
 from gateway.session.feed_elsewhere import FeedElsewhere
+from gateway.session.keeping import Keeping, Patience
 from gateway.session.moving import Moving
 from gateway.session.ownership import Standing
 from gateway.session.rulesets import RuleSets
-from gateway.session.session import Keeping, Patience
 from gateway.stores.cluster import Cluster, in_memory, solitary
 from gateway.stores.durable_files import Disk
 from gateway.stores.journal import FileJournal, JournalLimits, RecoveredCall

@@ -6,7 +6,7 @@ from typing import Literal
 import pytest
 
 from gateway.call.settings import CallTerms
-from gateway.session.session import quality_task
+from gateway.session.handing_in import quality_task
 from protocol.messages import Start
 from tests.quality_world import APP, TWO_PARTIES
 from tests.unit.clients.test_quality_http import Vendor, _answer
