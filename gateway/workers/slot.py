@@ -80,14 +80,22 @@ class WorkerSlot:
         return None if self._process is None else self._process.pid
 
     @property
+    def silent(self) -> bool:
+        """Whether it has said nothing for so long that nobody should wait for its answers."""
+        return self._silent_s > SILENT_S
+
+    @property
+    def _silent_s(self) -> float:
+        return self._clock.monotonic() - self._reported_s
+
+    @property
     def amiss(self) -> str:
         """What is wrong with this worker, or nothing."""
         if not self.up.is_set():
             often = f", for the {self._failures}th time in a row" if self._failures > 1 else ""
             return f"is being restarted{often}: {self.fault}" if self.fault else "is starting"
-        silent_s = self._clock.monotonic() - self._reported_s
-        if silent_s > SILENT_S:
-            return f"has not been heard of for {silent_s:.0f} s"
+        if self.silent:
+            return f"has not been heard of for {self._silent_s:.0f} s"
         return self.report.amiss if self.report is not None else ""
 
     def look(self) -> None:
