@@ -140,22 +140,11 @@ class WorkerSlot:
     async def _live_once(self) -> float | None:
         """Start a worker and wait for its end; when it began to take calls, None when it never did."""
         self.report = None
-        ours, theirs = socketpair()
         try:
-            self._process = process = await asyncio.create_subprocess_exec(
-                *(sys.executable, "-P", "-m", MODULE, str(theirs.fileno())),
-                stdin=PIPE,  # never written: that it ends says that we have
-                pass_fds=(theirs.fileno(), *self._kept_open),
-                env=os.environ | {"PYTHONPATH": os.pathsep.join(path for path in sys.path if path)},
-                start_new_session=True,  # a Ctrl-C at the terminal is ours to handle
-            )
+            self._process, self.link = process, link = await self._spawned()
         except OSError as fault:
-            ours.close()
             self.fault = f"no process could be started: {fault}"
             return None
-        finally:
-            theirs.close()
-        self.link = link = await Link.over(ours, f"ingest worker {self.number}")
         begun: asyncio.Future[str] = asyncio.get_running_loop().create_future()
         try:
             return await self._attend(process, link, begun)
@@ -167,6 +156,24 @@ class WorkerSlot:
             await _end(process)
             self._process = None
             self._count_on()
+
+    async def _spawned(self) -> tuple[Process, Link]:
+        """A new process, and our end of the link to it. Raises OSError, and then there is neither."""
+        ours, theirs = socketpair()
+        with theirs:
+            link = await Link.over(ours, f"ingest worker {self.number}")
+            try:
+                process = await asyncio.create_subprocess_exec(
+                    *(sys.executable, "-P", "-m", MODULE, str(theirs.fileno())),
+                    stdin=PIPE,  # never written: that it ends says that we have
+                    pass_fds=(theirs.fileno(), *self._kept_open),
+                    env=os.environ | {"PYTHONPATH": os.pathsep.join(path for path in sys.path if path)},
+                    start_new_session=True,  # a Ctrl-C at the terminal is ours to handle
+                )
+            except BaseException:
+                link.close()
+                raise
+        return process, link
 
     async def _attend(self, process: Process, link: Link, begun: asyncio.Future[str]) -> float | None:
         async def hello(_: Nothing) -> Setup:
