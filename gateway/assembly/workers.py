@@ -16,7 +16,7 @@ from gateway.assembly.ingest import IngestGround
 from gateway.assembly.listening import listening
 from gateway.doors.tls import Tls
 from gateway.engines.engines import Engines
-from gateway.ports import QualityAnswer, QualityRules, VoiceprintApi
+from gateway.ports import QualityAnswer, QualityRules, Unavailable, VoiceprintApi
 from gateway.session.admission import Limits
 from gateway.session.loop_lag import LoopLag
 from gateway.session.verdicts import StoredVerdicts
@@ -43,6 +43,7 @@ from gateway.workers.questions import (
     RULES_CHANGED,
     TAKE_PLACE,
     WEIGHT,
+    GoingOn,
     OneCall,
     Place,
     Setup,
@@ -159,11 +160,16 @@ class Workers:
         async def locate(asked: OneCall) -> Whereabouts:
             return Whereabouts(await self._calls.locate(asked.call_id, but=slot))
 
+        async def going_on() -> GoingOn:
+            if not slot.up.is_set():
+                raise Unavailable("it is starting")
+            return await link.ask(GOING_ON, Nothing())
+
         link.on_dropped = self._ground.metrics.bus_dropped.inc
         link.answers(TAKE_PLACE, take_place)
         link.answers(LOCATE, locate)
         self.bus.join(link)
-        self._places.join(slot.number, lambda: link.ask(GOING_ON, Nothing()))
+        self._places.join(slot.number, going_on)
 
     def _detach(self, slot: WorkerSlot, link: Link) -> None:
         self.bus.leave(link)

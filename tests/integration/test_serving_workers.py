@@ -296,6 +296,16 @@ async def test_limits_hold_over_all_workers(server: Server) -> None:
             pass
         assert isinstance(await opened(), CallClient), "a call that is over takes no place"
         assert await opened(app_id="other", secret="secret2") == "overloaded"
+        server.running.kill()
+        await asyncio.to_thread(server.start, EARSHOT_MAX_CALLS="5", EARSHOT_MAX_CALLS_PER_APP="4")
+        async with server.account() as app:
+
+            async def all_are_taken_up() -> bool:
+                return await metric(app, "earshot_calls_live") == 5
+
+            await eventually(all_are_taken_up)
+        refused = [await opened(app_id="other", secret="secret2") for _ in range(4)]
+        assert refused == ["overloaded"] * 4, "those that were taken up have their places"
 
 
 @pytest.mark.parametrize(("before", "after"), [(2, 1), (1, 3), (2, 2)])
