@@ -14,6 +14,7 @@ import aiohttp
 import structlog
 from aiohttp import web
 
+from gateway.assembly.background import in_background
 from gateway.assembly.browsers import browsers
 from gateway.assembly.bus import join_bus
 from gateway.assembly.call_shelves import call_shelves
@@ -278,9 +279,7 @@ class EarshotServer:
 
     def _run(self, name: str, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
         """Run `work` until this server stops."""
-        task = asyncio.create_task(work, name=name)
-        self._begun.push_async_callback(_cancelled, task)
-        return task
+        return in_background(name, work, self._begun)
 
     def _ground(self) -> Ground:
         return Ground(
@@ -382,8 +381,3 @@ class EarshotServer:
         if self._tls is not None:
             self._tls.reload()
             self._taking.reload_certificate()
-
-
-async def _cancelled(task: asyncio.Task[None]) -> None:
-    task.cancel()
-    await asyncio.gather(task, return_exceptions=True)

@@ -20,6 +20,7 @@ import msgspec
 import structlog
 import uvloop
 
+from gateway.assembly.background import in_background
 from gateway.assembly.browsers import browsers
 from gateway.assembly.bus import join_bus
 from gateway.assembly.call_shelves import call_shelves
@@ -218,14 +219,7 @@ class IngestProcess:
             await asyncio.sleep(REPORT_EVERY_S)
 
     def _run(self, name: str, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
-        task = asyncio.create_task(work, name=name)
-        self._begun.push_async_callback(_cancelled, task)
-        return task
-
-
-async def _cancelled(task: asyncio.Task[None]) -> None:
-    task.cancel()
-    await asyncio.gather(task, return_exceptions=True)
+        return in_background(name, work, self._begun)
 
 
 async def _work(descriptor: int) -> int:

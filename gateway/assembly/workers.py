@@ -122,8 +122,7 @@ class Workers:
         """Returns when every worker takes calls, or has failed at its first try while others do."""
         self._http_port = http_port
         for slot in self._slots:
-            running = self._ground.run(f"worker-{slot.number}", slot.run())
-            running.add_done_callback(_tell_why)
+            self._ground.run(f"worker-{slot.number}", slot.run())
         await asyncio.gather(*(slot.tried.wait() for slot in self._slots))
         if not any(slot.up.is_set() for slot in self._slots):
             raise StartFailed(f"no worker could start: {self._slots[0].fault}")
@@ -247,11 +246,6 @@ class Workers:
             for key, value in (*slot.counted.items(), *measured):
                 sums[key] += value
         return sums
-
-
-def _tell_why(task: asyncio.Task[None]) -> None:
-    if not task.cancelled() and task.exception() is not None:
-        log.error("worker_not_looked_after", exc_info=task.exception())
 
 
 def _reserved(host: str, port: int) -> tuple[list[socket.socket], int]:
