@@ -86,3 +86,14 @@ def test_who_enters_while_others_look_has_his_turn(loop: Loop) -> None:
     loop.run_due()
     loop.run_due()
     assert looked == ["again"]
+
+
+def test_a_look_that_fails_costs_no_other_call_its_turn(loop: Loop) -> None:
+    one = Sweep()
+    looked: list[str] = []
+    for work in (partial(looked.append, "before"), {}.popitem, partial(looked.append, "behind")):
+        one.enter(work)
+    loop.run_due()
+    one.enter(partial(looked.append, "later"))
+    loop.run_due()
+    assert looked == ["before", "behind", "later"]
