@@ -91,8 +91,13 @@ def test_who_enters_while_others_look_has_his_turn(loop: Loop) -> None:
 def test_a_look_that_fails_costs_no_other_call_its_turn(loop: Loop) -> None:
     one = Sweep()
     looked: list[str] = []
-    for work in (partial(looked.append, "before"), {}.popitem, partial(looked.append, "behind")):
-        one.enter(work)
+
+    def fail() -> None:
+        raise KeyError("of this call alone")
+
+    one.enter(partial(looked.append, "before"))
+    one.enter(fail)
+    one.enter(partial(looked.append, "behind"))
     loop.run_due()
     one.enter(partial(looked.append, "later"))
     loop.run_due()
