@@ -251,7 +251,8 @@ class EarshotServer:
         routes += UsageRoutes(usage_meter(ground), parse_quotas(settings.quotas), self._clock, door.caller).routes()
         if callbacks is not None:
             routes += QualityCallbacks(callbacks, dispatcher.deliver_callback).routes()
-        routes += LevelRoutes(door.told, taking.levels, door.no_recording).routes()
+        levels = shelves.levels(taking.levels, self._bus)
+        routes += LevelRoutes(door.told, levels, door.no_recording).routes()
         routes += ReportRoutes(door.told, qc.task_result, recordings.path, links, door.caller).routes()
         routes += ScreenPages(await asyncio.to_thread(installed_assets), self._socket_url).routes()
         self.eraser = eraser = self._eraser(dispatcher, qc)
