@@ -14,6 +14,7 @@ import aiohttp
 import structlog
 from aiohttp import web
 
+from gateway.assembly.background import in_background
 from gateway.assembly.browsers import browsers
 from gateway.assembly.bus import join_bus
 from gateway.assembly.call_shelves import call_shelves
@@ -250,7 +251,8 @@ class EarshotServer:
         routes += UsageRoutes(usage_meter(ground), parse_quotas(settings.quotas), self._clock, door.caller).routes()
         if callbacks is not None:
             routes += QualityCallbacks(callbacks, dispatcher.deliver_callback).routes()
-        routes += LevelRoutes(door.told, taking.levels, door.no_recording).routes()
+        levels = shelves.levels(taking.levels, self._bus)
+        routes += LevelRoutes(door.told, levels, door.no_recording).routes()
         routes += ReportRoutes(door.told, qc.task_result, recordings.path, links, door.caller).routes()
         routes += ScreenPages(await asyncio.to_thread(installed_assets), self._socket_url).routes()
         self.eraser = eraser = self._eraser(dispatcher, qc)
@@ -278,9 +280,7 @@ class EarshotServer:
 
     def _run(self, name: str, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
         """Run `work` until this server stops."""
-        task = asyncio.create_task(work, name=name)
-        self._begun.push_async_callback(_cancelled, task)
-        return task
+        return in_background(name, work, self._begun)
 
     def _ground(self) -> Ground:
         return Ground(
@@ -382,8 +382,3 @@ class EarshotServer:
         if self._tls is not None:
             self._tls.reload()
             self._taking.reload_certificate()
-
-
-async def _cancelled(task: asyncio.Task[None]) -> None:
-    task.cancel()
-    await asyncio.gather(task, return_exceptions=True)

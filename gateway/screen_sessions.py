@@ -74,8 +74,8 @@ class ScreenSessions:
 
         Raises Unavailable.
         """
-        self._asked_at_s.pop(session.mark, None)
         await self._spent.spend(session.mark, session.expires_at_ms)
+        self._asked_at_s.pop(session.mark, None)  # now: a request of the same page may have asked meanwhile
 
     async def _has_ended(self, session: ScreenSession) -> bool:
         now_s = self._now()

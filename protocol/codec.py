@@ -8,7 +8,9 @@ A `raw` binary frame is the next samples. A `framed` one starts with 16 bytes, b
 from __future__ import annotations
 
 import struct
+from collections.abc import Callable
 from dataclasses import dataclass
+from typing import TypeVar
 
 import msgspec
 
@@ -16,6 +18,7 @@ from protocol.audio import AudioFormat
 from protocol.errors import ProtocolError
 from protocol.messages import ClientMessage, ServerMessage
 
+T = TypeVar("T")
 SUBPROTOCOL = "earshot.v1"
 MAX_MESSAGE_BYTES = 256 * 1024
 """Over 500 ms of 48 kHz stereo with room to spare, and any control message."""
@@ -48,23 +51,34 @@ def decode_client(text: str | bytes) -> ClientMessage:
     """
     if len(text) > MAX_MESSAGE_BYTES:
         raise ProtocolError("too_large", f"a message of {len(text)} bytes; at most {MAX_MESSAGE_BYTES} are accepted")
+    return decode_one_of(text, _client, CLIENT_TYPES, ProtocolError)
+
+
+def decode_one_of(
+    text: str | bytes,
+    decoder: msgspec.json.Decoder[T],
+    types: tuple[str, ...],
+    fault: Callable[[str, str], ProtocolError],
+) -> T:
+    """What the decoder of a union makes of a text frame. Raises `fault(code, message)` for anything else:
+    `bad_json`, `unknown_type` (naming the `types` there are) or `bad_message` (naming the field)."""
     try:
-        return _client.decode(text)
+        return decoder.decode(text)
     except msgspec.ValidationError as error:
-        raise _explain(text, error) from error
+        raise fault(*_explain(text, error, types)) from error
     except (msgspec.DecodeError, RecursionError, UnicodeError) as error:
-        raise ProtocolError("bad_json", f"a text frame must hold one JSON object: {error}") from error
+        raise fault("bad_json", f"a text frame must hold one JSON object: {error}") from error
 
 
-def _explain(text: str | bytes, error: msgspec.ValidationError) -> ProtocolError:
+def _explain(text: str | bytes, error: msgspec.ValidationError, types: tuple[str, ...]) -> tuple[str, str]:
     try:
         tag = _tag.decode(text).get("type")
     except (msgspec.DecodeError, RecursionError, UnicodeError):
-        return ProtocolError("bad_json", "a text frame must hold one JSON object")
+        return "bad_json", "a text frame must hold one JSON object"
     if tag is None or str(error).endswith("`$.type`"):
         given = "no `type`" if tag is None else f"`type` {bytes(tag)[:80].decode('utf-8', 'replace')}"
-        return ProtocolError("unknown_type", f"{given}; expected one of {', '.join(CLIENT_TYPES)}")
-    return ProtocolError("bad_message", str(error))
+        return "unknown_type", f"{given}; expected one of {', '.join(types)}"
+    return "bad_message", str(error)
 
 
 CLIENT_TYPES = tuple(kind.__struct_config__.tag for kind in ClientMessage.__args__)

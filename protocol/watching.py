@@ -12,7 +12,7 @@ import msgspec
 from msgspec import Meta, Struct
 
 from protocol import messages
-from protocol.codec import decode_server
+from protocol.codec import decode_one_of, decode_server
 from protocol.errors import ErrorCode, ProtocolError
 from protocol.messages import CallId, ServerMessage, ShortText
 
@@ -235,29 +235,14 @@ class WatchFault(ProtocolError):
 
 _watcher: msgspec.json.Decoder[WatcherMessage] = msgspec.json.Decoder(WatcherMessage)
 _told: msgspec.json.Decoder[Told] = msgspec.json.Decoder(Told)
+_WATCHER_TYPES = tuple(kind.__struct_config__.tag for kind in get_args(WatcherMessage))
 _tag = msgspec.json.Decoder(dict[str, msgspec.Raw])
 _OWN = {msgspec.json.encode(kind.__struct_config__.tag) for kind in get_args(Told)}
 
 
 def decode_watcher(payload: str | bytes) -> WatcherMessage:
     """What a watcher says. Raises WatchFault (`bad_json`, `unknown_type`, `bad_message`) for anything else."""
-    try:
-        return _watcher.decode(payload)
-    except msgspec.ValidationError as fault:
-        raise _explained(payload, fault) from fault
-    except (msgspec.DecodeError, RecursionError, UnicodeError) as fault:
-        raise WatchFault("bad_json", f"a text frame must hold one JSON object: {fault}") from fault
-
-
-def _explained(payload: str | bytes, fault: msgspec.ValidationError) -> WatchFault:
-    try:
-        tag = _tag.decode(payload).get("type")
-    except (msgspec.DecodeError, RecursionError, UnicodeError):
-        return WatchFault("bad_json", "a text frame must hold one JSON object")
-    if tag is None or str(fault).endswith("`$.type`"):
-        given = "no `type`" if tag is None else f"`type` {bytes(tag)[:80].decode('utf-8', 'replace')}"
-        return WatchFault("unknown_type", f"{given}; expected watch or unwatch")
-    return WatchFault("bad_message", str(fault))
+    return decode_one_of(payload, _watcher, _WATCHER_TYPES, WatchFault)
 
 
 def decode_told(payload: str | bytes) -> Told | ServerMessage:

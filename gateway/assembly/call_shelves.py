@@ -13,6 +13,8 @@ from gateway.assembly.folder import StartFailed
 from gateway.keys import server_key, subkey
 from gateway.ports import Clock, LiveCalls
 from gateway.ports.bus import Bus
+from gateway.ports.levels import LevelReader
+from gateway.session.levels_elsewhere import LevelsEverywhere
 from gateway.session.live_elsewhere import LiveEverywhere
 from gateway.settings import Settings
 from gateway.stores.call_versions import CallVersions
@@ -62,6 +64,10 @@ class CallShelves:
     def live(self, here: LiveCalls, bus: Bus) -> LiveCalls:
         """The calls in memory here, and those that other nodes tell of when they are asked by `bus`."""
         return here if self.shared is None else LiveEverywhere(here, bus, self.shared.going_on)
+
+    def levels(self, here: LevelReader, bus: Bus) -> LevelReader:
+        """How loud calls are and were here, and how loud those are that other nodes hold."""
+        return here if self.shared is None else LevelsEverywhere(here, bus)
 
     def keep_in_step(
         self, eraser: Eraser, live: LiveCalls, run: Callable[[str, Coroutine[Any, Any, None]], object]

@@ -20,6 +20,7 @@ import msgspec
 import structlog
 import uvloop
 
+from gateway.assembly.background import in_background
 from gateway.assembly.browsers import browsers
 from gateway.assembly.bus import join_bus
 from gateway.assembly.call_shelves import call_shelves
@@ -108,7 +109,8 @@ class NudgingOutbox:
 class IngestProcess:
     """Everything one worker runs."""
 
-    def __init__(self, link: Link, setup: Setup) -> None:
+    def __init__(self, link: Link, setup: Setup, bus: Bus) -> None:
+        """`bus` is the one among this server's processes."""
         self._link = link
         self._setup = setup
         self._settings: Settings = setup.settings
@@ -118,7 +120,7 @@ class IngestProcess:
         self._clock = SystemClock()
         self._level, self._pressure = setup.level, setup.pressure
         self._drained = asyncio.Event()
-        self.bus: Bus = LinkedBus(link)
+        self.bus = bus
         """Among this server's processes, or through Redis those of all nodes."""
 
     async def run(self) -> None:
@@ -217,25 +219,19 @@ class IngestProcess:
             await asyncio.sleep(REPORT_EVERY_S)
 
     def _run(self, name: str, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
-        task = asyncio.create_task(work, name=name)
-        self._begun.push_async_callback(_cancelled, task)
-        return task
-
-
-async def _cancelled(task: asyncio.Task[None]) -> None:
-    task.cancel()
-    await asyncio.gather(task, return_exceptions=True)
+        return in_background(name, work, self._begun)
 
 
 async def _work(descriptor: int) -> int:
     """The exit status: 1 when it could not begin."""
     link = await Link.over(socket.socket(fileno=descriptor), MAIN)
+    bus = LinkedBus(link)  # questions may be there already: others know what we do not
     link.listen()
     setup = await link.ask(HELLO, Nothing())
     configure_logging(setup.settings.log_level, setup.settings.log_format)
     structlog.contextvars.bind_contextvars(worker=setup.number)
     try:
-        await IngestProcess(link, setup).run()
+        await IngestProcess(link, setup, bus).run()
     except (StartFailed, BadCertificate, OSError) as fault:
         link.tell(BEGAN, Began(str(fault)))
         link.close()

@@ -16,7 +16,7 @@ from gateway.assembly.ingest import IngestGround
 from gateway.assembly.listening import listening
 from gateway.doors.tls import Tls
 from gateway.engines.engines import Engines
-from gateway.ports import QualityAnswer, QualityRules, VoiceprintApi
+from gateway.ports import QualityAnswer, QualityRules, Unavailable, VoiceprintApi
 from gateway.session.admission import Limits
 from gateway.session.loop_lag import LoopLag
 from gateway.session.verdicts import StoredVerdicts
@@ -43,6 +43,7 @@ from gateway.workers.questions import (
     RULES_CHANGED,
     TAKE_PLACE,
     WEIGHT,
+    GoingOn,
     OneCall,
     Place,
     Setup,
@@ -121,8 +122,7 @@ class Workers:
         """Returns when every worker takes calls, or has failed at its first try while others do."""
         self._http_port = http_port
         for slot in self._slots:
-            running = self._ground.run(f"worker-{slot.number}", slot.run())
-            running.add_done_callback(_tell_why)
+            self._ground.run(f"worker-{slot.number}", slot.run())
         await asyncio.gather(*(slot.tried.wait() for slot in self._slots))
         if not any(slot.up.is_set() for slot in self._slots):
             raise StartFailed(f"no worker could start: {self._slots[0].fault}")
@@ -159,11 +159,16 @@ class Workers:
         async def locate(asked: OneCall) -> Whereabouts:
             return Whereabouts(await self._calls.locate(asked.call_id, but=slot))
 
+        async def going_on() -> GoingOn:
+            if not slot.up.is_set():
+                raise Unavailable("it is starting")
+            return await link.ask(GOING_ON, Nothing())
+
         link.on_dropped = self._ground.metrics.bus_dropped.inc
         link.answers(TAKE_PLACE, take_place)
         link.answers(LOCATE, locate)
         self.bus.join(link)
-        self._places.join(slot.number, lambda: link.ask(GOING_ON, Nothing()))
+        self._places.join(slot.number, going_on)
 
     def _detach(self, slot: WorkerSlot, link: Link) -> None:
         self.bus.leave(link)
@@ -241,11 +246,6 @@ class Workers:
             for key, value in (*slot.counted.items(), *measured):
                 sums[key] += value
         return sums
-
-
-def _tell_why(task: asyncio.Task[None]) -> None:
-    if not task.cancelled() and task.exception() is not None:
-        log.error("worker_not_looked_after", exc_info=task.exception())
 
 
 def _reserved(host: str, port: int) -> tuple[list[socket.socket], int]:

@@ -44,7 +44,7 @@ class LevelRoutes:
         if found is not None:
             return _answer(found)
         if state in ("live", "judging"):
-            text = "another process holds the call: its levels are told by /v1/watch, and here when it has hung up"
+            text = "another process holds the call, and cannot be asked right now; try again"
             raise refused(web.HTTPConflict, "not_sealed", text)
         raise await self._no_recording(request)
 

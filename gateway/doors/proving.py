@@ -83,4 +83,4 @@ def _admits(ticket: Ticket, request: web.Request) -> bool:
     return request.path in (f"{calls}/{ticket.call_id}", *(f"{calls}/{ticket.call_id}/{one}" for one in _OF_A_CALL))
 
 
-_OF_A_CALL = ("recording", "report")
+_OF_A_CALL = ("levels", "recording", "report")

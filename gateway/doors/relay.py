@@ -91,8 +91,10 @@ class PassableConnection(NativeConnection):
                 await self.loop.create_unix_connection(lambda: owner, "\0" + name)
                 owner.transport.write(_upgrade(app_id, secret))
                 await owner.opened
-        except (OSError, TimeoutError) as fault:
-            owner.close()
+        except BaseException as fault:
+            owner.close()  # also where whoever waits for it is cancelled
+            if not isinstance(fault, OSError | TimeoutError):
+                raise
             raise ProtocolError("recovering", "the call's process is being restarted; try again") from fault
         if self.gone.done():
             owner.close()

@@ -10,6 +10,10 @@ import asyncio
 from collections import deque
 from collections.abc import Callable
 
+import structlog
+
+log = structlog.get_logger(__name__)
+
 MOST_WAIT_S = 0.05
 FULL_WAIT_PER_S = 10_000
 """Packets a second (200 calls) from which on they wait that long; below, in proportion."""
@@ -58,7 +62,11 @@ class Sweep:
             self._in_turn, self._waiting = self._waiting, self._in_turn
         in_turn = self._in_turn
         for _ in range(min(AT_A_TIME, len(in_turn))):
-            in_turn.popleft()()
+            look = in_turn.popleft()
+            try:
+                look()
+            except Exception:  # a look tells its own call; what escapes it must not keep all others from theirs
+                log.exception("look_failed")
         if in_turn:
             self._loop.call_soon(self._run)
             return

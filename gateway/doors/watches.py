@@ -21,7 +21,6 @@ log = structlog.get_logger(__name__)
 LOOK_AGAIN_S = 1.0
 LOOK_FOR_S = 60.0
 """A watched call that is nowhere is looked for this long: it may be moving, or its node starting anew."""
-_ENDED = b'{"type":"ended"'
 
 
 @dataclass(frozen=True, slots=True)

@@ -56,8 +56,7 @@ class WatchDoor:
         self._grounds = Grounds(feed, elsewhere, store, taken_up)
         self._limits = limits
         self._metrics = metrics
-        self._watchers: dict[WatchLine, asyncio.Timeout | None] = {}
-        """Those there are, and how long they may take to say what they want, where they have not."""
+        self._watchers: set[WatchLine] = set()
 
     @property
     def full(self) -> bool:
@@ -75,7 +74,7 @@ class WatchDoor:
         line = WatchLine(connection, self._limits, self._count)
         connection.on_flood = partial(self._cut_off_flood, line)
         watcher = _Watcher(connection, line, self._grounds)
-        self._watchers[line] = None
+        self._watchers.add(line)
         self._metrics.watchers.set(len(self._watchers))
         alive = asyncio.create_task(keep_alive(connection, self._limits, lambda: False))
         try:
@@ -96,7 +95,7 @@ class WatchDoor:
             await line.finished()
             reading.cancel()
             await asyncio.gather(reading, return_exceptions=True)
-            del self._watchers[line]
+            self._watchers.discard(line)
             self._metrics.watchers.set(len(self._watchers))
             if line.cut_off_for:
                 self._metrics.watchers_dropped.labels(line.cut_off_for).inc()
@@ -197,7 +196,7 @@ class _Watcher:
         if self._only_call not in ("", call_id):
             raise unknown
         await self._grounds.taken_up(call_id)
-        if self._only_agent and await self._agent_of(call_id) != self._only_agent:
+        if self._only_agent and await self._agent_of(call_id, message.id) != self._only_agent:
             raise unknown
         watch = CallWatch(self._grounds, self._app_id, call_id, message, self._line)
         self._watches[message.id] = watch
@@ -206,11 +205,16 @@ class _Watcher:
             self._watches.pop(message.id, None)
             raise unknown
 
-    async def _agent_of(self, call_id: str) -> str:
+    async def _agent_of(self, call_id: str, watch_id: str) -> str:
         here = self._grounds.feed.find(self._app_id, call_id)
         if here is not None:
             return agent_of(here.document.content)
-        record = await self._grounds.store.get(self._app_id, call_id)
+        try:
+            record = await self._grounds.store.get(self._app_id, call_id)
+        except Unavailable as fault:
+            log.warning("watch_is_not_judged", fault=str(fault))
+            text = f"whose call {call_id} is cannot be asked right now"
+            raise WatchFault("cluster_unavailable", text, watch_id) from fault
         return "" if record is None else agent_of(record.document)
 
     async def _reporting(self, watch_id: str, beginning: Awaitable[bool]) -> bool:

@@ -7,11 +7,14 @@ from collections.abc import Iterable
 from contextlib import suppress
 
 import msgspec
+import structlog
 
 from gateway.session.brief import CallBrief, agent_of
 from gateway.session.level_meter import LevelMeter
 from gateway.session.watchers import AppWatcher, CallWatcher, FedCall, Summary, levels_item
 from protocol.messages import Alert, AlertUpdate, ServerMessage
+
+log = structlog.get_logger(__name__)
 
 LOOK_EVERY_S = 0.25
 """How often levels are told, and calls are looked at that are to be told anew."""
@@ -52,6 +55,7 @@ class AppFeed:
         self._wake = asyncio.Event()
         self._loop = asyncio.get_running_loop()
         self._task = self._loop.create_task(self._run())
+        self._task.add_done_callback(_tell_why)
 
     @property
     def wanted(self) -> bool:
@@ -170,3 +174,8 @@ class AppFeed:
             elif told.call.meter is None:
                 audio = told.call.terms.audio
                 told.call.meter = LevelMeter(audio.rate_hz, audio.channels)
+
+
+def _tell_why(task: asyncio.Task[None]) -> None:
+    if not task.cancelled() and task.exception() is not None:
+        log.error("boards_not_told", exc_info=task.exception())

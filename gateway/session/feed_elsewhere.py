@@ -39,6 +39,8 @@ LOST_AFTER_S = 15.0
 MAX_HEARD = 4096
 """What is kept of a call's messages while those before them are asked for; beyond, they are asked for too."""
 
+_ENDED = b'{"type":"ended"'
+
 
 class FeedElsewhere:
     """Watches calls through the bus: asks for what there is, then listens, and asks again for what it missed."""
@@ -320,6 +322,8 @@ class CallElsewhere:
             self._seq = max(self._seq, heard.seq)
             numbered = heard.seq if heard.seq > heard.before_seq else 0
             self._watcher.put(Item(heard.payload, heard.key, heard.ends, numbered))
+            if heard.payload.startswith(_ENDED):  # nothing follows: nobody need go on telling
+                self._run(self.close())
 
     def _ask_for_the_rest(self) -> None:
         self._asking = True

@@ -5,7 +5,7 @@ from __future__ import annotations
 import sqlite3
 
 from gateway.ports import Clock, Unavailable
-from gateway.stores.sqlite import Database, DiskFailed
+from gateway.stores.sqlite import Database
 
 SCHEMA = (
     "CREATE TABLE IF NOT EXISTS spent_marks (mark TEXT PRIMARY KEY, until_ms INTEGER NOT NULL) WITHOUT ROWID;"
@@ -14,7 +14,10 @@ SCHEMA = (
 
 
 class SqliteSpentMarks:
-    """SpentMarks in SQLite. `database` must have been opened with this module's SCHEMA among its own."""
+    """SpentMarks in SQLite. `database` must have been opened with this module's SCHEMA among its own.
+
+    A disk that fails and a database that another process holds for too long are both Unavailable.
+    """
 
     def __init__(self, database: Database, clock: Clock) -> None:
         self._database = database
@@ -30,7 +33,7 @@ class SqliteSpentMarks:
 
         try:
             return await self._database.run(work)
-        except DiskFailed as fault:
+        except sqlite3.OperationalError as fault:
             raise Unavailable(f"what was spent cannot be written down: {fault}") from fault
 
     async def is_spent(self, mark: str) -> bool:
@@ -39,5 +42,5 @@ class SqliteSpentMarks:
 
         try:
             return await self._database.run(work)
-        except DiskFailed as fault:
+        except sqlite3.OperationalError as fault:
             raise Unavailable(f"what was spent cannot be read: {fault}") from fault

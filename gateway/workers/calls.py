@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from contextlib import suppress
 from typing import Any, TypeVar
 
 import msgspec
@@ -126,25 +125,37 @@ class WorkersCalls:
     # --- asking ---
 
     async def _any(self, question: Question[Q, Whether], asked: Q, but: WorkerSlot | None = None) -> WorkerSlot | None:
-        """The worker that says yes. Those that are being restarted are waited for a little, when no other does.
+        """The worker that says yes. Those that do not answer are waited for a little, when no other does.
 
         Raises Unavailable when one that might say yes cannot be asked.
         """
-        left = {slot for slot in self._slots if slot is not but}
-        with suppress(TimeoutError):
+
+        async def says(slot: WorkerSlot) -> bool:
+            while True:
+                answer = await self._ask(slot, question, asked)
+                if answer is not None:
+                    return answer.so
+                await asyncio.sleep(LOOK_EVERY_S)
+
+        # All at once: one that hangs must not keep us from hearing the one that has it.
+        asking = {asyncio.ensure_future(says(slot)): slot for slot in self._slots if slot is not but}
+        left = dict(asking)
+        try:
             async with asyncio.timeout(RECOVERY_WAIT_S):
-                while True:
-                    for slot in [one for one in left if one.up.is_set()]:
-                        answer = await self._ask(slot, question, asked)
-                        if answer is not None and answer.so:
+                while left:
+                    done, _ = await asyncio.wait(left, return_when=asyncio.FIRST_COMPLETED)
+                    for task in done:
+                        slot = left.pop(task)
+                        if task.result():
                             return slot
-                        if answer is not None:
-                            left.discard(slot)
-                    if not left:
-                        return None
-                    await asyncio.sleep(LOOK_EVERY_S)
-        slot = next(iter(left))
-        raise Unavailable(f"ingest worker {slot.number} {slot.amiss or 'does not answer'}")
+                return None
+        except TimeoutError:
+            slot = next(iter(left.values()))
+            raise Unavailable(f"ingest worker {slot.number} {slot.amiss or 'does not answer'}") from None
+        finally:
+            for task in asking:
+                task.cancel()
+            await asyncio.gather(*asking, return_exceptions=True)
 
     async def _everybody(
         self, question: Question[Q, A], asked: Q, *, timeout_s: float | None = ANSWER_TIMEOUT_S
@@ -162,7 +173,7 @@ class WorkersCalls:
     ) -> A | None:
         """The worker's answer, None when there is none. Raises OSError as the worker does."""
         link = slot.link
-        if link is None or not slot.up.is_set():
+        if link is None or not slot.up.is_set() or slot.silent:
             return None
         try:
             async with asyncio.timeout(timeout_s):

@@ -89,4 +89,4 @@ class CallDesk:
         return LevelsTold(await self._levels.running(asked.call_id, asked.asked))
 
     async def _going_on(self, _: Nothing) -> GoingOn:
-        return self._places.count()
+        return GoingOn(self._places.count(), whole=self._calls.recovery.finished)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Collection, Mapping
 
 from gateway.ports import Unavailable
 from gateway.session.admission import Limits, no_place, no_place_for
@@ -14,6 +14,8 @@ from protocol.errors import ProtocolError
 
 COUNT_TIMEOUT_S = 2.0
 """How long a worker may take to say what is going on there; then what was last known of it counts."""
+UNASKED_S = 10.0
+"""So long after that it is not asked again: everybody who wants a place would wait for it, one after another."""
 
 
 class LinkedPlaces:
@@ -36,29 +38,35 @@ class LinkedPlaces:
     def settle(self, call_id: str) -> None:
         self._taking.pop(call_id, None)
 
-    def count(self) -> GoingOn:
-        """All that takes a place here now."""
-        return GoingOn({**self._going_on(), **self._taking})
+    def count(self) -> Mapping[str, str]:
+        """Whose each call is that takes a place here now, by call id."""
+        return {**self._going_on(), **self._taking}
 
 
 class PlacesGiven:
     """The main process's book of places.
 
     A place that was given counts until its worker says otherwise, and workers are asked only when it matters: when
-    there seems to be no place. So a refusal is always right as of its moment, and an admission costs no more than one
-    question. What a worker that died had counts until its successor says what it took up.
+    there seems to be no place, and when one has begun: it has taken up calls that an earlier process left. So a
+    refusal is right as of its moment, and an admission costs no more than one question. What a worker that died had
+    counts until its successor has said what it took up.
     """
 
     def __init__(self, limits: Limits) -> None:
         self._limits = limits
         self._given: dict[int, dict[str, str]] = {}
         self._counting: dict[int, Callable[[], Awaitable[GoingOn]]] = {}
+        self._uncounted: set[int] = set()
+        """Workers that may have taken up calls of which nothing is known here."""
+        self._unasked_until_s: dict[int, float] = {}
         self._turn = asyncio.Lock()
 
     def join(self, worker: int, count: Callable[[], Awaitable[GoingOn]]) -> None:
         """A worker can be asked from here on."""
         self._given.setdefault(worker, {})
         self._counting[worker] = count
+        self._uncounted.add(worker)
+        self._unasked_until_s.pop(worker, None)
 
     def leave(self, worker: int) -> None:
         self._counting.pop(worker, None)
@@ -66,8 +74,10 @@ class PlacesGiven:
     async def take(self, worker: int, place: Place) -> None:
         """Give a call its place. Raises ProtocolError (`overloaded`, `too_many_calls`)."""
         async with self._turn:  # nothing is given while workers are asked: their answers would lack it
+            if self._uncounted:
+                await self._count(self._uncounted)
             if self._refusal(place, worker) is not None:
-                await self._count()
+                await self._count(self._counting)
             refusal = self._refusal(place, worker)
             if refusal is not None:
                 raise refusal
@@ -84,12 +94,21 @@ class PlacesGiven:
             return no_place_for(place.app_id, others[place.app_id])
         return None
 
-    async def _count(self) -> None:
-        await asyncio.gather(*(self._count_one(worker, count) for worker, count in list(self._counting.items())))
+    async def _count(self, workers: Collection[int]) -> None:
+        now_s = asyncio.get_running_loop().time()
+        asked = [one for one in workers if one in self._counting and self._unasked_until_s.get(one, now_s) <= now_s]
+        await asyncio.gather(*map(self._count_one, asked))
 
-    async def _count_one(self, worker: int, count: Callable[[], Awaitable[GoingOn]]) -> None:
+    async def _count_one(self, worker: int) -> None:
         try:
             async with asyncio.timeout(COUNT_TIMEOUT_S):
-                self._given[worker] = dict((await count()).apps)
-        except (TimeoutError, Unavailable, LinkFault):
+                told = await self._counting[worker]()
+        except TimeoutError:
+            self._unasked_until_s[worker] = asyncio.get_running_loop().time() + UNASKED_S
+        except (Unavailable, LinkFault):
             pass  # what was known of it counts
+        else:
+            # What is still to be taken up is among what was known, if anything was.
+            self._given[worker] = dict(told.apps) if told.whole else {**self._given[worker], **told.apps}
+            if told.whole:
+                self._uncounted.discard(worker)

@@ -202,8 +202,9 @@ class Link(asyncio.Protocol):
                 if future is not None and not future.done():
                     future.set_exception(_raised(frame, self._peer))
             case GivenUp(number):
-                if number in self._answering:
-                    self._answering[number].cancel()
+                given_up = self._answering.pop(number, None)
+                if given_up is not None:
+                    given_up.cancel()
 
     async def _answer(self, number: int, name: str, body: msgspec.Raw) -> None:
         try:
@@ -224,8 +225,11 @@ class Link(asyncio.Protocol):
             self._write(Answered(number, answer))
 
     def _answered(self, number: int, task: asyncio.Task[None]) -> None:
-        del self._answering[number]
-        if not task.cancelled() and task.exception() is not None:
+        still_asked = self._answering.pop(number, None) is not None
+        if task.cancelled():
+            if still_asked:  # not by the asker: something that the handler waited for was
+                self._write(Refused(number, "unavailable", "what was asked for was cancelled"))
+        elif task.exception() is not None:
             log.error("question_failed", peer=self._peer, exc_info=task.exception())
 
     def _write(self, frame: Frame) -> None:

@@ -119,6 +119,8 @@ class GoingOn(_Body, frozen=True):
 
     apps: Mapping[str, str]
     """Whose each is, by call id."""
+    whole: bool = True
+    """False: calls of an earlier process are still being taken up."""
 
 
 TAKE_PLACE = Question("take_place", Place, Nothing)

@@ -80,14 +80,22 @@ class WorkerSlot:
         return None if self._process is None else self._process.pid
 
     @property
+    def silent(self) -> bool:
+        """Whether it has said nothing for so long that nobody should wait for its answers."""
+        return self._silent_s > SILENT_S
+
+    @property
+    def _silent_s(self) -> float:
+        return self._clock.monotonic() - self._reported_s
+
+    @property
     def amiss(self) -> str:
         """What is wrong with this worker, or nothing."""
         if not self.up.is_set():
             often = f", for the {self._failures}th time in a row" if self._failures > 1 else ""
             return f"is being restarted{often}: {self.fault}" if self.fault else "is starting"
-        silent_s = self._clock.monotonic() - self._reported_s
-        if silent_s > SILENT_S:
-            return f"has not been heard of for {silent_s:.0f} s"
+        if self.silent:
+            return f"has not been heard of for {self._silent_s:.0f} s"
         return self.report.amiss if self.report is not None else ""
 
     def look(self) -> None:
@@ -132,22 +140,11 @@ class WorkerSlot:
     async def _live_once(self) -> float | None:
         """Start a worker and wait for its end; when it began to take calls, None when it never did."""
         self.report = None
-        ours, theirs = socketpair()
         try:
-            self._process = process = await asyncio.create_subprocess_exec(
-                *(sys.executable, "-P", "-m", MODULE, str(theirs.fileno())),
-                stdin=PIPE,  # never written: that it ends says that we have
-                pass_fds=(theirs.fileno(), *self._kept_open),
-                env=os.environ | {"PYTHONPATH": os.pathsep.join(path for path in sys.path if path)},
-                start_new_session=True,  # a Ctrl-C at the terminal is ours to handle
-            )
+            self._process, self.link = process, link = await self._spawned()
         except OSError as fault:
-            ours.close()
             self.fault = f"no process could be started: {fault}"
             return None
-        finally:
-            theirs.close()
-        self.link = link = await Link.over(ours, f"ingest worker {self.number}")
         begun: asyncio.Future[str] = asyncio.get_running_loop().create_future()
         try:
             return await self._attend(process, link, begun)
@@ -159,6 +156,24 @@ class WorkerSlot:
             await _end(process)
             self._process = None
             self._count_on()
+
+    async def _spawned(self) -> tuple[Process, Link]:
+        """A new process, and our end of the link to it. Raises OSError, and then there is neither."""
+        ours, theirs = socketpair()
+        with theirs:
+            link = await Link.over(ours, f"ingest worker {self.number}")
+            try:
+                process = await asyncio.create_subprocess_exec(
+                    *(sys.executable, "-P", "-m", MODULE, str(theirs.fileno())),
+                    stdin=PIPE,  # never written: that it ends says that we have
+                    pass_fds=(theirs.fileno(), *self._kept_open),
+                    env=os.environ | {"PYTHONPATH": os.pathsep.join(path for path in sys.path if path)},
+                    start_new_session=True,  # a Ctrl-C at the terminal is ours to handle
+                )
+            except BaseException:
+                link.close()
+                raise
+        return process, link
 
     async def _attend(self, process: Process, link: Link, begun: asyncio.Future[str]) -> float | None:
         async def hello(_: Nothing) -> Setup:

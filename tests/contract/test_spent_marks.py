@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import asyncio
+import sqlite3
 import time
 from collections.abc import AsyncIterator, Callable
-from contextlib import AsyncExitStack
+from contextlib import AsyncExitStack, closing
 from pathlib import Path
 
 import pytest
 
 from gateway.ports import Unavailable
 from gateway.ports.spent import SpentMarks
+from gateway.stores import sqlite
 from gateway.stores.redis_connection import RedisConnection
 from gateway.stores.redis_spent import RedisSpentMarks
 from gateway.stores.spent import SCHEMA, SqliteSpentMarks
@@ -96,6 +98,21 @@ async def test_sqlite_forgets_what_would_be_worthless_and_nothing_else(tmp_path:
     await marks.spend("new", in_s(1000))
     kept = await database.run(lambda connection: [row[0] for row in connection.execute("SELECT mark FROM spent_marks")])
     assert sorted(kept) == ["long", "new"]
+    database.close()
+
+
+async def test_while_another_process_holds_the_database_it_is_not_known_what_was_spent(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sqlite, "BUSY_S", 0.05)
+    database = Database(tmp_path / "earshot.db", [SCHEMA])
+    marks = SqliteSpentMarks(database, Clock())
+    with closing(sqlite3.connect(tmp_path / "earshot.db", isolation_level=None)) as other:
+        other.execute("BEGIN IMMEDIATE")
+        with pytest.raises(Unavailable, match="locked"):
+            await marks.spend("a", in_s(60))
+        other.execute("ROLLBACK")
+    assert await marks.spend("a", in_s(60))
     database.close()
 
 

@@ -7,6 +7,7 @@ import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any, Final, TypeVar
 from unittest.mock import patch
 
@@ -60,7 +61,8 @@ class HummingEngines:
         self.background_embedder, self.background_confirmer = self.embedder, self.confirmer
         self.denoiser = self.sounds = None
         self.decoder = PyAvDecoder()
-        self.pools: dict[str, Any] = {}
+        self.pools = {"recognizer": SimpleNamespace(queued=0, lag_s=0.0)}
+        self.load = SimpleNamespace(tick=lambda: 0)
         self.ready = True
         self.overload = ""
 

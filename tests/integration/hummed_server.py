@@ -5,6 +5,7 @@ import os
 
 import gateway.app
 import gateway.assembly.worker_process
+import gateway.workers.slot
 from gateway.call.analysis import Analysis
 from gateway.cli import main
 from gateway.ports import TranscribeRequest, Transcription
@@ -32,6 +33,8 @@ def put_in_place() -> None:
             return await hear(self, request)
 
         HummingRecognizer.transcribe = slowly  # type: ignore[method-assign]
+    if looks := int(os.environ.get("HUMMED_HUNG_LOOKS", "0")):  # so that no test waits a minute for a worker that hangs
+        gateway.workers.slot.HUNG_LOOKS = looks
     gateway.app.Engines = HummingEngines  # type: ignore[assignment, attr-defined]
     gateway.assembly.worker_process.Engines = HummingEngines  # type: ignore[assignment, attr-defined]
 

@@ -104,7 +104,15 @@ async def test_a_call_is_told_of_by_each_node_from_its_beginning_to_its_deletion
             assert (await two.listed())["calls"][0]["duration_ms"] > 0
             assert (await two.told(call_id, "/recording"))[1]["code"] == "not_sealed"
             assert await two.delete(call_id) == (409, "call_runs")
-            for path in ("", "/recording", "/report"):
+
+            async def all_is_stored() -> bool:
+                return bool((await one.told(call_id, "/levels"))[1]["duration_ms"] == len(DIALOGUE) // 2 // 8)
+
+            await eventually(all_is_stored)
+            loud = await two.told(call_id, "/levels")
+            assert loud == await one.told(call_id, "/levels")
+            assert max(loud[1]["channels"][0]) > -30
+            for path in ("", "/recording", "/report", "/levels"):
                 assert (await two.stranger.get(f"/v1/calls/{call_id}{path}"))[0] == 404
             assert (await two.stranger.send("DELETE", f"/v1/calls/{call_id}"))[0] == 404
             await client.hang_up()

@@ -269,6 +269,7 @@ async def test_tickets_prove_http_requests_as_far_as_they_go(server: EarshotServ
         ("watch", {}, "/v1/calls/nothing", 404),
         ("watch", {}, "/v1/usage", 401),
         ("watch", {"call_id": "c1"}, "/v1/calls/c1", 404),
+        ("watch", {"call_id": "c1"}, "/v1/calls/c1/levels", 404),
         ("watch", {"call_id": "c1"}, "/v1/calls/c12", 401),
         ("watch", {"call_id": "c1"}, "/v1/calls", 401),
         ("watch", {"agent": "Anna"}, "/v1/calls", 401),

@@ -69,10 +69,14 @@ class Server:
     def account(self) -> Any:
         return account(self.running.http, self.running.ws, "demo", "secret")
 
+    @property
+    def log(self) -> str:
+        """Without colours."""
+        return re.sub("\x1b\\[[0-9;]*m", "", self.running.log)
+
     def pids(self) -> dict[int, int]:
         """The processes that take calls, by their number."""
-        plain = re.sub("\x1b\\[[0-9;]*m", "", self.running.log)
-        told = re.findall(r"worker_takes_calls +pid=(\d+) worker=(\d+)", plain)
+        told = re.findall(r"worker_takes_calls +pid=(\d+) worker=(\d+)", self.log)
         return {int(worker): int(pid) for pid, worker in told}
 
     def holder(self, call_id: str) -> int:
@@ -208,6 +212,20 @@ async def test_a_killed_worker_takes_only_its_own_calls_and_those_go_on(server: 
         assert await metric(app, "earshot_calls_total") >= len(calls.of(1))
 
 
+async def test_a_worker_that_hangs_is_killed_and_its_calls_go_on_in_another(server: Server) -> None:
+    server.start(HUMMED_HUNG_LOOKS="5")
+    async with server.account() as app, calls_on_both(server, each=1) as calls:
+        await calls.say(BEFORE, len(BEFORE) // 2)
+        hung = server.pids()[2]
+        os.kill(hung, signal.SIGSTOP)
+        await calls.say(AFTER, len(BEFORE + AFTER) // 2)
+        await server.ready(app)
+        assert server.pids()[2] != hung
+        assert re.findall(r"worker_hangs +pid=(\d+)", server.log) == [str(hung)]
+        assert server.running.log.count("worker_gone") == 1, "the other one was well"
+        await calls.end(app, BEFORE + AFTER)
+
+
 @needs_openssl
 async def test_a_call_is_resumed_through_whichever_worker_its_client_reaches(server: Server, tmp_path: Path) -> None:
     trust = certify(tmp_path, "both")
@@ -278,6 +296,16 @@ async def test_limits_hold_over_all_workers(server: Server) -> None:
             pass
         assert isinstance(await opened(), CallClient), "a call that is over takes no place"
         assert await opened(app_id="other", secret="secret2") == "overloaded"
+        server.running.kill()
+        await asyncio.to_thread(server.start, EARSHOT_MAX_CALLS="5", EARSHOT_MAX_CALLS_PER_APP="4")
+        async with server.account() as app:
+
+            async def all_are_taken_up() -> bool:
+                return await metric(app, "earshot_calls_live") == 5
+
+            await eventually(all_are_taken_up)
+        refused = [await opened(app_id="other", secret="secret2") for _ in range(4)]
+        assert refused == ["overloaded"] * 4, "those that were taken up have their places"
 
 
 @pytest.mark.parametrize(("before", "after"), [(2, 1), (1, 3), (2, 2)])

@@ -16,6 +16,9 @@ from websockets.asyncio.client import connect
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 from websockets.typing import Subprotocol
 
+from gateway.doors.connection import NativeConnection
+from gateway.ports import CallRecord, Unavailable
+from gateway.tickets import Ticket
 from protocol.messages import (
     Ack,
     Alert,
@@ -418,3 +421,26 @@ async def test_a_watcher_that_is_cut_off_leaves_nothing_behind(world: World) -> 
                     await page.client.receive()
         await eventually(lambda: not (world.feed._apps or world.feed._watchers))
         assert world.calls.sessions[0].meter is None
+
+
+async def test_a_ticket_for_one_agent_s_calls_outlasts_a_store_that_is_away(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    serve = world.watching.serve
+    ticket = Ticket(app_id="demo", purpose="watch", mark="m", expires_at_ms=0, agent="Anna")
+
+    async def with_ticket(connection: NativeConnection) -> None:
+        connection.ticket = ticket
+        await serve(connection)
+
+    async def away(app_id: str, call_id: str) -> CallRecord | None:
+        raise Unavailable("Redis is away")
+
+    monkeypatch.setattr(world.watching, "serve", with_ticket)
+    monkeypatch.setattr(world.records, "get", away)
+    async with looking_at(world) as page, world.call(metadata={"agent": "Anna"}) as wire:
+        await page.client.watch(watch_id="theirs", call_id="at-another-node")
+        refused = await page.until(WatchError)
+        assert (refused.code, refused.id, refused.retryable) == ("cluster_unavailable", "theirs", True)
+        await page.client.watch(watch_id="ours", call_id=wire.started.call_id)
+        assert (await page.until(CaughtUp)).id == "ours"

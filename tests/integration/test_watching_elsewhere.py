@@ -92,6 +92,7 @@ async def test_a_call_at_another_node_is_watched_from_its_start_to_its_end(pair:
         await wire.send(Hangup())
         await wire.until(Ended)
         await page.until(Ended)
+        await eventually(lambda: not pair.b.elsewhere._calls)  # nobody need go on telling
         seqs = numbered(page)
         assert seqs == sorted(set(seqs))
         kept = [one.seq for one in wire.log if isinstance(one, Segment | Alert) or getattr(one, "final", False)]

@@ -194,6 +194,21 @@ async def test_a_session_that_was_ended_opens_nothing_here_at_once_and_elsewhere
         await elsewhere.of_cookie(cookie)
 
 
+async def test_a_request_beside_the_sign_out_does_not_keep_the_session_open() -> None:
+    class Slow(Marks):
+        """A request of the same page is answered between the sign-out's beginning and its end."""
+
+        async def spend(self, mark: str, until_ms: int) -> bool:
+            await sessions.of_cookie(cookie)
+            return await super().spend(mark, until_ms)
+
+    sessions = ScreenSessions(KEY, Apps(), Slow(), lambda: 1_700_000_000.0)
+    cookie, session = sessions.begin("demo")
+    await sessions.end(session)
+    with pytest.raises(AccessDenied, match="was ended"):
+        await sessions.of_cookie(cookie)
+
+
 async def test_a_page_that_asks_for_much_looks_up_little() -> None:
     bench = Bench()
     cookie, _ = bench.sessions.begin("demo")

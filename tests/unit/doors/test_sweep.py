@@ -86,3 +86,19 @@ def test_who_enters_while_others_look_has_his_turn(loop: Loop) -> None:
     loop.run_due()
     loop.run_due()
     assert looked == ["again"]
+
+
+def test_a_look_that_fails_costs_no_other_call_its_turn(loop: Loop) -> None:
+    one = Sweep()
+    looked: list[str] = []
+
+    def fail() -> None:
+        raise KeyError("of this call alone")
+
+    one.enter(partial(looked.append, "before"))
+    one.enter(fail)
+    one.enter(partial(looked.append, "behind"))
+    loop.run_due()
+    one.enter(partial(looked.append, "later"))
+    loop.run_due()
+    assert looked == ["before", "behind", "later"]

@@ -8,6 +8,7 @@ import pytest
 
 from gateway.ports import Unavailable
 from gateway.session.admission import Limits
+from gateway.workers import limits
 from gateway.workers.limits import LinkedPlaces, PlacesGiven
 from gateway.workers.questions import GOING_ON, TAKE_PLACE, GoingOn, Place
 from gateway.workers.wire import Nothing
@@ -22,12 +23,16 @@ class Worker:
         self.apps: dict[str, str] = {}
         self.asked = 0
         self.answers = True
+        self.whole = True
+        self.hangs = False
 
     async def count(self) -> GoingOn:
         self.asked += 1
         if not self.answers:
             raise Unavailable("it is gone")
-        return GoingOn(dict(self.apps))
+        if self.hangs:
+            await asyncio.Event().wait()
+        return GoingOn(dict(self.apps), whole=self.whole)
 
 
 def book(most: int, most_per_app: int = 0) -> tuple[PlacesGiven, Worker, Worker]:
@@ -48,12 +53,12 @@ async def refused(places: PlacesGiven, app_id: str) -> str:
     return refusal.value.code
 
 
-async def test_the_limit_is_of_all_workers_and_nobody_is_asked_below_it() -> None:
+async def test_the_limit_is_of_all_workers_and_nobody_is_asked_twice_below_it() -> None:
     places, one, two = book(3)
     await begin(places, 1, one, "shop", "a")
     await begin(places, 2, two, "shop", "b")
     await begin(places, 2, two, "bank", "c")
-    assert (one.asked, two.asked) == (0, 0)
+    assert (one.asked, two.asked) == (1, 1)
     assert await refused(places, "shop") == "overloaded"
     del two.apps["b"]
     await begin(places, 1, one, "shop", "d")
@@ -80,6 +85,28 @@ async def test_what_a_dead_worker_had_counts_until_its_successor_says_otherwise(
     await begin(places, 1, one, "shop", "c")
 
 
+async def test_calls_that_a_worker_has_taken_up_have_their_places() -> None:
+    places, one, two = book(3)
+    one.whole = False
+    one.apps["left"] = "shop"
+    await begin(places, 2, two, "shop", "a")
+    one.apps["left too"] = "shop"  # which took longer to rebuild
+    assert await refused(places, "shop") == "overloaded"
+    one.whole = True
+    del one.apps["left"]
+    await places.take(2, Place("shop", "b"))
+
+
+async def test_a_worker_that_hangs_does_not_hold_up_all_who_want_a_place(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(limits, "COUNT_TIMEOUT_S", 0.01)
+    places, one, two = book(1)
+    await begin(places, 1, one, "shop", "a")
+    one.hangs = True
+    for _ in range(3):
+        assert await refused(places, "shop") == "overloaded"
+    assert (one.asked, two.asked) == (2, 4)
+
+
 async def test_a_burst_over_links_gets_as_many_places_as_there_are() -> None:
     places = PlacesGiven(Limits(5, 60))
     async with linked() as (main, worker):
@@ -92,7 +119,7 @@ async def test_a_burst_over_links_gets_as_many_places_as_there_are() -> None:
         own = LinkedPlaces(worker, lambda: live)
 
         async def count(_: Nothing) -> GoingOn:
-            return own.count()
+            return GoingOn(own.count())
 
         main.answers(TAKE_PLACE, take)
         worker.answers(GOING_ON, count)

@@ -116,6 +116,23 @@ async def test_a_fault_that_should_not_be_is_told_apart_and_harms_no_other_quest
         assert await worker.ask(ECHO, b"well") == b"well"
 
 
+async def test_work_that_is_cancelled_on_the_other_side_leaves_nobody_waiting() -> None:
+    async with linked() as (main, worker):
+        cancelled = asyncio.get_running_loop().create_future()
+        cancelled.cancel()
+
+        async def wait(_: bytes) -> bytes:
+            await cancelled
+            return b""
+
+        main.answers(ECHO, wait)
+        main.listen()
+        worker.listen()
+        async with asyncio.timeout(10):
+            with pytest.raises(Unavailable, match="was cancelled"):
+                await worker.ask(ECHO, b"")
+
+
 async def test_who_gives_up_ends_the_work_that_was_asked_for() -> None:
     async with linked() as (main, worker):
         begun, ended = asyncio.Event(), asyncio.Event()
