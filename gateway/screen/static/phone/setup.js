@@ -172,10 +172,12 @@ export class Setup {
     const t = this.#t;
     setText(this.fault, "");
     this.#file = null;
+    this.chosen = file;
     setText(this.fileName, file.name);
     setText(this.fileHint, t("phone.file.reading"));
     try {
       const buffer = await decodeFile(file, RATE_HZ);
+      if (this.chosen !== file) return; // another was chosen while this one was read
       this.#file = { name: file.name, buffer };
       const told = { length: clock(buffer.duration * 1000), count: Math.min(2, buffer.numberOfChannels) };
       setText(this.fileHint, t("phone.file.ready", told));

@@ -78,6 +78,7 @@ export function mount(root, context) {
     clearInterval(watchdog);
     watching.close();
     list.close();
+    alerts.close();
     past.close();
   };
 }
