@@ -1,6 +1,7 @@
 """Connections that break in ways that nobody is told of, and what pages show meanwhile."""
 
 import asyncio
+import json
 import re
 
 import pytest
@@ -210,3 +211,29 @@ async def test_a_board_that_stands_for_long_keeps_no_more_past_calls_than_were_a
     async with page.expect_request("**/v1/calls?*before=past-101") as asked:
         await page.get_by_role("button", name="Earlier calls").click()
     assert "before=past-101" in (await asked.value).url
+
+
+async def test_a_board_that_is_not_all_there_is_says_so(new_page: NewPage) -> None:
+    page = await new_page("/screen/rules")
+    await page.clock.install()
+    others_are_gone = True
+    unavailable = {"type": "error", "id": "", "code": "cluster_unavailable", "message": "gone", "retryable": True}
+
+    def answer(socket: WebSocketRoute) -> None:
+        def hear(_: str | bytes) -> None:
+            socket.send('{"type": "watching", "id": ""}')
+            if others_are_gone:
+                socket.send(json.dumps(unavailable))
+
+        socket.on_message(hear)
+
+    await page.route_web_socket(WATCH, answer)
+    await page.get_by_role("link", name="Board").click()
+    note = page.get_by_text("calls that they hold are missing")
+    await expect(note).to_be_visible()
+    await expect(page.locator(".board-grid.stale")).to_have_count(0)
+    await page.clock.fast_forward(5_000)  # it has asked again
+    await expect(note).to_be_visible()
+    others_are_gone = False
+    await page.clock.run_for(21_000)
+    await expect(note).to_have_count(0)
