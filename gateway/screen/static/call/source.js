@@ -28,7 +28,9 @@ export class Source {
     this._stands = false;
     /** Whether the watch stands, as far as it is known. */
     this._watched = false;
-    /** Whether it has told anything since the document was last read. */
+    /** Whether the server has answered when it was last asked. */
+    this._reached = true;
+    /** Whether the watch has told anything since the document was last read. */
     this._told = true;
     this.model = new CallModel(callId);
   }
@@ -75,10 +77,10 @@ export class Source {
   }
 
   /** Of audio that comes the watch tells how loud it is. Where it does not, or nobody is reached, it is connected to nothing. */
-  _distrust(reached) {
+  _distrust() {
     const silent = !this._told && !this._stands && !this.model.call.paused && this.model.live;
     this._told = false;
-    if (this._watched && (silent || !reached)) this._watch?.renew();
+    if (this._watched && (silent || !this._reached)) this._watch?.renew();
   }
 
   // --- the document ---
@@ -89,11 +91,13 @@ export class Source {
       const told = await (segments // all of a long call may take its time, over a slow line
         ? this._api.get(this._path, { signal: ending })
         : this._api.get(`${this._path}?segments=0`, { signal: AbortSignal.any([ending, AbortSignal.timeout(ANSWER_MS)]) }));
+      this._reached = true;
       this.model.take(told);
       if (this.model.live) this._reaches(told.duration_ms ?? 0);
       return true;
     } catch (fault) {
       if (this._ending.signal.aborted) return false;
+      this._reached = fault.status > 0; // whoever says no is there
       if (fault.status === 404) return this._gone(fault);
       if (!this.model.described) this._on.gone(fault, false);
       return false;
@@ -115,7 +119,7 @@ export class Source {
       if (waits) this._verdictWaitMs = Math.min(VERDICT_MOST_MS, 2 * this._verdictWaitMs);
       if (!document.hidden || waits) {
         const read = await this._read(Boolean(waits));
-        if (!waits) this._distrust(read);
+        if (!waits) this._distrust();
         if (read) this._on.changed({ kind: "whole" });
       }
       this._later();
