@@ -120,6 +120,31 @@ async def network_between(page: Page, server: EarshotProcess) -> AsyncIterator[N
         yield network
 
 
+DROP = """
+(types) => {
+  const dataTransfer = new DataTransfer();
+  dataTransfer.items.add(new File([Uint8Array.from(atob(WAV), (c) => c.charCodeAt(0))], "talk.wav"));
+  const drag = (type) => new DragEvent(type, { dataTransfer, bubbles: true, cancelable: true });
+  return types.map((type) => !document.querySelector("h1").dispatchEvent(drag(type)));
+}
+"""
+"""Answers whether the page has taken each, or the browser would open the file in its place."""
+
+
+async def test_a_file_may_be_dropped_anywhere_on_the_page(new_page: NewPage) -> None:
+    page = await phone(new_page)
+    await expect(page.get_by_label("Microphone", exact=True)).to_be_checked()
+    sound = base64.b64encode(wav(np.frombuffer(TALK, np.int16), rate_hz=RATE_HZ)).decode()
+    await page.evaluate(f"globalThis.WAV = '{sound}'")
+    assert await page.evaluate(DROP, ["dragover", "drop"]) == [True, True]
+    await expect(page.get_by_label("A file", exact=True)).to_be_checked()
+    await expect(page.locator(".phone-drop-name")).to_have_text("talk.wav")
+    await expect(page.locator(".phone-drop .hint")).to_contain_text("one channel")
+    await page.get_by_role("link", name="Rules").click()
+    await expect(page.get_by_role("heading", level=1)).to_have_text("Rules")
+    assert await page.evaluate(DROP, ["dragover"]) == [True]  # and refused, so that nothing is dropped
+
+
 async def test_somebody_calls_and_sees_words_speaker_alert_and_verdict(new_page: NewPage, client: Account) -> None:
     page = await phone(new_page)
     await page.get_by_label("Who speaks").select_option("customer")

@@ -142,6 +142,13 @@ async def test_the_language_follows_the_browser_and_the_switch(new_page: NewPage
     await expect(page.locator("html")).to_have_attribute("lang", "en")
 
 
+async def test_days_are_written_as_the_reader_writes_them(new_page: NewPage) -> None:
+    asked = "import('/screen/format.js').then(({ stamp }) => stamp(Date.UTC(2026, 10, 22, 15), '%s').split(/[,年]/)[0])"
+    british = await new_page()
+    assert await british.evaluate(asked % "en") == "22 Nov 2026"
+    assert await british.evaluate(asked % "zh") == "2026"
+
+
 async def test_colours_follow_the_system_and_the_switch(page: Page) -> None:
     await expect(page.locator("html")).to_have_attribute("data-theme", "light")
     await page.emulate_media(color_scheme="dark")

@@ -121,6 +121,13 @@ addEventListener("hashchange", () => {
   if (location.hash.startsWith("#ticket=")) start().catch(fatal);
 });
 
+/** A file that misses the place that is meant for it must not take the page's place, and with it a call. */
+addEventListener("dragover", (event) => {
+  if (event.defaultPrevented || !event.dataTransfer?.types.includes("Files")) return;
+  event.preventDefault();
+  event.dataTransfer.dropEffect = "none";
+});
+
 function fatal(fault) {
   console.error(fault);
   document.body.append(h("p", { class: "fault", role: "alert", text: String(fault?.message ?? fault) }));

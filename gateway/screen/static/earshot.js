@@ -270,8 +270,11 @@ export class EarshotCall extends EventTarget {
     if (this.terms.encoding !== "pcm_s16le") throw new RangeError("microphones and files need encoding pcm_s16le");
     await this.stopAudio();
     const capture = await open();
-    if (this.#connection.over || this.#hungUp) await capture.stop();
-    else this.#capture = capture;
+    const over = this.#connection.over || this.#hungUp;
+    // Another may have been opened meanwhile, and two would talk over one another.
+    const needless = over ? capture : this.#capture;
+    if (!over) this.#capture = capture;
+    await needless?.stop();
   }
 
   #hear({ pcm, peaks }) {

@@ -8,9 +8,14 @@ export function clock(ms) {
   return h ? `${h}:${two(m)}:${two(s)}` : `${m}:${two(s)}`;
 }
 
+/** `language` as it is written where the reader is, if the browser says so: days come before months for some. */
+function localeOf(language) {
+  return (navigator.languages ?? []).find((wish) => wish.toLowerCase().split("-")[0] === language) ?? language;
+}
+
 /** A day and a time of day, in the reader's time zone. */
 export function stamp(atMs, language) {
-  return new Intl.DateTimeFormat(language, { dateStyle: "medium", timeStyle: "short" }).format(atMs);
+  return new Intl.DateTimeFormat(localeOf(language), { dateStyle: "medium", timeStyle: "short" }).format(atMs);
 }
 
 /** A share of one as a percentage; nothing known is a dash. */

@@ -1,7 +1,5 @@
 // Which view an address shows, and its coming and going. A view is fetched when it is first visited.
 
-export const HOME = "/screen/";
-
 const VIEWS = [
   { name: "board", pattern: /^\/screen\/?$/ },
   { name: "call", pattern: /^\/screen\/calls\/(?<call_id>[^/]+)\/?$/ },
@@ -97,6 +95,8 @@ export class Router {
       console.error(fault); // the next view must not suffer from it
     }
     this.#root.replaceChildren();
+    // A question of that view stands above the page, and nobody is there any more to be answered.
+    for (const dialog of document.querySelectorAll("dialog[open]")) dialog.close("");
   }
 
   /** Leave: nothing that is still being fetched may appear any more. */

@@ -4,6 +4,8 @@ const SUBPROTOCOL = "earshot.watch.v1";
 const FIRST_DELAY_MS = 500;
 const MOST_DELAY_MS = 15000;
 const ASK_AGAIN_MS = 5000;
+/** A server that has not begun the watch by then will not on this socket: a network can swallow what it is given. */
+const ANSWER_MS = 15000;
 /** Answers to asking for a ticket that the same request will get again. */
 const FOR_GOOD = new Set([400, 401, 403, 404]);
 /** Messages that are about the watch and not a call's own. */
@@ -16,21 +18,26 @@ export function watch(api, request, handlers) {
   let socket = null;
   let timer = 0;
   let failures = 0;
+  /** Which attempt to connect is the latest: of one before it nothing may come. */
+  let attempts = 0;
   let closed = false;
   let over = false;
 
   async function connect() {
+    const attempt = ++attempts;
+    clearTimeout(timer);
+    timer = setTimeout(giveUp, ANSWER_MS);
     handlers.state("connecting");
     let ticket;
     try {
       ticket = await api.ticket("watch", { ...(callId && { call_id: callId }), ...(agent && { agent }) });
     } catch (fault) {
-      if (closed) return;
+      if (closed || attempt !== attempts) return;
       if (FOR_GOOD.has(fault.status)) refuse(fault.code, fault.message);
       else later();
       return;
     }
-    if (closed) return;
+    if (closed || attempt !== attempts) return;
     const url = new URL(api.session.watch_url);
     url.searchParams.set("ticket", ticket);
     const mine = (socket = new WebSocket(url, [SUBPROTOCOL]));
@@ -46,6 +53,7 @@ export function watch(api, request, handlers) {
   function hear(message) {
     if (message.type === "watching") {
       failures = 0;
+      clearTimeout(timer);
       handlers.state("live");
     } else if (message.type === "error" && !("seq" in message)) {
       if (!message.retryable) return refuse(message.code, message.message);
@@ -77,6 +85,12 @@ export function watch(api, request, handlers) {
     const bound = Math.min(MOST_DELAY_MS, FIRST_DELAY_MS * 2 ** failures++);
     clearTimeout(timer);
     timer = setTimeout(connect, Math.random() * bound);
+  }
+
+  function giveUp() {
+    attempts += 1;
+    drop();
+    later();
   }
 
   function drop() {

@@ -3,6 +3,8 @@
 import { CallModel } from "./model.js";
 
 const AGAIN_MS = 4000;
+/** A server that has not answered by then is as good as gone: a network can swallow a request. */
+const ANSWER_MS = 10_000;
 const VERDICT_FIRST_MS = 500;
 const VERDICT_MOST_MS = 15_000;
 /** Without a word from the server the end of the call is drawn no further than this beyond what is known. */
@@ -24,6 +26,12 @@ export class Source {
     this._knownAt = 0;
     /** No audio comes: its client is gone, or sends none. */
     this._stands = false;
+    /** Whether the watch stands, as far as it is known. */
+    this._watched = false;
+    /** Whether the server has answered when it was last asked. */
+    this._reached = true;
+    /** Whether the watch has told anything since the document was last read. */
+    this._told = true;
     this.model = new CallModel(callId);
   }
 
@@ -68,16 +76,28 @@ export class Source {
     this._stands = stands;
   }
 
+  /** Of audio that comes the watch tells how loud it is. Where it does not, or nobody is reached, it is connected to nothing. */
+  _distrust() {
+    const silent = !this._told && !this._stands && !this.model.call.paused && this.model.live;
+    this._told = false;
+    if (this._watched && (silent || !this._reached)) this._watch?.renew();
+  }
+
   // --- the document ---
 
   async _read(segments = true) {
     try {
-      const told = await this._api.get(segments ? this._path : `${this._path}?segments=0`, { signal: this._ending.signal });
+      const ending = this._ending.signal;
+      const told = await (segments // all of a long call may take its time, over a slow line
+        ? this._api.get(this._path, { signal: ending })
+        : this._api.get(`${this._path}?segments=0`, { signal: AbortSignal.any([ending, AbortSignal.timeout(ANSWER_MS)]) }));
+      this._reached = true;
       this.model.take(told);
       if (this.model.live) this._reaches(told.duration_ms ?? 0);
       return true;
     } catch (fault) {
-      if (fault.name === "AbortError" || this._ending.signal.aborted) return false;
+      if (this._ending.signal.aborted) return false;
+      this._reached = fault.status > 0; // whoever says no is there
       if (fault.status === 404) return this._gone(fault);
       if (!this.model.described) this._on.gone(fault, false);
       return false;
@@ -98,7 +118,9 @@ export class Source {
     this._timer = setTimeout(async () => {
       if (waits) this._verdictWaitMs = Math.min(VERDICT_MOST_MS, 2 * this._verdictWaitMs);
       if (!document.hidden || waits) {
-        if (await this._read(Boolean(waits))) this._on.changed({ kind: "whole" });
+        const read = await this._read(Boolean(waits));
+        if (!waits) this._distrust();
+        if (read) this._on.changed({ kind: "whole" });
       }
       this._later();
     }, waits ? this._verdictWaitMs : AGAIN_MS);
@@ -119,11 +141,15 @@ export class Source {
     const { callId, seq } = this.model;
     this._watch = this._api.watch({ call_id: callId, from_seq: seq, levels: true }, {
       message: (message) => this._hear(message),
-      state: (state) => state !== "closed" && this._on.watch(state),
+      state: (state) => {
+        this._watched = state === "live";
+        if (state !== "closed") this._on.watch(state);
+      },
     });
   }
 
   _hear(message) {
+    this._told = true;
     switch (message.type) {
       case "levels":
         return this._levels(message.calls[this.model.callId]);

@@ -33,7 +33,10 @@ export function silences(segments, endMs, leastMs = LONG_SILENCE_MS) {
 /** Where two channels speak at once. */
 export function talkovers(segments) {
   const byChannel = new Map();
-  for (const one of segments) byChannel.set(one.channel, [...(byChannel.get(one.channel) ?? []), one]);
+  for (const one of segments) {
+    if (!byChannel.has(one.channel)) byChannel.set(one.channel, []);
+    byChannel.get(one.channel).push(one);
+  }
   const edges = [...byChannel.values()]
     .flatMap((own) => joined(own))
     .flatMap((one) => [[one.begin_ms, 1], [one.end_ms, -1]])

@@ -10,6 +10,8 @@ export class Verdict {
   constructor(words) {
     this._words = words;
     this._key = "";
+    /** "live", "judging", "passed", "failed" or "none". */
+    this.state = "none";
     this._body = h("div", { class: "call-verdict" });
     this.element = h("section", { class: "panel", aria: { labelledby: "call-verdict-title" } },
       h("h2", { id: "call-verdict-title", text: words.t("call.verdict.title") }), this._body);
@@ -28,6 +30,7 @@ export class Verdict {
     const done = result && Object.keys(result).length > 0 && (result.state ?? DONE) === DONE;
     const failed = done && result.pass_detection === "failed";
     const state = done ? (failed ? "failed" : "passed") : call.state === "live" ? "live" : call.state === "judging" ? "judging" : "none";
+    this.state = state;
     const chip = { failed: "final", passed: "ok" }[state] ?? "";
     const why = !done && (qc?.failure ?? qc?.state_desc);
     return [

@@ -54,14 +54,8 @@ export class Capture {
   static async ofStreams(streams, { rate, onAudio, onLost }) {
     const capture = new Capture();
     capture.#streams = streams;
-    let sources;
-    try {
-      ({ sources } = await capture.#open(rate, streams.length, onAudio, (context) => streams.map((stream) =>
-        context.createMediaStreamSource(stream))));
-    } catch (fault) {
-      capture.#release();
-      throw fault;
-    }
+    const { sources } = await capture.#open(rate, streams.length, onAudio, (context) => streams.map((stream) =>
+      context.createMediaStreamSource(stream)));
     sources.forEach((source, channel) => {
       source.connect(capture.#node, 0, channel);
       for (const track of streams[channel].getAudioTracks()) track.addEventListener("ended", () => onLost(channel));
@@ -95,19 +89,29 @@ export class Capture {
     return this.#stopped;
   }
 
+  /** What cannot be opened holds neither devices nor the sound card. */
+  async #open(...given) {
+    try {
+      return await this.#make(...given);
+    } catch (fault) {
+      this.#release();
+      if (this.#context && this.#context.state !== "closed") await this.#context.close();
+      throw fault;
+    }
+  }
+
   /** The context runs at the call's rate, so that the browser resamples; where it refuses, the worklet does. */
-  async #open(rate, channels, onAudio, makeSources) {
-    let context = new AudioContext({ sampleRate: rate });
+  async #make(rate, channels, onAudio, makeSources) {
+    let context = (this.#context = new AudioContext({ sampleRate: rate }));
     let sources;
     try {
       sources = makeSources(context);
     } catch (fault) {
       if (fault.name !== "NotSupportedError") throw fault;
       await context.close();
-      context = new AudioContext();
+      context = this.#context = new AudioContext();
       sources = makeSources(context);
     }
-    this.#context = context;
     await context.audioWorklet.addModule(WORKLET);
     const chunkInstants = (rate * CHUNK_MS) / 1000;
     const processorOptions = { channels, rate, chunkInstants };

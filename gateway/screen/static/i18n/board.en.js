@@ -37,6 +37,7 @@ export default {
   "board.count.shown": "{shown} shown",
   "board.moved.one": "{count} call has moved: sort now",
   "board.moved.other": "{count} calls have moved: sort now",
+  "board.partly": "Some servers cannot be asked right now: calls that they hold are missing here.",
   "board.none": "No calls at the moment.",
   "board.none.call": "Call in from this browser",
   "board.none_match": "No call matches what is asked for.",

@@ -32,6 +32,7 @@ export default {
   "board.count.judging.other": "{count} 通质检中",
   "board.count.shown": "显示 {shown} 通",
   "board.moved.other": "{count} 通次序有变，点此重新排序",
+  "board.partly": "有的服务器暂时问不到：由它们处理的通话未显示在这里。",
   "board.none": "目前没有通话。",
   "board.none.call": "用此浏览器拨入",
   "board.none_match": "没有符合条件的通话。",

@@ -9,6 +9,8 @@ const EVENTS = ["message", "connection", "level", "audiolost", "device", "played
 export class PhoneCall extends EventTarget {
   /** The call of this tab, going on or over but not put away; null when there is none. */
   static current = null;
+  /** The call that is being started, so that there is never another beside it whose microphone nobody could close. */
+  static #starting = null;
 
   /** What was said so far, and what was made of it: as on the call's page. */
   model = null;
@@ -45,7 +47,12 @@ export class PhoneCall extends EventTarget {
   }
 
   /** Get `url` and tickets from `api`; sound from devices (`sources.devices`) or a decoded file (`sources.buffer`). Throws EarshotError. */
-  static async start(api, start, sources) {
+  static start(api, start, sources) {
+    PhoneCall.#starting ??= PhoneCall.#start(api, start, sources).finally(() => (PhoneCall.#starting = null));
+    return PhoneCall.#starting;
+  }
+
+  static async #start(api, start, sources) {
     const call = new PhoneCall(api);
     call.fileName = sources.fileName ?? null;
     // Before the call is one: a microphone that is refused should cost nothing.

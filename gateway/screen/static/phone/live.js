@@ -27,7 +27,7 @@ export class LivePanel {
     this.element = h("div", { class: "phone-live" },
       h("section", { class: "panel phone-desk", aria: { label: t("phone.desk") } },
         (this.state = h("p", { class: "phone-state", role: "status" })),
-        (this.time = h("p", { class: "phone-clock number", aria: { label: t("phone.duration") } })),
+        (this.time = h("p", { class: "phone-clock number", role: "timer", aria: { label: t("phone.duration") } })),
         h("div", { class: "phone-meters" }, (this.meters = call.line.terms.roles.map((role, channel) => this.#meter(role, channel)))),
         (this.notice = h("p", { class: "phone-notice" })),
         h("div", { class: "phone-buttons" },

@@ -8,6 +8,7 @@ import { faultText } from "./faults.js";
 const RATE_HZ = 16000;
 const LANGUAGES = ["auto", "en", "zh"];
 const MONO_ROLES = ["mixed", "agent", "customer"];
+const DRAGGING = ["dragover", "dragleave", "drop"];
 const STEREO_ROLES = ["agent,customer", "customer,agent"];
 
 export class Setup {
@@ -32,11 +33,24 @@ export class Setup {
     this.#list();
     this.changed = () => this.#list();
     navigator.mediaDevices?.addEventListener("devicechange", this.changed);
+    for (const type of DRAGGING) document.addEventListener(type, this.#dragged);
   }
 
   close() {
     navigator.mediaDevices?.removeEventListener("devicechange", this.changed);
+    for (const type of DRAGGING) document.removeEventListener(type, this.#dragged);
   }
+
+  /** A file may be dropped anywhere on the page; its place shows that it is welcome. */
+  #dragged = (event) => {
+    if (!event.dataTransfer?.types.includes("Files") || this.button.disabled) return;
+    event.preventDefault();
+    const leaves = event.type === "dragleave" && event.relatedTarget === null;
+    this.zone.classList.toggle("over", event.type !== "drop" && !leaves);
+    if (event.type !== "drop") return;
+    this.#choose("file");
+    this.#load(event.dataTransfer.files[0]);
+  };
 
   /** Say why it did not work, and let it be tried again. */
   failed(fault) {
@@ -77,22 +91,12 @@ export class Setup {
     const t = this.#t;
     const change = () => this.#load(input.files[0]);
     const input = h("input", { type: "file", accept: "audio/*,video/*", class: "phone-file", on: { change } });
-    const zone = h("label", { class: "phone-drop" },
+    this.zone = h("label", { class: "phone-drop" },
       input,
       h("span", { class: "phone-drop-name", text: t("phone.file.drop"), ref: (one) => (this.fileName = one) }),
       h("span", { class: "hint", text: t("phone.file.hint"), ref: (one) => (this.fileHint = one) }),
     );
-    const over = (is) => (event) => {
-      event.preventDefault();
-      zone.classList.toggle("over", is);
-    };
-    zone.addEventListener("dragover", over(true));
-    zone.addEventListener("dragleave", over(false));
-    zone.addEventListener("drop", (event) => {
-      over(false)(event);
-      if (event.dataTransfer.files.length) this.#load(event.dataTransfer.files[0]);
-    });
-    return h("div", { class: "phone-file-part" }, zone,
+    return h("div", { class: "phone-file-part" }, this.zone,
       h("label", { class: "phone-choice" }, h("input", { type: "checkbox", ref: (one) => (this.audible = one) }), t("phone.file.audible")));
   }
 
@@ -172,10 +176,12 @@ export class Setup {
     const t = this.#t;
     setText(this.fault, "");
     this.#file = null;
+    this.chosen = file;
     setText(this.fileName, file.name);
     setText(this.fileHint, t("phone.file.reading"));
     try {
       const buffer = await decodeFile(file, RATE_HZ);
+      if (this.chosen !== file) return; // another was chosen while this one was read
       this.#file = { name: file.name, buffer };
       const told = { length: clock(buffer.duration * 1000), count: Math.min(2, buffer.numberOfChannels) };
       setText(this.fileHint, t("phone.file.ready", told));

@@ -9,10 +9,13 @@ import { PastCalls } from "./board/past.js";
 export const styles = ["views/board.css"];
 
 const SILENT_MS = 15000;
+/** So long after calls were asked for again nobody is missing, if the server has not said so. */
+const WHOLE_AFTER_MS = 15000;
 
 export function mount(root, context) {
   const { api, t, navigate } = context;
   const counts = h("p", { class: "board-counts number" });
+  const partly = h("p", { class: "fault", role: "status" });
   const empty = h("div", { class: "board-empty", hidden: true });
   const moved = h("button", { type: "button", class: "button board-moved", hidden: true, on: { click: () => list.sort() } });
   const bar = filterBar(context, (values) => list.filter(values));
@@ -38,12 +41,24 @@ export function mount(root, context) {
   fill(root,
     h("div", { class: "board-top" }, h("h1", { text: t("board.title") }), counts),
     h("div", { class: "board-bar" }, bar.element, moved),
+    partly,
     h("section", { class: "panel board-live" }, list.element, empty),
     past.element,
   );
   list.filter(bar.values());
 
   let toldAt = 0;
+  let whole = 0;
+  /** Other processes hold calls too: where they cannot be asked, this board is not all there is. */
+  const tellWhole = (message) => {
+    if (message.type === "error" && message.code === "cluster_unavailable") {
+      clearTimeout(whole);
+      setText(partly, t("board.partly"));
+    } else if (message.type === "watching") {
+      clearTimeout(whole);
+      whole = setTimeout(() => setText(partly, ""), WHOLE_AFTER_MS);
+    }
+  };
   const watching = api.watch({ levels: true }, {
     message(message) {
       toldAt = performance.now();
@@ -55,7 +70,7 @@ export function mount(root, context) {
         alerts.forget(message.call_id);
         list.forget(message.call_id);
         past.refresh();
-      }
+      } else tellWhole(message);
     },
     state(state, detail) {
       if (state === "live") {
@@ -76,8 +91,10 @@ export function mount(root, context) {
   return () => {
     removeEventListener("keydown", bar.key);
     clearInterval(watchdog);
+    clearTimeout(whole);
     watching.close();
     list.close();
+    alerts.close();
     past.close();
   };
 }

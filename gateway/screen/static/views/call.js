@@ -116,8 +116,9 @@ class CallPage {
     this._verdict.update(model);
     this._player.update(model, silences(segments, this._edgeMs, SKIPPED_MS));
     this._tellAlerts(model);
+    this._tellVerdict(model);
     this._tick();
-    if (!this._measured || (this._measuredLive && !model.live)) this._measure();
+    if (!this._tried || (this._measuredLive && !model.live)) this._measure();
   }
 
   /** Say new alerts to those who do not see them appear. */
@@ -127,6 +128,13 @@ class CallPage {
       if (!known.has(id)) this._context.announce(this._context.t("call.alerts.raised", { category: alert.category }));
     }
     this._known = new Set(model.alerts.keys());
+  }
+
+  /** Say what became of a call to those who have waited for it, and see nothing change. */
+  _tellVerdict({ over }) {
+    const { t, announce } = this._context;
+    if (over && this._over === false) announce(`${t("call.verdict.title")}: ${t(`call.verdict.${this._verdict.state}`)}`);
+    this._over = over;
   }
 
   _tick() {
@@ -142,7 +150,7 @@ class CallPage {
     const { model } = this._source;
     if (!model.described || this._asking || (this._measured && !this._measuredLive)) return;
     if ((document.hidden && this._measured) || (model.live && this._heldElsewhere)) return;
-    this._asking = true;
+    this._asking = this._tried = true;
     // Once more from the begin when the recording is sealed: it holds what the journal did not have then.
     const [live, fromMs] = [model.live, model.live ? this._track.measuredMs : 0];
     const query = `step_ms=${this._track.stepMs ?? LEVEL_STEP_MS}&from_ms=${Math.max(0, fromMs - LEVEL_STEP_MS)}`;
@@ -150,6 +158,7 @@ class CallPage {
     if (told) this._track.take(told);
     if (told) this._timeline.measured();
     this._asking = false;
+    if (!told && this._missed) return; // asked for again by and by
     this._measured = true;
     this._measuredLive = live;
   }
@@ -174,6 +183,7 @@ class CallPage {
     } catch (fault) {
       if (fault.name !== "ApiError") throw fault;
       this._heldElsewhere = fault.status === 409;
+      this._missed = fault.status === 0 || fault.status >= 500;
       return null; // the timeline does without
     }
   }
@@ -188,6 +198,10 @@ class CallPage {
       h("p", { text: t(`call.${kind}.hint`) }),
       h("p", {}, h("code", { text: this._callId })),
       kind === "failed" && h("p", { class: "fault", text: fault.message }),
+      kind === "failed" && h("button", {
+        type: "button", class: "button primary", text: t("shell.reload"),
+        on: { click: () => this._context.navigate(location.pathname + location.search, { replace: true }) },
+      }),
       h("a", { href: "/screen/", text: t("call.board") }),
     ));
   }

@@ -26,6 +26,8 @@ class RulesPage {
   #chosen;
   #categories = [];
   #version = 0;
+  #asked = 0;
+  #answered = 0;
   #record = new TrackRecord([]);
   #stop = new AbortController();
 
@@ -79,11 +81,14 @@ class RulesPage {
   async read(open = false) {
     const { api, t } = this.#context;
     const { signal } = this.#stop;
+    const turn = ++this.#asked;
     const sinceMs = Date.now() - Number(this.period.value) * DAY_MS;
     try {
       const [rules, record] = await Promise.all([
         api.get("/v1/rules", { signal }), api.get(`/v1/rules/record?since_ms=${sinceMs}`, { signal }),
       ]);
+      if (turn < this.#answered) return; // what was asked later has come already
+      this.#answered = turn;
       this.#categories = rules.categories;
       this.#version = rules.version;
       this.#record = new TrackRecord(record.rules);
@@ -161,9 +166,10 @@ class RulesPage {
 
   async #settled(key, next, said) {
     unsaved.delete(key);
+    if (said) this.#context.announce(said);
     await this.read();
+    if (this.#stop.signal.aborted) return; // somebody has gone to another view, whose address is not ours to change
     this.choose(next, false, said);
     if (next === null) fill(this.pane, h("p", { class: "saved rules-pick", role: "status", text: said }));
-    if (said) this.#context.announce(said);
   }
 }

@@ -124,6 +124,8 @@ export class RecorderPanel {
       await this.#finish();
       return;
     }
+    if (this.starting) return; // the browser still asks for the microphone
+    this.starting = true;
     this.#take(null);
     try {
       this.#recorder = await Recorder.start(this.device.value, {
@@ -135,6 +137,7 @@ export class RecorderPanel {
     } catch (fault) {
       this.#failed(fault);
     }
+    this.starting = false;
     this.#draw();
   }
 
@@ -148,8 +151,10 @@ export class RecorderPanel {
     if (!file) return;
     setText(this.fault, "");
     this.#take(null);
+    this.chosen = file;
     try {
-      this.#take(await recordingOf(file));
+      const recording = await recordingOf(file);
+      if (this.chosen === file) this.#take(recording); // else another was chosen while this one was read
     } catch (fault) {
       this.#failed(fault);
     }
@@ -161,6 +166,7 @@ export class RecorderPanel {
   }
 
   #take(recording) {
+    if (this.closed) return; // nobody would let its address go
     this.#recording = recording;
     this.#release();
     this.player.hidden = !recording;

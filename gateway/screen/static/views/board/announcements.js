@@ -37,6 +37,10 @@ export class Announcements {
     else announce(t("board.announce_several", { count: told.length }));
   }
 
+  close() {
+    clearTimeout(this.#timer);
+  }
+
   forget(callId) {
     this.#known.delete(callId);
   }

@@ -15,6 +15,8 @@ export class PastCalls {
   #known = new Map();
   #stop = new AbortController();
   #refreshTimer = 0;
+  /** How many there are at most: as many as were asked for. What ends takes the place of the oldest. */
+  #most = PAGE;
 
   constructor(context) {
     const { t } = context;
@@ -42,8 +44,13 @@ export class PastCalls {
 
   /** A call has just ended: have it here too, and others that end about now. */
   refresh() {
-    clearTimeout(this.#refreshTimer);
-    this.#refreshTimer = setTimeout(() => this.#read((signal) => this.#ask(null, signal)), REFRESH_AFTER_MS);
+    this.#refreshTimer ||= setTimeout(() => { // not put off by the next: where many calls end there is always one
+      this.#refreshTimer = 0;
+      this.#read(async (signal) => {
+        await this.#ask(null, signal);
+        this.#trim();
+      });
+    }, REFRESH_AFTER_MS);
   }
 
   /** Have a page more of them; those that still run are passed over. */
@@ -53,6 +60,7 @@ export class PastCalls {
       for (let asked = 0; asked < MOST_REQUESTS && this.#known.size < wanted; asked++) {
         const calls = await this.#ask(this.#before, signal);
         this.#before = calls.at(-1)?.call_id ?? this.#before;
+        this.#most = Math.max(this.#most, this.#known.size);
         this.more.hidden = calls.length < AT_ONCE;
         if (this.more.hidden) return;
       }
@@ -64,6 +72,19 @@ export class PastCalls {
     const { calls } = await this.#context.api.get(`/v1/calls?${query}`, { signal });
     for (const call of calls) if (!RUNNING.has(call.state)) this.#known.set(call.call_id, call);
     return calls;
+  }
+
+  /** Let the oldest go that are too many: a board stands for days. They can be asked for again. */
+  #trim() {
+    const calls = this.#sorted();
+    for (const { call_id: id } of calls.slice(this.#most)) this.#known.delete(id);
+    if (calls.length <= this.#most) return;
+    this.#before = calls[this.#most - 1].call_id;
+    this.more.hidden = false;
+  }
+
+  #sorted() {
+    return [...this.#known.values()].sort((a, b) => b.began_at_ms - a.began_at_ms);
   }
 
   async #read(ask) {
@@ -81,8 +102,7 @@ export class PastCalls {
   }
 
   #draw() {
-    const calls = [...this.#known.values()].sort((a, b) => b.began_at_ms - a.began_at_ms);
-    fill(this.rows, calls.map((call) => this.#row(call)));
+    fill(this.rows, this.#sorted().map((call) => this.#row(call)));
   }
 
   #row(call) {

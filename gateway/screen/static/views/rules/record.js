@@ -38,12 +38,13 @@ const share = (part, whole) => (whole ? part / whole : null);
 /** A rule's record in a line. */
 export function recordLine({ t, language }, track) {
   if (!track) return h("p", { class: "hint rule-record", text: t("rules.record.none") });
-  const seconds = (ms) => (ms === null ? "–" : t("rules.record.seconds", { s: (ms / 1000).toFixed(1) }));
+  const seconds = (ms) => t("rules.record.seconds", { s: (ms / 1000).toFixed(1) });
   const parts = [
     t("rules.record.alerts", { count: track.alerts }),
     t("rules.record.outcomes", { confirmed: track.confirmed, not_confirmed: track.not_confirmed, missed: track.missed }),
     t("rules.record.quality", { precision: percent(track.precision, language), recall: percent(track.recall, language) }),
-    track.lead_p50_ms !== null && t("rules.record.lead", { lead: seconds(track.lead_p50_ms) }),
+    // A call that was sent faster than it was spoken has no time to be ahead of.
+    track.lead_p50_ms !== null && track.lead_p50_ms >= 0 && t("rules.record.lead", { lead: seconds(track.lead_p50_ms) }),
     track.retracted > 0 && t("rules.record.retracted", { n: track.retracted }),
     track.shadow > 0 && t("rules.record.shadow", { count: track.shadow }),
   ];
