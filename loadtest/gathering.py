@@ -64,8 +64,11 @@ class Window:
         self.failures.update(second.failures)
 
     def forget_latencies(self) -> None:
-        """What was timed so far was before the window's purpose: calls were still being added."""
-        self.latencies = {name: Histogram() for name in LATENCIES}
+        """What was timed so far was before the window's purpose: calls were still being added.
+
+        How long they took to begin is kept, for none begins later.
+        """
+        self.latencies = {name: Histogram() for name in LATENCIES} | {"connect": self.latencies["connect"]}
         self.lateness = Histogram()
         self.moments.clear()
 
