@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import io
 import wave
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -54,9 +54,14 @@ def chosen(outcomes: Sequence[Outcome], wanted: int | None) -> list[Outcome]:
 
 
 async def verify(
-    http_url: str, session: aiohttp.ClientSession, outcomes: Sequence[Outcome], scripts: Sequence[Sequence[Script]]
+    http_url: str,
+    session: aiohttp.ClientSession,
+    outcomes: Sequence[Outcome],
+    scripts: Sequence[Sequence[Script]],
+    on_compared: Callable[[], None] = lambda: None,
 ) -> Verified:
-    """Fetch and compare. `session` has the credentials; `scripts` by kind of phone and source, as they were played."""
+    """Fetch and compare. `session` has the credentials; `scripts` by kind of phone and source, as they were played.
+    `on_compared`: hears of each."""
     verified = Verified()
     gate = asyncio.Semaphore(AT_ONCE)
 
@@ -73,6 +78,7 @@ async def verify(
             for missing in await _untold(session, base, outcome):
                 verified.messages_lost += 1
                 verified.faults.append(f"call {outcome.call_id}: {missing} stands in its document and was never told")
+            on_compared()
 
     await asyncio.gather(*(one(outcome) for outcome in outcomes))
     return verified
