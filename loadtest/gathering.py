@@ -41,6 +41,8 @@ class Moment:
     harness_cpu_s: tuple[float, ...]
     """By process, since each began."""
     server: ServerSample | None
+    frames_acked: int = 0
+    """With none, `ack_lag_p99_ms` says nothing: the server does not either."""
 
 
 @dataclass(slots=True)

@@ -45,7 +45,7 @@ class Progress:
             f"{moment.at_s:.0f}",
             str(moment.calls),
             f"{moment.frames:,}",
-            f"{moment.ack_lag_p99_ms:.0f} ms",
+            f"{moment.ack_lag_p99_ms:.0f} ms" if moment.frames_acked else "no acks",
             f"{moment.harness_lag_p99_ms:.1f} ms",
             str(self._failures),
         )

@@ -17,7 +17,7 @@ class ToBeWritten(click.Path):
         super().__init__(path_type=Path, writable=True, dir_okay=False)
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Path:
-        path = Path(super().convert(value, param, ctx))
+        path = Path(os.fsdecode(super().convert(value, param, ctx)))
         if not path.parent.is_dir():
             self.fail(f"there is no folder {path.parent} to write {path.name} to", param, ctx)
         if not path.exists() and not os.access(path.parent, os.W_OK):

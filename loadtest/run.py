@@ -95,6 +95,7 @@ async def run_load(
         say("making the frames")
         probe = ServerProbe(served.http_url, served.pid, session)
         stack.push_async_callback(probe.close)
+        await probe.begin()
         troop = await stack.enter_async_context(Troop(plan, processors=ordered.processors))
         course = Course(scenario, troop, probe, ordered.slo, on_moment)
         loop = asyncio.get_running_loop()

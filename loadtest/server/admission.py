@@ -62,7 +62,7 @@ async def check_recordings(http_url: str, session: aiohttp.ClientSession) -> Non
             return
     except (aiohttp.ClientError, TimeoutError) as fault:
         raise NotAdmitted(
-            f"nobody answers at {http_url}, where recordings are to be had ({fault or 'no answer in time'}):"
+            f"nobody answers at {http_url}, where recordings are to be had ({str(fault) or 'no answer in time'}):"
             " give --data or --http-url, or --verify 0 for none"
         ) from fault
 

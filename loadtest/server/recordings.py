@@ -77,7 +77,7 @@ async def verify(
                 verified.recordings += 1
             for missing in await _untold(session, base, outcome):
                 verified.messages_lost += 1
-                verified.faults.append(f"call {outcome.call_id}: {missing} stands in its document and was never told")
+                verified.faults.append(f"call {outcome.call_id}: {missing}")
             on_compared()
 
     await asyncio.gather(*(one(outcome) for outcome in outcomes))
@@ -113,14 +113,15 @@ def difference(wav: bytes, outcome: Outcome, script: Script) -> str:
 
 
 async def _untold(session: aiohttp.ClientSession, base: str, outcome: Outcome) -> list[str]:
-    """Utterances and alerts that only the document has."""
+    """One line for each utterance or alert that only the document has, or for a document that cannot be had."""
     status, body = await _fetch(session, base)
     if status != 200:
-        return [f"HTTP {status}"]
+        return [f"its document cannot be had: HTTP {status} {body[:200].decode('utf-8', 'replace')}"]
     document = msgspec.json.decode(body, type=_Document)
     segments = {one.segment_id for one in document.segments} - set(outcome.segments)
     alerts = {one.alert_id for one in document.alerts} - set(outcome.alerts)
-    return [*(f"segment {one}" for one in sorted(segments)), *(f"alert {one}" for one in sorted(alerts))]
+    untold = [*(f"segment {one}" for one in sorted(segments)), *(f"alert {one}" for one in sorted(alerts))]
+    return [f"{one} stands in its document and was never told" for one in untold]
 
 
 async def _fetch(session: aiohttp.ClientSession, url: str) -> tuple[int, bytes]:

@@ -54,7 +54,7 @@ class Listener:
         self.alerts: set[str] = set()
         self.ended: Ended | None = None
         self._measures = measures
-        self._slow = slow
+        self.slow = slow
         self._ack_lags = measures.values["slow_ack_lag" if slow else "ack_lag"]
         self._rate_hz = script.audio.rate_hz
         self._sizes = script.sizes
@@ -132,5 +132,5 @@ class Listener:
         self._note("segment_transit", now_s, message.at_ms)
 
     def _note(self, name: str, now_s: float, at_ms: int) -> None:
-        if not self._slow:
+        if not self.slow:
             self._measures.values[name].append(now_s - self.due_s(at_ms))

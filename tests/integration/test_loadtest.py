@@ -115,6 +115,7 @@ def test_slow_readers_get_everything_in_the_end_and_are_told_apart(server: Serve
     result = ran(scenario, server)
     assert result.passed, (result.failures, result.faults, result.slo)
     assert result.distributions["slow_ack_lag"].count == result.distributions["ack_lag"].count == 100
+    assert result.distributions["ended"].count == 1  # who reads late hears of the end late
 
 
 def test_watchers_see_the_calls_and_are_timed(server: Served) -> None:

@@ -15,6 +15,7 @@ def moment(at_s: float) -> Moment:
         calls=7,
         calls_open=7,
         frames=350,
+        frames_acked=350,
         failures=0,
         ack_lag_p99_ms=90.0,
         harness_lag_p99_ms=1.0,

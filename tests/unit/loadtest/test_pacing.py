@@ -114,9 +114,11 @@ def test_held_back_it_sends_nothing_and_then_all_of_it(clock: Clock) -> None:
     one.heard(encode(Flow(call_id="c", state="xoff", window_samples=0)))
     assert one.act(50.5) > 50.5
     assert one.wire == []
+    clock.now_s = 50.5
     one.heard(encode(Flow(call_id="c", state="xon", window_samples=0)))
-    one.act(50.5)
     assert len(one.wire) == 25
+    assert measures.lateness_s == pytest.approx([0.0] * 25)  # what the server made wait is no lateness of ours
+    assert one.act(50.51) == pytest.approx(50.52)
 
 
 def test_it_hangs_up_after_the_frames_that_were_due_until_then(clock: Clock) -> None:
