@@ -20,8 +20,9 @@ from websockets.typing import Subprotocol
 from yarl import URL
 
 from gateway.credentials import DENIED, AccessDenied, Credentials
+from gateway.doors.complaints import error_message
 from gateway.doors.connection import NativeConnection, keep_alive
-from gateway.doors.conversation import Conversation, error_message
+from gateway.doors.conversation import Conversation
 from gateway.doors.limits import DoorLimits
 from gateway.doors.outgoing import Outgoing
 from gateway.doors.relay import PassableConnection, PassedOn, Relaying, Siblings, passed_app

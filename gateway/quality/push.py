@@ -67,7 +67,8 @@ class ResultPusher:
                     if next_at is not None and len(self._under_way) < PUSHES_AT_ONCE:
                         wait_s = min(wait_s, max(0.0, next_at - self._clock.wall()))
                 with suppress(TimeoutError):
-                    await asyncio.wait_for(self._woken.wait(), wait_s)
+                    async with asyncio.timeout(wait_s):
+                        await self._woken.wait()
         finally:
             tasks = list(self._under_way.values())
             for task in tasks:

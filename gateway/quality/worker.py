@@ -172,7 +172,8 @@ class QualityWorker:
             else:
                 failures = 0
                 with suppress(TimeoutError):
-                    await asyncio.wait_for(self._woken.wait(), POLL_S)
+                    async with asyncio.timeout(POLL_S):
+                        await self._woken.wait()
 
     async def _work_one(self) -> bool:
         job = await self._tasks.claim(self._name)

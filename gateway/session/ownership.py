@@ -249,7 +249,8 @@ class Ownership:
                 log.warning(what, call_id=call_id, fault=str(fault))
             pause_s = random.uniform(retry_s / 2, retry_s)  # noqa: S311 - spreads nodes, hides nothing
             with suppress(TimeoutError):
-                await asyncio.wait_for(self._stopping.wait(), pause_s)
+                async with asyncio.timeout(pause_s):
+                    await self._stopping.wait()
             retry_s = min(MOST_RETRY_S, retry_s * 2)
 
     # --- all calls ---

@@ -49,7 +49,8 @@ class RuleChanges:
             except Exception:
                 log.exception("rule_changes_not_looked_for")
             with suppress(TimeoutError):
-                await asyncio.wait_for(self._woken.wait(), self._poll_s)
+                async with asyncio.timeout(self._poll_s):
+                    await self._woken.wait()
 
     async def look(self) -> None:
         """Bring every live call up to date. Raises Unavailable."""

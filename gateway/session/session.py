@@ -244,7 +244,8 @@ class CallSession:
         self._moved.clear()
         # The journal's memory is freed by other calls too, which this one does not hear of.
         with suppress(TimeoutError):
-            await asyncio.wait_for(self._moved.wait(), JOURNAL_RETRY_S)
+            async with asyncio.timeout(JOURNAL_RETRY_S):
+                await self._moved.wait()
 
     @property
     def has_room(self) -> bool:

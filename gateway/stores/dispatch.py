@@ -165,7 +165,8 @@ class Dispatcher:
         until = loop.time() + seconds
         while True:
             with suppress(TimeoutError):
-                await asyncio.wait_for(self._outbox.changed.wait(), min(self._watch_s, max(0.0, until - loop.time())))
+                async with asyncio.timeout(min(self._watch_s, max(0.0, until - loop.time()))):
+                    await self._outbox.changed.wait()
                 return
             if loop.time() >= until or await self._outbox.changed_elsewhere():
                 return

@@ -145,7 +145,8 @@ class GroupCommit:
             while True:
                 await self._dirty.wait()
                 with suppress(TimeoutError):
-                    await asyncio.wait_for(self._stopping.wait(), interval_ms / 1000)
+                    async with asyncio.timeout(interval_ms / 1000):
+                        await self._stopping.wait()
                 self._dirty.clear()
                 healthy = await self._commit()
                 interval_ms = self._limits.commit_interval_ms if healthy else self._limits.retry_interval_ms

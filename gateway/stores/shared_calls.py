@@ -180,7 +180,8 @@ class SharedCalls:
                     log.warning("calls_not_shared", fault=str(fault))
                 well = False
             with suppress(TimeoutError):
-                await asyncio.wait_for(self._news.wait(), EVERY_S)
+                async with asyncio.timeout(EVERY_S):
+                    await self._news.wait()
             if not well:
                 await asyncio.sleep(EVERY_S)  # what is saved meanwhile is no reason to ask sooner
 

@@ -187,7 +187,8 @@ class WorkerSlot:
             log.info("worker_takes_calls", worker=self.number, pid=process.pid)
             await asyncio.wait((ended, asyncio.ensure_future(link.gone.wait())), return_when=asyncio.FIRST_COMPLETED)
             with suppress(TimeoutError):
-                await asyncio.wait_for(asyncio.shield(ended), KILL_TIMEOUT_S)
+                async with asyncio.timeout(KILL_TIMEOUT_S):
+                    await asyncio.shield(ended)
             self.fault = self._why(process, "it let go of its connection")
             return began_s
         finally:

@@ -92,9 +92,10 @@ async def eventually(holds: Callable[[], Awaitable[T]], patience_s: float = 60) 
 
 @asynccontextmanager
 async def serving(data: Path, **settings: Any) -> AsyncIterator[EarshotServer]:
-    """A whole server in this process, on free loopback ports."""
+    """A whole server in this process, on free loopback ports; other work of its loop is no reason to refuse calls."""
+    ours: dict[str, Any] = {"http": "127.0.0.1:0", "ws": "127.0.0.1:0", "data": str(data), "max_loop_lag_ms": 0}
     with patch("gateway.app.Engines", HummingEngines):
-        server = EarshotServer(Settings(**{"http": "127.0.0.1:0", "ws": "127.0.0.1:0", "data": str(data), **settings}))
+        server = EarshotServer(Settings(**{**ours, **settings}))
     await server.start()
     try:
         yield server

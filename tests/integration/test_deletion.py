@@ -310,7 +310,8 @@ async def test_a_sweep_that_fails_is_tried_again(monkeypatch: pytest.MonkeyPatch
             swept.set()
 
     task = asyncio.create_task(keep_retention(Failing(), Kept(0, 0)))  # type: ignore[arg-type]
-    await asyncio.wait_for(swept.wait(), 10)
+    async with asyncio.timeout(10):
+        await swept.wait()
     task.cancel()
 
 

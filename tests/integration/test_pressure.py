@@ -200,7 +200,8 @@ async def test_a_peer_that_answers_no_ping_is_given_up_and_its_call_sealed(tmp_p
         await wire.send(pcm)
         await wire.until(Ack, lambda ack: ack.samples == len(pcm) // 2)
         wire.connection.transport.pause_reading()  # so it never sees a ping
-        await asyncio.wait_for(world.records.judged.wait(), PATIENCE_S)
+        async with asyncio.timeout(PATIENCE_S):
+            await world.records.judged.wait()
         assert world.recorded_pcm(wire.started.call_id) == pcm
         record = await world.records.get("demo", wire.started.call_id)
         assert record is not None

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from websockets.frames import Frame, Opcode
 
-from gateway.doors.conversation import Conversation
+from gateway.doors.hearing import Hearing
 from protocol.codec import encode, encode_framed
 from protocol.messages import Ack, ClientMessage, Continue, Ended, Error, Hangup, Mark, Pause, Ping, Pong
 from tests.integration.world import World
@@ -19,13 +19,13 @@ def together(*said: bytes | ClientMessage) -> bytes:
 
 
 async def test_plain_audio_never_becomes_a_message(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
-    async def hear(self: Conversation, payload: bytes) -> None:
+    async def hear(self: Hearing, payload: bytes) -> None:
         raise AssertionError("went the long way")
 
     async with world.call() as wire:
         await wire.send(Ping(id="the conversation listens"))
         await wire.until(Pong)
-        monkeypatch.setattr(Conversation, "_hear", hear)
+        monkeypatch.setattr(Hearing, "hear", hear)
         for _ in range(20):
             await wire.send(silence(100))
         ack = await wire.until(Ack, lambda ack: ack.samples >= 16000)

@@ -1,8 +1,11 @@
 """Who is told of changed rules, and that one app's broken rules are nobody else's trouble."""
 
+import asyncio
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
+
+import pytest
 
 from gateway.ports import StoredCategory, Unavailable
 from gateway.session.rule_changes import RuleChanges
@@ -71,3 +74,16 @@ async def test_the_broken_rules_of_one_app_keep_no_other_from_its_own() -> None:
     store.broken = frozenset()
     await changes.look()
     assert unlucky.told == [1]
+
+
+@pytest.mark.parametrize("steps", range(5))
+async def test_a_stop_that_comes_together_with_a_change_is_a_stop(steps: int) -> None:
+    changes = watching(Store())
+    task = asyncio.create_task(changes.run())
+    await asyncio.sleep(0)
+    changes.changed()
+    for _ in range(steps):
+        await asyncio.sleep(0)
+    task.cancel()
+    await asyncio.wait([task], timeout=10)
+    assert task.cancelled()

@@ -109,4 +109,5 @@ async def test_a_time_out_here_ends_the_work_there() -> None:
         with pytest.raises(TimeoutError):
             async with asyncio.timeout(0.05):
                 await LinkedRecognizer(worker).transcribe(REQUEST)
-        await asyncio.wait_for(ended.wait(), 10)
+        async with asyncio.timeout(10):
+            await ended.wait()

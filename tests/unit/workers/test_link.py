@@ -134,7 +134,8 @@ async def test_who_gives_up_ends_the_work_that_was_asked_for() -> None:
         asking = asyncio.create_task(worker.ask(ECHO, b""))
         await begun.wait()
         asking.cancel()
-        await asyncio.wait_for(ended.wait(), 10)
+        async with asyncio.timeout(10):
+            await ended.wait()
 
 
 async def test_when_one_side_goes_the_other_knows_and_works_for_it_no_more() -> None:
@@ -157,7 +158,8 @@ async def test_when_one_side_goes_the_other_knows_and_works_for_it_no_more() -> 
         worker.close()
         with pytest.raises(Unavailable):
             await asking
-        await asyncio.wait_for(ended.wait(), 10)
+        async with asyncio.timeout(10):
+            await ended.wait()
         with pytest.raises(Unavailable):
             await main.ask(ECHO, b"")
 
@@ -181,7 +183,8 @@ async def test_notices_come_in_order_also_those_from_before_anybody_listened() -
         worker.listen()
         for number in range(5, 10):
             worker.tell(NOTE, number)
-        await asyncio.wait_for(last.wait(), 10)
+        async with asyncio.timeout(10):
+            await last.wait()
         assert heard == list(range(10))
 
 
@@ -190,4 +193,5 @@ async def test_a_peer_that_is_not_one_of_ours_is_cut_off() -> None:
         main.listen()
         assert worker._transport is not None
         worker._transport.write(b"GET / HTTP/1.1\r\n\r\n" * 20)
-        await asyncio.wait_for(main.gone.wait(), 10)
+        async with asyncio.timeout(10):
+            await main.gone.wait()
