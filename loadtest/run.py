@@ -90,12 +90,12 @@ async def run_load(
         connector = aiohttp.TCPConnector(ssl=tls if tls is not None else True)
         session = aiohttp.ClientSession(headers=credentials, connector=connector)
         await stack.enter_async_context(session)
-        if ordered.verify != 0:
-            await check_recordings(served.http_url, session)
-        say("making the frames")
         probe = ServerProbe(served.http_url, served.pid, session)
         stack.push_async_callback(probe.close)
+        if ordered.verify != 0:
+            await check_recordings(served.http_url, session)
         await probe.begin()
+        say("making the frames")
         troop = await stack.enter_async_context(Troop(plan, processors=ordered.processors))
         course = Course(scenario, troop, probe, ordered.slo, on_moment)
         loop = asyncio.get_running_loop()

@@ -294,7 +294,7 @@ class Speaker(_Server, frozen=True, kw_only=True, tag="speaker"):
     candidates: list[Candidate]
     """At most ten, best first; empty when nobody was compared."""
     heard_ms: int = 0
-    """When the last of that speech ended (of a label that only the close brought: the utterance), on the media clock."""
+    """When the last of that speech ended, on the media clock; of a label that only the close brought: the utterance."""
 
 
 class Evidence(Struct, frozen=True, kw_only=True):
