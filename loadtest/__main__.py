@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-import shlex
 import sys
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -17,7 +17,6 @@ from rich.console import Console
 from rich.progress import Progress as Bar
 from rich.table import Table
 
-from gateway.commands.open_files import raise_open_files
 from gateway.stores.serving import served_at
 from gateway.terminal.softphone import NotAudio
 from loadtest.cost import sink
@@ -28,18 +27,30 @@ from loadtest.figures.result import BadResult, Machine, Result, read_result
 from loadtest.figures.slo import BadSlo, Slo, Thresholds, load_slo
 from loadtest.idle import hold_calls
 from loadtest.live import Progress
-from loadtest.run import Ordered, run_load
+from loadtest.options import ToBeWritten, credentials_of, process_id, processors_of, server_options, settings_given
+from loadtest.run import Ordered, check_open_files, run_load
 from loadtest.scenario import BadScenario, Scenario, load, names, overridden
-from loadtest.server.admission import NotAdmitted
+from loadtest.server.admission import NotAdmitted, check_admission
 from loadtest.server.own import NotStarted, Served, own_server
 from loadtest.server.probe import ExtraMissing
 from loadtest.sizing import TIERS, Sized, Sizing, measure, settings_of
 from loadtest.softphones.socket import Target
 from loadtest.troop import HarnessFailed
+from protocol.client import CallRefused
 
 PASSED, FAILED, INCONCLUSIVE = 0, 1, 3
 """Exit statuses; 2 is click's, for what cannot be run."""
-CANNOT_RUN = (BadScenario, BadSlo, BadResult, NotAdmitted, NotAudio, NotStarted, ExtraMissing, HarnessFailed)
+CANNOT_RUN = (
+    BadScenario,
+    BadSlo,
+    BadResult,
+    CallRefused,
+    NotAdmitted,
+    NotAudio,
+    NotStarted,
+    ExtraMissing,
+    HarnessFailed,
+)
 
 
 class CannotRun(click.ClickException):
@@ -78,10 +89,8 @@ def main() -> None:
 @click.option("--verify", default="10", show_default=True, metavar="N|all", help="Recordings to compare byte for byte.")
 @click.option("--slo", "slo_file", type=click.Path(path_type=Path), help="Thresholds (TOML) that must be kept.")
 @click.option("--seed", type=int, default=1, show_default=True, help="Of what is random: cuts, stalls, lengths.")
-@click.option("--json", "json_file", type=click.Path(path_type=Path, writable=True), help="The result, to keep.")
-@click.option(
-    "--html", "html_file", type=click.Path(path_type=Path, writable=True), help="Write a page with plots here."
-)
+@click.option("--json", "json_file", type=ToBeWritten(), help="The result, to keep.")
+@click.option("--html", "html_file", type=ToBeWritten(), help="Write a page with plots here.")
 def run_command(
     scenario_name: str,
     settings: tuple[str, ...],
@@ -101,17 +110,22 @@ def run_command(
         page = _page() if html_file is not None else None
         scenario = overridden(load(scenario_name), options["calls"], options["ramp_s"], options["duration_s"])
         slo = load_slo(options["slo_file"]) if options["slo_file"] else Slo(scenario.slo or Thresholds())
-        if server_arguments is not None:
-            given = _settings(settings)
-            cpus = _processors(server_cpus)
-            arguments = shlex.split(server_arguments)
-            about = {"arguments": server_arguments, **given}
-            with own_server(arguments, given, module=server_module, processors=cpus) as served:
-                result = _run(scenario, slo, served, about, options)
-        elif settings or server_cpus:
-            raise click.UsageError("--set and --server-cpus are for a server that is started here: give --server too")
-        else:
-            result = _run(scenario, slo, _elsewhere(options), {}, options)
+        length_s = None if scenario.search is not None else scenario.ramp_s + scenario.duration_s
+        with Progress(Console(stderr=True), scenario.name, length_s) as progress:
+            if server_arguments is not None:
+                given = settings_given(settings)
+                cpus = processors_of(server_cpus)
+                arguments = server_options(server_arguments)
+                about = {"arguments": server_arguments, **given}
+                progress.say("starting the server")
+                with own_server(arguments, given, module=server_module, processors=cpus) as served:
+                    result = _run(scenario, slo, served, about, options, progress)
+            elif settings or server_cpus:
+                raise click.UsageError(
+                    "--set and --server-cpus are for a server that is started here: give --server too"
+                )
+            else:
+                result = _run(scenario, slo, _elsewhere(options), {}, options, progress)
     Console().print(table.shown(result))
     if json_file is not None:
         result.write(json_file)
@@ -168,14 +182,14 @@ def compare_command(before: Path, after: Path, tolerance: float) -> None:
 @click.option("--calls", type=click.IntRange(min=1), default=500, show_default=True)
 @click.option("--duration", "duration_s", type=click.FloatRange(min=2), default=10.0, show_default=True)
 @click.option("--cpus", metavar="LIST", help="Processors for the softphones, such as 0,1.")
-@click.option("--json", "json_file", type=click.Path(path_type=Path, writable=True), help="The result, to keep.")
+@click.option("--json", "json_file", type=ToBeWritten(), help="The result, to keep.")
 def cost(calls: int, duration_s: float, cpus: str | None, json_file: Path | None) -> None:
     """Measure what the harness itself costs, against a process that takes audio and does nothing with it."""
     scenario = overridden(load("steady"), calls, 2.0, duration_s)
     with cannot_run(), sink() as served:
-        ordered = Ordered(scenario, served, Slo(Thresholds()), processors=_processors(cpus), verify=0)
-        with Progress(Console(stderr=True), "cost") as progress:
-            result = asyncio.run(run_load(ordered, progress.show))
+        ordered = Ordered(scenario, served, Slo(Thresholds()), processors=processors_of(cpus), verify=0)
+        with Progress(Console(stderr=True), "cost", scenario.ramp_s + scenario.duration_s) as progress:
+            result = asyncio.run(run_load(ordered, progress.show, progress.say))
     Console().print(table.shown(result))
     if json_file is not None:
         result.write(json_file)
@@ -195,12 +209,13 @@ def idle(calls: int, hold_s: float, data: Path, credentials: str, most_kb: float
     serving = served_at(data)
     if serving is None:
         raise CannotRun(f"no server runs on {data}")
-    raise_open_files()
-    app_id, secret = _credentials(credentials)
-    with Bar(console=Console(stderr=True)) as progress:
-        task = progress.add_task(f"{calls} calls that wait", total=calls)
-        target = Target(serving.ws, app_id, secret)
-        seen = uvloop.run(hold_calls(target, serving.pid, calls, hold_s, lambda: progress.advance(task)))
+    app_id, secret = credentials_of(credentials)
+    target = Target(serving.ws, app_id, secret)
+    with cannot_run(), Bar(console=Console(stderr=True)) as progress:
+        check_open_files(calls, 1, relayed=False)
+        asyncio.run(check_admission(target, None, time.time()))
+        task = progress.add_task(f"{calls} calls to wait", total=calls + hold_s)
+        seen = uvloop.run(hold_calls(target, serving.pid, calls, hold_s, lambda done: progress.advance(task, done)))
     shown = Table("figure", "value")
     shown.add_row("resident before, MB", f"{seen.before / 1e6:.1f}")
     shown.add_row(f"with {calls} calls, MB", f"{seen.opened / 1e6:.1f}")
@@ -220,7 +235,7 @@ def idle(calls: int, hold_s: float, data: Path, credentials: str, most_kb: float
 @click.option("--processes", type=click.IntRange(1, 256), default=1, show_default=True, help="Of softphones.")
 @click.option("--cpus", metavar="LIST", help="Processors for the softphones, such as 0,1.")
 @click.option("--server-cpus", metavar="LIST", help="Processors for the servers.")
-@click.option("--json", "json_file", type=click.Path(path_type=Path, writable=True), help="The figures, to keep.")
+@click.option("--json", "json_file", type=ToBeWritten(), help="The figures, to keep.")
 def sizing_command(
     names: tuple[str, ...],
     duration_s: float,
@@ -237,23 +252,25 @@ def sizing_command(
 
     Each feature (ingest, silero, identify, text: each on top of those before) gets a server of its own and two loads.
     """
-    machine, given = Machine.here(), _settings(settings)
+    machine, given, arguments = Machine.here(), settings_given(settings), server_options(server_arguments)
+    softphones_on, servers_on = processors_of(cpus), processors_of(server_cpus)
     done: list[Sized] = []
     with cannot_run():
         for tier in (tier for tier in TIERS if not names or tier.name in names):
-            arguments, its_settings = shlex.split(server_arguments), settings_of(tier, given)
-            server = own_server(arguments, its_settings, module=server_module, processors=_processors(server_cpus))
-            with server as served, Progress(Console(stderr=True), tier.name) as progress:
-                measuring = measure(
-                    tier,
-                    served,
-                    duration_s=duration_s,
-                    scale=scale,
-                    processes=processes,
-                    processors=_processors(cpus),
-                    on_moment=progress.show,
-                )
-                done.append(asyncio.run(measuring))
+            with Progress(Console(stderr=True), tier.name) as progress:
+                progress.say("starting the server")
+                its_settings = settings_of(tier, given)
+                with own_server(arguments, its_settings, module=server_module, processors=servers_on) as served:
+                    measuring = measure(
+                        tier,
+                        served,
+                        duration_s=duration_s,
+                        scale=scale,
+                        processes=processes,
+                        processors=softphones_on,
+                        on_moment=progress.show,
+                    )
+                    done.append(asyncio.run(measuring))
     Console().print(table.sizes(done))
     if json_file is not None:
         Sizing(machine=machine, duration_s=duration_s, tiers=done).write(json_file)
@@ -268,7 +285,14 @@ def cannot_run() -> Iterator[None]:
         raise CannotRun(str(fault)) from fault
 
 
-def _run(scenario: Scenario, slo: Slo, served: Served, about_server: dict[str, str], options: dict[str, Any]) -> Result:
+def _run(
+    scenario: Scenario,
+    slo: Slo,
+    served: Served,
+    about_server: dict[str, str],
+    options: dict[str, Any],
+    progress: Progress,
+) -> Result:
     verify = options["verify"]
     if verify != "all" and not verify.isdecimal():
         raise click.UsageError(f"--verify is {verify!r}; expected a number, or all")
@@ -280,22 +304,21 @@ def _run(scenario: Scenario, slo: Slo, served: Served, about_server: dict[str, s
         folder=options["folder"],
         language=options["language"],
         processes=options["processes"],
-        processors=_processors(options["cpus"]),
+        processors=processors_of(options["cpus"]),
         verify=None if verify == "all" else int(verify),
         ca_file=options["ca_file"] or "",
         seed=options["seed"],
         about_server=about_server,
     )
-    with Progress(Console(stderr=True), scenario.name) as progress:
-        return asyncio.run(run_load(ordered, progress.show))
+    return asyncio.run(run_load(ordered, progress.show, progress.say))
 
 
 def _elsewhere(options: dict[str, Any]) -> Served:
     """The server that runs already."""
     if not options["credentials"]:
         raise click.UsageError("--app APPID:SECRET is missing: whose calls are they to be? (`earshot app create`)")
-    app_id, secret = _credentials(options["credentials"])
-    url, http_url, pid = options["url"], options["http_url"], options["pid"]
+    app_id, secret = credentials_of(options["credentials"])
+    url, http_url, pid = options["url"], options["http_url"], process_id(options["pid"])
     if (data := options["data"]) is not None:
         serving = served_at(data)
         if serving is None:
@@ -305,29 +328,6 @@ def _elsewhere(options: dict[str, Any]) -> Served:
         parts = urlsplit(url)
         http_url = f"{'https' if parts.scheme == 'wss' else 'http'}://{parts.hostname}:8080"
     return Served(url, http_url, pid, app_id, secret)
-
-
-def _credentials(text: str) -> tuple[str, str]:
-    app_id, colon, secret = text.partition(":")
-    if not (app_id and colon and secret):
-        raise click.UsageError("--app is not APPID:SECRET")
-    return app_id, secret
-
-
-def _settings(given: tuple[str, ...]) -> dict[str, str]:
-    pairs = dict(one.partition("=")[::2] for one in given)
-    if not all(pairs) or any("=" not in one for one in given):
-        raise click.UsageError("--set expects NAME=VALUE, such as vad=webrtc")
-    return pairs
-
-
-def _processors(text: str | None) -> tuple[int, ...]:
-    if not text:
-        return ()
-    try:
-        return tuple(int(part) for part in text.split(","))
-    except ValueError as fault:
-        raise click.UsageError(f"{text!r} is no list of processors; expected numbers such as 0,1") from fault
 
 
 def _page() -> Callable[[Result], str]:

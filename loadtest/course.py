@@ -144,8 +144,7 @@ class Course:
         for _ in range(int(RECOVER_S / LOOK_EVERY_S)):
             await self._pass_time(LOOK_EVERY_S)
             moment = self._seen.total.moments[-1]
-            quiet = moment.calls_open <= calls and moment.ack_lag_p99_ms <= bound_ms
-            well = well + 1 if quiet else 0
+            well = well + 1 if recovered(moment, calls, bound_ms) else 0
             if well >= WELL_FOR or self._interrupted.is_set():
                 return
 
@@ -202,8 +201,15 @@ class Course:
             calls_open=sum(second.calls_open for second in latest),
             frames=sum(second.frames_sent for second in seconds),
             failures=sum(sum(second.failures.values()) for second in seconds),
+            frames_acked=lags.count,
             ack_lag_p99_ms=lags.percentile_s(0.99) * 1000,
             harness_lag_p99_ms=lateness.percentile_s(0.99) * 1000,
             harness_cpu_s=self._troop.cpu_s,
             server=sample,
         )
+
+
+def recovered(moment: Moment, calls: int, bound_ms: float) -> bool:
+    """Whether a server that is to have so many calls acknowledges theirs in time. One that says nothing does not."""
+    heard = moment.frames_acked > 0 or not moment.calls_open
+    return heard and moment.calls_open <= calls and moment.ack_lag_p99_ms <= bound_ms

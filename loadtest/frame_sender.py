@@ -14,15 +14,14 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from time import monotonic, sleep
 
-from websockets.frames import Frame, Opcode
+from loadtest.softphones.frames import BINARY, TEXT, client_frame
 
 FRAME_MS = 20
 SLOT_MS = 1
 PROBE_EVERY_MS = 5
 """Once in so long a message goes behind some line's frame whose answer tells when both were dealt with."""
-_MASK = b"\x5a\xc3\x3c\xa5"
 _ANSWER = re.compile(rb'"id":"p(\d+)"')
-_ACKED = re.compile(rb'"samples":(\d+)')
+_ACKED = re.compile(rb'"type":"ack"[^}]*"samples":(\d+)[,}]')
 _READ_BYTES = 65_536
 
 
@@ -49,6 +48,8 @@ class Line:
     acked_samples: int = 0
     behind: bytes = b""
     """What the socket did not take of the latest frame."""
+    rest: bytes = b""
+    """What came of a message that is not whole yet."""
 
 
 @dataclass(slots=True)
@@ -64,19 +65,10 @@ class Lags:
     """Frames that a socket did not take whole: its peer reads far too slowly."""
 
 
-def masked(opcode: Opcode, payload: bytes) -> bytes:
-    """A whole frame of a client's."""
-    head = Frame(opcode, payload).serialize(mask=True)
-    plain_bytes = len(head) - len(payload) - 4
-    key = (_MASK * (len(payload) // 4 + 1))[: len(payload)]
-    body = int.from_bytes(payload) ^ int.from_bytes(key) if payload else 0
-    return head[:plain_bytes] + _MASK + body.to_bytes(len(payload))
-
-
 def frames_of(pcm: bytes, rate_hz: int) -> list[bytes]:
     """Mono s16le as masked binary frames of 20 ms; a rest is left out."""
     step = 2 * rate_hz * FRAME_MS // 1000
-    return [masked(Opcode.BINARY, pcm[at : at + step]) for at in range(0, len(pcm) - step + 1, step)]
+    return [client_frame(BINARY, pcm[at : at + step]) for at in range(0, len(pcm) - step + 1, step)]
 
 
 class FrameSender:
@@ -120,7 +112,7 @@ class FrameSender:
         connection.sendall("\r\n".join((*head, "", "")).encode())
         _read_until(connection, b"\r\n\r\n", b" 101 ")
         if self._upgrade.first_message:
-            connection.sendall(masked(Opcode.TEXT, self._upgrade.first_message))
+            connection.sendall(client_frame(TEXT, self._upgrade.first_message))
             _read_until(connection, self._upgrade.awaited, self._upgrade.awaited)
         return connection
 
@@ -150,7 +142,7 @@ class FrameSender:
         self._asked += 1
         self._asked_at[self._asked] = due
         line.behind += self._frames[line.next_frame]
-        line.behind += masked(Opcode.TEXT, b'{"type":"ping","id":"p%d"}' % self._asked)
+        line.behind += client_frame(TEXT, b'{"type":"ping","id":"p%d"}' % self._asked)
         line.next_frame = (line.next_frame + 1) % len(self._frames)
         line.sent_frames += 1
 
@@ -195,13 +187,15 @@ class FrameSender:
         data = line.connection.recv(_READ_BYTES)
         if not data:
             raise LineRefused("the server has closed a line")
-        now = monotonic()
+        now, data = monotonic(), line.rest + data
         for number in _ANSWER.findall(data):
             due = self._asked_at.pop(int(number), None)
             if due is not None:
                 lags.lag_ms.append((now - due) * 1000)
-        if b'"ack"' in data:
-            line.acked_samples = int(_ACKED.findall(data)[-1])
+        if b'"ack"' in data and (acked := _ACKED.findall(data)):
+            line.acked_samples = int(acked[-1])
+        begun = data.rfind(b"{")
+        line.rest = data[begun:] if begun > data.rfind(b"}") else b""
 
     @property
     def sent_frames(self) -> int:

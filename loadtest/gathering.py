@@ -41,6 +41,8 @@ class Moment:
     harness_cpu_s: tuple[float, ...]
     """By process, since each began."""
     server: ServerSample | None
+    frames_acked: int = 0
+    """With none, `ack_lag_p99_ms` says nothing: the server does not either."""
 
 
 @dataclass(slots=True)
@@ -64,8 +66,11 @@ class Window:
         self.failures.update(second.failures)
 
     def forget_latencies(self) -> None:
-        """What was timed so far was before the window's purpose: calls were still being added."""
-        self.latencies = {name: Histogram() for name in LATENCIES}
+        """What was timed so far was before the window's purpose: calls were still being added.
+
+        How long they took to begin is kept, for none begins later.
+        """
+        self.latencies = {name: Histogram() for name in LATENCIES} | {"connect": self.latencies["connect"]}
         self.lateness = Histogram()
         self.moments.clear()
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import math
 import os
 from collections.abc import Callable
 from contextlib import AsyncExitStack
@@ -35,9 +36,11 @@ class Resident:
 
 
 async def hold_calls(
-    target: Target, pid: int, calls: int, hold_s: float, on_open: Callable[[], None] = lambda: None
+    target: Target, pid: int, calls: int, hold_s: float, on_done: Callable[[float], None] = lambda done: None
 ) -> Resident:
     """Open `calls` calls, let each say one second of silence and pause, look at process `pid`, hang up.
+
+    `on_done` hears of each call that is open and of each second held, with how many.
 
     Raises CallRefused, OSError.
     """
@@ -55,12 +58,15 @@ async def hold_calls(
                     if isinstance(message, Ack) and message.samples == RATE_HZ:
                         break
                 await call.send(Pause())
-                on_open()
+                on_done(1)
                 return call
 
         held = await asyncio.gather(*(one() for _ in range(calls)))
         opened = resident_bytes(pid)
-        await asyncio.sleep(hold_s)
+        for begun_s in range(math.ceil(hold_s)):
+            step_s = min(1.0, hold_s - begun_s)
+            await asyncio.sleep(step_s)
+            on_done(step_s)
         waited = resident_bytes(pid)
         await asyncio.gather(*(call.hang_up(wait_qc_ms=0) for call in held))
     return Resident(before, opened, waited, calls)

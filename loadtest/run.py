@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 import resource
 import signal
 import ssl
@@ -23,7 +24,7 @@ from loadtest.figures.result import Distribution, Machine, OverTime, Result, Thr
 from loadtest.figures.slo import Slo
 from loadtest.gathering import Moment, Window
 from loadtest.scenario import Scenario
-from loadtest.server.admission import check_admission
+from loadtest.server.admission import NotAdmitted, check_admission, check_recordings
 from loadtest.server.own import Served
 from loadtest.server.probe import Lags, ServerProbe
 from loadtest.server.recordings import Verified, chosen, verify
@@ -56,8 +57,10 @@ class Ordered:
     about_server: dict[str, str] = field(default_factory=dict)
 
 
-async def run_load(ordered: Ordered, on_moment: Callable[[Moment, str], None]) -> Result:
-    """Run it. Ctrl-C ends it early, with the figures so far.
+async def run_load(
+    ordered: Ordered, on_moment: Callable[[Moment, str], None], say: Callable[[str], None] = lambda doing: None
+) -> Result:
+    """Run it. Ctrl-C ends it early, with the figures so far. `say` hears what is done before the load and after it.
 
     Raises NotAdmitted, NotAudio, HarnessFailed, ExtraMissing.
     """
@@ -66,7 +69,8 @@ async def run_load(ordered: Ordered, on_moment: Callable[[Moment, str], None]) -
     if scenario.network is not None and target.secure:
         raise HarnessFailed("a scenario with [network] needs ws://: its relay cannot stand in a TLS connection")
     check_open_files(scenario.calls, ordered.processes, relayed=scenario.network is not None)
-    tls = ssl.create_default_context(cafile=ordered.ca_file or None) if target.secure else None
+    tls = _trusting(ordered.ca_file) if target.secure else None
+    say(f"knocking at {target.url}")
     await check_admission(target, tls, time.time())
     machine, begun_at = Machine.here(), datetime.now(UTC)
     plan = Prepare(
@@ -88,6 +92,10 @@ async def run_load(ordered: Ordered, on_moment: Callable[[Moment, str], None]) -
         await stack.enter_async_context(session)
         probe = ServerProbe(served.http_url, served.pid, session)
         stack.push_async_callback(probe.close)
+        if ordered.verify != 0:
+            await check_recordings(served.http_url, session)
+        await probe.begin()
+        say("making the frames")
         troop = await stack.enter_async_context(Troop(plan, processors=ordered.processors))
         course = Course(scenario, troop, probe, ordered.slo, on_moment)
         loop = asyncio.get_running_loop()
@@ -96,7 +104,7 @@ async def run_load(ordered: Ordered, on_moment: Callable[[Moment, str], None]) -
         began_s = time.monotonic()
         seen = await course.run()
         length_s = time.monotonic() - began_s
-        verified = await _verified(ordered, plan, session, troop.outcomes)
+        verified = await _verified(ordered, plan, session, troop.outcomes, say)
     return _result(ordered, plan, seen, verified, machine, begun_at, length_s)
 
 
@@ -112,13 +120,32 @@ def check_open_files(calls: int, processes: int, *, relayed: bool) -> None:
 
 
 async def _verified(
-    ordered: Ordered, plan: Prepare, session: aiohttp.ClientSession, outcomes: list[Outcome]
+    ordered: Ordered,
+    plan: Prepare,
+    session: aiohttp.ClientSession,
+    outcomes: list[Outcome],
+    say: Callable[[str], None],
 ) -> Verified:
     if ordered.verify == 0:
         return Verified()
     paths = [Path(source) for source in plan.sources]
     played = [scripts(paths, kind) for kind in ordered.scenario.phones]
-    return await verify(ordered.served.http_url, session, chosen(outcomes, ordered.verify), played)
+    wanted = chosen(outcomes, ordered.verify)
+    compared = itertools.count(1)
+
+    def one_more() -> None:
+        say(f"{next(compared)} of {len(wanted)} recordings compared")
+
+    say(f"comparing {len(wanted)} recordings")
+    return await verify(ordered.served.http_url, session, wanted, played, one_more)
+
+
+def _trusting(ca_file: str) -> ssl.SSLContext:
+    """Raises NotAdmitted."""
+    try:
+        return ssl.create_default_context(cafile=ca_file or None)
+    except OSError as fault:  # ssl.SSLError is one
+        raise NotAdmitted(f"--ca {ca_file} holds no certificate (PEM) that can be used: {fault}") from fault
 
 
 def _result(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from functools import cache
 from importlib.resources import files
 from pathlib import Path
@@ -181,10 +182,18 @@ def parse(text: str, name: str, where: str = "") -> Scenario:
 
 
 def overridden(scenario: Scenario, calls: int | None, ramp_s: float | None, duration_s: float | None) -> Scenario:
-    """The scenario with what the command line said in the place of its own; None: nothing was said."""
-    return msgspec.structs.replace(
+    """The scenario with what the command line said in the place of its own; None: nothing was said.
+
+    Raises BadScenario where that leaves no call of a kind that the scenario is about.
+    """
+    made = msgspec.structs.replace(
         scenario,
         calls=scenario.calls if calls is None else calls,
         ramp_s=scenario.ramp_s if ramp_s is None else ramp_s,
         duration_s=scenario.duration_s if duration_s is None else duration_s,
     )
+    if made.slow_readers is not None and not any(made.reads_slowly(place) for place in range(made.calls)):
+        share = made.slow_readers.share
+        least = next(place + 1 for place in itertools.count(made.calls) if made.reads_slowly(place))
+        raise BadScenario(f"slow_readers: {share:g} of {made.calls} calls is nobody; take at least {least} (--calls)")
+    return made

@@ -104,6 +104,7 @@ SERVER: tuple[ServerMessage, ...] = (
         net_speech_ms=3000,
         stable=False,
         candidates=[m.Candidate(name="Anna", score=81.37), m.Candidate(name="Ben", score=43.17)],
+        heard_ms=15180,
     ),
     m.Alert(
         call_id=_CALL,

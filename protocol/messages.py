@@ -293,6 +293,8 @@ class Speaker(_Server, frozen=True, kw_only=True, tag="speaker"):
     """Enough speech was heard that the label should not change by chance."""
     candidates: list[Candidate]
     """At most ten, best first; empty when nobody was compared."""
+    heard_ms: int = 0
+    """When the last of that speech ended, on the media clock; of a label that only the close brought: the utterance."""
 
 
 class Evidence(Struct, frozen=True, kw_only=True):

@@ -284,8 +284,8 @@ class Call:
                 return self._numbered_all(self._ceased(utterance))
             case Ticked(unheard_ms):
                 return self._numbered_all(self._alerts.settled(self._settled_ms(unheard_ms)))
-            case VoiceGathered(utterance, pcm, net_speech_ms, _):
-                return [Identify(happened.channel, self._labels.ask(utterance, net_speech_ms), pcm)]
+            case VoiceGathered(utterance, pcm, net_speech_ms, end_ms):
+                return [Identify(happened.channel, self._labels.ask(utterance, net_speech_ms, end_ms), pcm)]
             case TextWanted() as wanted:
                 return self._transcribe(wanted)
 

@@ -1,7 +1,7 @@
 """The core of a call, run offline over the same audio: what it asked for, and at which sample it could.
 
-The core is deterministic, so this says exactly which sample completed the third second of net speech in the live call,
-which no message carries. That the two runs agree is checked on the segments' bounds, not assumed.
+The core is deterministic, so this says exactly at which sample the live call could know of the third second of net
+speech, which no message carries. That the two runs agree is checked on the segments' bounds, not assumed.
 """
 
 from __future__ import annotations

@@ -12,7 +12,7 @@ _SUB: Final = 64
 """Buckets to an octave: a value is told to within 1/64 of itself."""
 _OCTAVES: Final = 32
 BUCKETS: Final = _SUB * (_OCTAVES + 1)
-"""Of whole microseconds: each one up to 64, then coarser, up to over an hour and a half."""
+"""Of whole microseconds: each one up to 64, then coarser, up to 38 hours."""
 _MOST_US: Final = 2 ** (_OCTAVES + 5) - 1
 
 
@@ -82,9 +82,9 @@ def _upper_s(bucket: int) -> float:
 
 
 def percentiles(values: Sequence[float]) -> tuple[float, float, float, float]:
-    """p50, p95, p99 and the largest of values that are few enough to keep, exactly; zeros where there is nothing."""
+    """p50, p95 and p99 by nearest rank and the largest, of values few enough to keep; zeros where there is nothing."""
     ordered = sorted(values)
     if not ordered:
         return 0.0, 0.0, 0.0, 0.0
-    last = len(ordered) - 1
-    return ordered[last // 2], ordered[round(last * 0.95)], ordered[round(last * 0.99)], ordered[last]
+    p50, p95, p99 = (ordered[-(-len(ordered) * percent // 100) - 1] for percent in (50, 95, 99))
+    return p50, p95, p99, ordered[-1]

@@ -24,6 +24,9 @@ ALWAYS: Final = {
 }
 """At most; asked of every run unless thresholds say otherwise."""
 
+ALWAYS_AT_LEAST: Final = {"calls_begun": 1.0}
+"""The same: a load without a call has shown nothing."""
+
 
 class BadSlo(Exception):
     """The thresholds cannot be used; the text names the file and the field."""
@@ -75,13 +78,15 @@ class Slo:
 
     def judge(self, figures: Mapping[str, float]) -> list[Judged]:
         """Every threshold against the figures; of those that always hold only what was measured."""
-        always = {
-            name: limit
-            for name, limit in ALWAYS.items()
-            if name in figures and name not in self.thresholds.at_most and name not in self.thresholds.at_least
-        }
+        said = self.thresholds.at_most.keys() | self.thresholds.at_least.keys()
+        always = [
+            Judged(name, side, limit, figures[name])
+            for side, limits in (("at most", ALWAYS), ("at least", ALWAYS_AT_LEAST))
+            for name, limit in limits.items()
+            if name in figures and name not in said
+        ]
         return [
-            *(Judged(name, "at most", limit, figures.get(name)) for name, limit in always.items()),
+            *always,
             *(Judged(name, "at most", limit, figures.get(name)) for name, limit in self.thresholds.at_most.items()),
             *(Judged(name, "at least", limit, figures.get(name)) for name, limit in self.thresholds.at_least.items()),
         ]

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import ssl
-from urllib.parse import urlsplit
+from urllib.parse import SplitResult, urlsplit
 
+import aiohttp
 import msgspec
 from websockets.asyncio.client import connect
 from websockets.exceptions import InvalidHandshake, InvalidStatus
@@ -24,7 +25,7 @@ class NotAdmitted(Exception):
 async def check_admission(target: Target, tls: ssl.SSLContext | None, now_s: float) -> None:
     """Shake hands and leave, without a call. Raises NotAdmitted."""
     parts = urlsplit(target.url)
-    if parts.scheme not in ("ws", "wss") or not parts.hostname or not parts.path.strip("/"):
+    if parts.scheme not in ("ws", "wss") or not parts.hostname or not parts.path.strip("/") or not _has_port(parts):
         raise NotAdmitted(f"{target.url} is no address of a server; expected ws(s)://host:port/v1/calls")
     try:
         async with connect(
@@ -52,6 +53,26 @@ async def check_admission(target: Target, tls: ssl.SSLContext | None, now_s: flo
     except (OSError, TimeoutError) as fault:
         reason = getattr(fault, "strerror", None) or str(fault) or "no answer in time"
         raise NotAdmitted(f"no server at {target.url}: {reason}. Is `earshot serve` running there?") from fault
+
+
+async def check_recordings(http_url: str, session: aiohttp.ClientSession) -> None:
+    """Whether the server's HTTP side is there, from which recordings are had. Raises NotAdmitted."""
+    try:
+        async with session.get(f"{http_url.rstrip('/')}/healthz", timeout=aiohttp.ClientTimeout(PATIENCE_S)):
+            return
+    except (aiohttp.ClientError, TimeoutError) as fault:
+        raise NotAdmitted(
+            f"nobody answers at {http_url}, where recordings are to be had ({str(fault) or 'no answer in time'}):"
+            " give --data or --http-url, or --verify 0 for none"
+        ) from fault
+
+
+def _has_port(parts: SplitResult) -> bool:
+    """Whether the port, if one is named, can be one."""
+    try:
+        return parts.port != 0
+    except ValueError:
+        return False
 
 
 def _message(body: bytes | bytearray) -> str:

@@ -85,6 +85,10 @@ class ServerProbe:
         self._process = psutil.Process(pid)
         self._ended_cpu_s: dict[int, float] = {}
 
+    async def begin(self) -> None:
+        """See what the server has told of its loops before the run: it is not the run's."""
+        await self._ask()
+
     def sample(self) -> ServerSample:
         """As of now; the lags are those that the server told last, for one that is overloaded answers late."""
         if self._asking is None or self._asking.done():

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import io
 import wave
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -54,9 +54,14 @@ def chosen(outcomes: Sequence[Outcome], wanted: int | None) -> list[Outcome]:
 
 
 async def verify(
-    http_url: str, session: aiohttp.ClientSession, outcomes: Sequence[Outcome], scripts: Sequence[Sequence[Script]]
+    http_url: str,
+    session: aiohttp.ClientSession,
+    outcomes: Sequence[Outcome],
+    scripts: Sequence[Sequence[Script]],
+    on_compared: Callable[[], None] = lambda: None,
 ) -> Verified:
-    """Fetch and compare. `session` has the credentials; `scripts` by kind of phone and source, as they were played."""
+    """Fetch and compare. `session` has the credentials; `scripts` by kind of phone and source, as they were played.
+    `on_compared`: hears of each."""
     verified = Verified()
     gate = asyncio.Semaphore(AT_ONCE)
 
@@ -72,7 +77,8 @@ async def verify(
                 verified.recordings += 1
             for missing in await _untold(session, base, outcome):
                 verified.messages_lost += 1
-                verified.faults.append(f"call {outcome.call_id}: {missing} stands in its document and was never told")
+                verified.faults.append(f"call {outcome.call_id}: {missing}")
+            on_compared()
 
     await asyncio.gather(*(one(outcome) for outcome in outcomes))
     return verified
@@ -107,14 +113,15 @@ def difference(wav: bytes, outcome: Outcome, script: Script) -> str:
 
 
 async def _untold(session: aiohttp.ClientSession, base: str, outcome: Outcome) -> list[str]:
-    """Utterances and alerts that only the document has."""
+    """One line for each utterance or alert that only the document has, or for a document that cannot be had."""
     status, body = await _fetch(session, base)
     if status != 200:
-        return [f"HTTP {status}"]
+        return [f"its document cannot be had: HTTP {status} {body[:200].decode('utf-8', 'replace')}"]
     document = msgspec.json.decode(body, type=_Document)
     segments = {one.segment_id for one in document.segments} - set(outcome.segments)
     alerts = {one.alert_id for one in document.alerts} - set(outcome.alerts)
-    return [*(f"segment {one}" for one in sorted(segments)), *(f"alert {one}" for one in sorted(alerts))]
+    untold = [*(f"segment {one}" for one in sorted(segments)), *(f"alert {one}" for one in sorted(alerts))]
+    return [f"{one} stands in its document and was never told" for one in untold]
 
 
 async def _fetch(session: aiohttp.ClientSession, url: str) -> tuple[int, bytes]:

@@ -244,7 +244,7 @@ class Fleet:
         if failure:
             self.measures.counts["calls_refused" if phone.refused else "calls_failed"] += 1
             self.measures.failures[failure] += 1
-        else:
+        elif not listener.slow:
             self.measures.values["ended"].append(time.monotonic() - phone.since_s)
         if listener.call_id:
             self.measures.counts["samples_unacked"] += max(0, phone.sent_samples - listener.acked_samples)

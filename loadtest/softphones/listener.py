@@ -11,7 +11,7 @@ from loadtest.softphones.speech import Script
 from protocol.messages import Alert, Ended, Error, Segment, ServerMessage, Speaker, Started, Transcript
 
 LABEL_AFTER_MS: Final = 3000
-"""Net speech before a first label: pauses in it count as the server's, for no message tells them."""
+"""Net speech before a first label; an utterance with less has its label when it closes."""
 _ENDS_WELL: Final = ("hangup", "qc_pending", "qc_failed")
 
 
@@ -54,14 +54,14 @@ class Listener:
         self.alerts: set[str] = set()
         self.ended: Ended | None = None
         self._measures = measures
-        self._slow = slow
+        self.slow = slow
         self._ack_lags = measures.values["slow_ack_lag" if slow else "ack_lag"]
         self._rate_hz = script.audio.rate_hz
         self._sizes = script.sizes
         self._next_size = first_frame
         self._next_end = script.sizes[first_frame]
-        self._unlabelled: dict[str, tuple[int, int | None]] = {}
-        """By segment that has no label yet: begin and, once closed, end in ms."""
+        self._unlabelled: set[str] = set()
+        """Segments that have no label yet."""
 
     def due_s(self, at_ms: int) -> float:
         """When the sound at a position of the media clock had been spoken."""
@@ -99,10 +99,10 @@ class Listener:
             case Segment():
                 self._segment(message, now_s)
             case Speaker():
-                begin_ms, end_ms = self._unlabelled.pop(message.segment_id, (None, None))
-                if begin_ms is not None:
-                    from_ms = begin_ms + LABEL_AFTER_MS
-                    self._note("label", now_s, from_ms if end_ms is None else min(from_ms, end_ms))
+                if message.segment_id in self._unlabelled:
+                    self._unlabelled.remove(message.segment_id)
+                    first = message.net_speech_ms >= LABEL_AFTER_MS
+                    self._note("label" if first else "label_at_close", now_s, message.heard_ms)
             case Transcript():
                 self._note("final_text" if message.final else "partial_text", now_s, message.end_ms)
             case Alert():
@@ -124,15 +124,13 @@ class Listener:
 
     def _segment(self, message: Segment, now_s: float) -> None:
         if message.state == "opened":
-            self._unlabelled[message.segment_id] = message.begin_ms, None
+            self._unlabelled.add(message.segment_id)
             self._note("segment_opened", now_s, message.begin_ms)
         else:
             self.closed_segments.add(message.segment_id)
-            if message.segment_id in self._unlabelled:
-                self._unlabelled[message.segment_id] = message.begin_ms, message.end_ms
             self._note("segment_closed", now_s, message.end_ms)
         self._note("segment_transit", now_s, message.at_ms)
 
     def _note(self, name: str, now_s: float, at_ms: int) -> None:
-        if not self._slow:
+        if not self.slow:
             self._measures.values[name].append(now_s - self.due_s(at_ms))

@@ -63,6 +63,8 @@ class Phone(Socket):
         self.failure = ""
         self.refused = False
         self._held = False
+        self._released_s = 0.0
+        """When the server last let us go on: what was due before has waited for it, not for us."""
         self._start = start
         self._frame = first_frame
         self._rate_hz = script.audio.rate_hz
@@ -81,11 +83,11 @@ class Phone(Socket):
             return now_s + HELD_S
         clock, late, write = self._clock, self._lateness_s, self.write
         frames, sizes, at = self.script.frames, self._sizes, self._frame
-        due_s = self.due_s
+        due_s, released_s = self.due_s, self._released_s
         until_s = min(now_s, self.hang_up_at_s)
         while due_s <= until_s:
             write(frames[at])
-            late.append(clock() - due_s)
+            late.append(clock() - (due_s if due_s > released_s else released_s))
             self.sent_samples += sizes[at]
             self.sent_frames += 1
             at += 1
@@ -143,6 +145,9 @@ class Phone(Socket):
                 self._on_live(self)
             case Flow():
                 self._held = message.state == "xoff"
+                if not self._held:
+                    self._released_s = now_s
+                    self.act(now_s)
             case Error() if self.state == "waiting":
                 self.give_up(message.code, refused=message.code in _REFUSALS)
             case Ended():

@@ -59,7 +59,7 @@ class Relay:
                 if cut_every_s and self._random.random() < TICK_S / cut_every_s:
                     self._cuts += 1
                     end.reset()
-                elif stall_every_s and self._random.random() < TICK_S / stall_every_s:
+                elif not end.stalled and stall_every_s and self._random.random() < TICK_S / stall_every_s:
                     end.stall(self._network.stall_s)
 
 
@@ -69,6 +69,8 @@ class _End(asyncio.Protocol):
     def __init__(self, delay_s: float) -> None:
         self.other: _End | None = None
         self.transport: asyncio.Transport | None = None
+        self.stalled = False
+        """Nothing is taken from this side for a while, whoever else would go on."""
         self._delay_s = delay_s
         self._waiting: list[bytes] = []
         """What came before the other side was there."""
@@ -101,8 +103,14 @@ class _End(asyncio.Protocol):
             self.other.transport.pause_reading()
 
     def resume_writing(self) -> None:
-        if self.other is not None and self.other.transport is not None and not self.other.transport.is_closing():
-            self.other.transport.resume_reading()
+        if self.other is not None and not self.other.stalled:
+            self.other.read_again()
+
+    def read_again(self) -> None:
+        """Take what comes, now that nothing speaks against it."""
+        self.stalled = False
+        if self.transport is not None and not self.transport.is_closing():
+            self.transport.resume_reading()
 
     def _pass_on(self, data: bytes) -> None:
         if self.other is None or self.other.transport is None:
@@ -138,11 +146,14 @@ class _Near(_End):
                 end.transport.abort()
 
     def stall(self, stall_s: float) -> None:
-        """Take nothing from either side for a while."""
+        """Take nothing from either side for a while. A stall within a stall is none of its own."""
+        if self.stalled:
+            return
         for end in (self, self.other):
             if end is not None and end.transport is not None and not end.transport.is_closing():
+                end.stalled = True
                 end.transport.pause_reading()
-                asyncio.get_running_loop().call_later(stall_s, _read_again, end.transport)
+                asyncio.get_running_loop().call_later(stall_s, end.read_again)
 
     async def _reach(self) -> None:
         far = _End(self._delay_s)
@@ -155,8 +166,3 @@ class _Near(_End):
         if self.transport is None or self.transport.is_closing():
             far.let_go()
         self.pass_on_waiting()
-
-
-def _read_again(transport: asyncio.Transport) -> None:
-    if not transport.is_closing():
-        transport.resume_reading()

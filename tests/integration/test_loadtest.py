@@ -115,6 +115,7 @@ def test_slow_readers_get_everything_in_the_end_and_are_told_apart(server: Serve
     result = ran(scenario, server)
     assert result.passed, (result.failures, result.faults, result.slo)
     assert result.distributions["slow_ack_lag"].count == result.distributions["ack_lag"].count == 100
+    assert result.distributions["ended"].count == 1  # who reads late hears of the end late
 
 
 def test_watchers_see_the_calls_and_are_timed(server: Served) -> None:
@@ -147,12 +148,13 @@ def test_a_search_ends_at_the_most_that_is_tried(server: Served) -> None:
         first_calls = 3
         settle_s = 0.5
         [slo.at_most]
-        calls_failed = 0
+        connect_p99_ms = 60_000
+        ack_lag_p99_ms = 60_000
         """,
         "search",
     )
     result = ran(scenario, server, slo=scenario.slo)
-    assert [step.calls for step in result.tried] == [3, 6]
+    assert [(step.calls, step.missed) for step in result.tried] == [(3, []), (6, [])]
     assert result.figures["calls_sustained"] == 6
 
 
@@ -242,6 +244,15 @@ def test_ctrl_c_ends_cleanly_with_the_figures_so_far(server: Served, tmp_path: P
         (("--app", "a:b", "--set", "vad=webrtc"), "give --server too"),
         (("--app", "a:b", "--verify", "some"), "expected a number, or all"),
         (("--app", "a:b", "--data", "/nowhere"), "no server runs on /nowhere"),
+        (("--app", "a:b", "--url", "ws://127.0.0.1:99999/v1/calls"), "expected ws(s)://host:port/v1/calls"),
+        (("--app", "a:b", "--url", "ws://127.0.0.1:port/v1/calls"), "expected ws(s)://host:port/v1/calls"),
+        (("--app", "a:b", "--url", "wss://127.0.0.1:9/v1/calls", "--ca", os.devnull), "holds no certificate"),
+        (("--app", "a:b", "--pid", "4194305"), "no process has the id 4194305"),
+        (("--app", "a:b", "--cpus", "4095"), "processor 4095 is none of those this command may use"),
+        (("--app", "a:b", "--json", "/nowhere/a.json"), "there is no folder /nowhere"),
+        (("--app", "a:b", "--html", "/nowhere/a.html"), "there is no folder /nowhere"),
+        (("--server", "'"), "--server is no list of options: No closing quotation"),
+        (("--server", "", "--server-cpus", "4095"), "processor 4095 is none of those this command may use"),
     ],
 )
 def test_it_is_said_whose_fault_it_is(server: Served, arguments: tuple[str, ...], whose: str) -> None:
@@ -249,6 +260,24 @@ def test_it_is_said_whose_fault_it_is(server: Served, arguments: tuple[str, ...]
     answer = command("run", "steady", *url, *arguments)
     assert answer.exit_code == 2, answer.output
     assert whose in answer.output
+
+
+def test_recordings_that_cannot_be_had_are_said_before_the_load_and_not_after(server: Served) -> None:
+    where = ("--url", server.ws_url, "--app", f"{server.app_id}:{server.secret}")
+    brief = ("--calls", "1", "--ramp", "0", "--duration", "0.2")
+    for nobody in ("http://127.0.0.1:9", "nonsense"):
+        answer = command("run", "steady", *where, "--http-url", nobody)
+        assert answer.exit_code == 2, answer.output
+        assert f"nobody answers at {nobody}" in answer.output
+        assert "--verify 0" in answer.output
+    without = command("run", "steady", *where, *brief, "--http-url", "http://127.0.0.1:9", "--verify", "0")
+    assert without.exit_code in (0, 3), without.output
+
+
+def test_waiting_calls_that_are_refused_are_no_traceback(server: Served) -> None:
+    refused = command("idle", "--calls", "1", "--hold", "0", "--data", str(server.data), "--app", "loadtest:wrong")
+    assert refused.exit_code == 2, refused.output
+    assert "refused the credentials of app 'loadtest'" in refused.output
 
 
 def test_a_path_that_is_none_and_what_is_no_earshot_are_named(server: Served) -> None:

@@ -163,7 +163,16 @@ def test_the_message_tells_the_whole_label() -> None:
     said = speaker([*one.know(Hit("ann", 81.234), Hit("bob", 40.0))])
     assert (said.segment_id, said.channel, said.role, said.state, said.name) == ("s1", 0, "agent", "known", "ann")
     assert (said.score, said.margin, said.net_speech_ms, said.stable) == (81.23, 41.23, 3000, False)
+    assert said.heard_ms == 3000
     assert [(hit.name, hit.score) for hit in said.candidates] == [("ann", 81.23), ("bob", 40.0)]
+
+
+def test_the_message_tells_which_speech_completed_it_whenever_it_comes() -> None:
+    one = shell(channels=2)
+    quiet = silence(3900)
+    one.hear(stereo(voice(2000) + silence(300) + voice(1600), quiet))
+    said = speaker([*one.know(Hit("ann", 80.0))])
+    assert (said.net_speech_ms, said.heard_ms) == (3000, 3300)
 
 
 def test_a_refused_voice_leaves_the_label_as_it_was() -> None:
@@ -188,6 +197,7 @@ def test_a_segment_too_short_to_identify_takes_the_channels_label_where_it_has_o
     one.know(Hit("ann", 80.0))
     said = speaker([*one.hear(stereo(voice(500) + silence(1000), silence(1500)))])
     assert (said.segment_id, said.state, said.name, said.net_speech_ms) == ("s2", "known", "ann", 500)
+    assert said.heard_ms == 4700  # where the utterance ends, which is a little after its speech
 
 
 def test_a_segment_too_short_to_identify_is_undecided_where_anybody_may_speak() -> None:

@@ -4,7 +4,7 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from loadtest.figures.histogram import Histogram
+from loadtest.figures.histogram import Histogram, percentiles
 
 TIMES_S = st.lists(st.floats(min_value=-1, max_value=4000), min_size=1, max_size=200)
 
@@ -37,6 +37,16 @@ def test_a_histogram_travels_as_its_counts(values: list[float]) -> None:
     again = Histogram.of(histogram.sparse(), histogram.max_s, histogram.sum_s)
     assert again.percentile_s(0.99) == histogram.percentile_s(0.99)
     assert again.count == len(values)
+
+
+@given(TIMES_S.filter(bool))
+def test_percentiles_of_a_few_are_values_that_so_many_do_not_exceed(values: list[float]) -> None:
+    p50, p95, p99, most = percentiles(values)
+    for share, one in ((0.5, p50), (0.95, p95), (0.99, p99)):
+        assert one in values
+        assert sum(value <= one for value in values) >= share * len(values)
+        assert sum(value < one for value in values) < share * len(values)
+    assert most == max(values)
 
 
 def test_nothing_counted_is_zero() -> None:

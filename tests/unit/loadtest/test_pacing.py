@@ -114,9 +114,11 @@ def test_held_back_it_sends_nothing_and_then_all_of_it(clock: Clock) -> None:
     one.heard(encode(Flow(call_id="c", state="xoff", window_samples=0)))
     assert one.act(50.5) > 50.5
     assert one.wire == []
+    clock.now_s = 50.5
     one.heard(encode(Flow(call_id="c", state="xon", window_samples=0)))
-    one.act(50.5)
     assert len(one.wire) == 25
+    assert measures.lateness_s == pytest.approx([0.0] * 25)  # what the server made wait is no lateness of ours
+    assert one.act(50.51) == pytest.approx(50.52)
 
 
 def test_it_hangs_up_after_the_frames_that_were_due_until_then(clock: Clock) -> None:
@@ -141,6 +143,24 @@ def test_a_call_that_ends_otherwise_has_failed(clock: Clock) -> None:
     assert over[0].failure == "ended: internal"
 
 
+def label(segment_id: str, *, seq: int, net_speech_ms: int, heard_ms: int) -> Speaker:
+    return Speaker(
+        call_id="c",
+        seq=seq,
+        segment_id=segment_id,
+        channel=0,
+        role="mixed",
+        state="unknown",
+        name="",
+        score=0,
+        margin=0,
+        net_speech_ms=net_speech_ms,
+        stable=False,
+        candidates=[],
+        heard_ms=heard_ms,
+    )
+
+
 def test_events_are_timed_against_the_media_time_they_concern(clock: Clock) -> None:
     measures, played = Measures(), script(PCM, Phones())
     one = phone(measures, played)
@@ -150,20 +170,15 @@ def test_events_are_timed_against_the_media_time_they_concern(clock: Clock) -> N
     one.heard(encode(Segment(**segment, seq=2, at_ms=1400, state="opened", begin_ms=900, end_ms=1400)))  # type: ignore[arg-type]
     assert measures.values["segment_opened"] == pytest.approx([0.6])
     assert measures.values["segment_transit"] == pytest.approx([0.1])
-    clock.now_s = 54.0
-    speaker = Speaker(
-        **segment,  # type: ignore[arg-type]
-        seq=3,
-        state="unknown",
-        name="",
-        score=0,
-        margin=0,
-        net_speech_ms=3000,
-        stable=False,
-        candidates=[],
-    )
-    one.heard(encode(speaker))
-    assert measures.values["label"] == pytest.approx([0.1])
+    clock.now_s = 55.0
+    one.heard(encode(label("1", seq=3, net_speech_ms=3000, heard_ms=4700)))  # 0.8 s of pauses, which are nobody's delay
+    one.heard(encode(label("1", seq=4, net_speech_ms=5000, heard_ms=4900)))  # not its first
+    assert measures.values["label"] == pytest.approx([0.3])
+    short = segment | {"segment_id": "2"}
+    one.heard(encode(Segment(**short, seq=5, at_ms=4500, state="opened", begin_ms=4000, end_ms=4500)))  # type: ignore[arg-type]
+    one.heard(encode(label("2", seq=6, net_speech_ms=400, heard_ms=4500)))
+    assert measures.values["label"] == pytest.approx([0.3])
+    assert measures.values["label_at_close"] == pytest.approx([0.5])
 
 
 @given(

@@ -89,6 +89,12 @@ def test_slow_readers_have_their_share() -> None:
     assert sum(scenario.reads_slowly(place) for place in range(100)) == 20
 
 
+def test_slow_readers_among_too_few_calls_are_refused_rather_than_left_out() -> None:
+    with pytest.raises(BadScenario, match=r"slow_readers: 0\.2 of 4 calls is nobody; take at least 5"):
+        overridden(load("slow-readers"), 4, None, None)
+    assert overridden(load("slow-readers"), 5, None, None).calls == 5
+
+
 def test_the_command_line_overrides_what_it_says_and_nothing_else() -> None:
     scenario = overridden(load("steady"), 7, None, 2.5)
     assert (scenario.calls, scenario.ramp_s, scenario.duration_s) == (7, load("steady").ramp_s, 2.5)

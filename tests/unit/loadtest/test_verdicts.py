@@ -68,6 +68,12 @@ def test_nothing_may_be_lost_unless_somebody_says_so() -> None:
     assert all(one.kept for one in parse_slo(lenient, "slo.toml").judge(figures))
 
 
+def test_a_run_in_which_no_call_began_has_not_passed() -> None:
+    judged = parse_slo("", "slo.toml").judge({"calls_begun": 0.0, "calls_failed": 0.0})
+    assert [one.figure for one in judged if not one.kept] == ["calls_begun"]
+    assert all(one.kept for one in parse_slo("", "slo.toml").judge({"calls_begun": 1.0}))
+
+
 @pytest.mark.parametrize(
     ("text", "fault"),
     [
