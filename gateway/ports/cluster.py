@@ -88,7 +88,7 @@ class CallLeases(Protocol):
 
     async def register(self, lease: Lease, app_id: str, header: bytes, *, most: int = 0) -> bool:
         """Enter a call that this node holds; False when it is known under a newer epoch, or under this one at another
-        node, or as done: then it is not ours.
+        node, or as done by another holder: then it is not ours.
 
         For a new call, and for one that the registry has forgotten. Entering it twice changes nothing. With `most`,
         raises Rejected for a new call when the app has as many whose leases have not run out, at all nodes together.
@@ -146,7 +146,8 @@ class TailPart:
 @dataclass(frozen=True, slots=True)
 class TailReceipt:
     """What became of one part. `behind`: parts before it are missing, or the call itself is (the registry lost some of
-    its memory); the part was not kept, and `last_number` says how far the tail goes."""
+    its memory); the part was not kept, and `last_number` says how far the tail goes. Of a call that this holder has
+    finished meanwhile nothing is kept, and nothing is missing: that is `kept` too."""
 
     outcome: Literal["kept", "fenced", "behind"]
     last_number: int

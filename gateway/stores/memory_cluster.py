@@ -41,6 +41,11 @@ class MemoryRegistry:
         self.calls.clear()
         self.late.clear()
 
+    def finished(self, lease: Lease) -> bool:
+        """Whether the holder of this very lease has finished the call."""
+        call = self.calls.get(lease.call_id)
+        return call is not None and call.done and call.epoch == lease.epoch
+
     def holder(self, lease: Lease) -> tuple[_Call | None, bool]:
         """The call if the lease's epoch is the current one, and whether a newer one has taken its place."""
         call = self.calls.get(lease.call_id)
@@ -72,6 +77,9 @@ class MemoryCallLeases:
         self._lease_s = lease_ms / 1000
 
     async def register(self, lease: Lease, app_id: str, header: bytes, *, most: int = 0) -> bool:
+        known = self._registry.calls.get(lease.call_id)
+        if known is not None and known.done:
+            return self._registry.finished(lease) and known.node == self._node
         call, fenced = self._registry.holder(lease)
         if fenced or (call is not None and call.node != self._node):
             return False
@@ -90,9 +98,9 @@ class MemoryCallLeases:
     async def renew(self, calls: Sequence[Progress]) -> Renewal:
         lost, unknown = set(), set()
         for one in calls:
-            call, fenced = self._registry.holder(one.lease)
-            if fenced and self._registry.calls[one.lease.call_id].epoch == one.lease.epoch:
+            if self._registry.finished(one.lease):
                 continue
+            call, fenced = self._registry.holder(one.lease)
             if fenced:
                 lost.add(one.lease.call_id)
             elif call is None:
@@ -178,6 +186,8 @@ class MemoryCallTail:
         return [self._append(part) for part in parts]
 
     def _append(self, part: TailPart) -> TailReceipt:
+        if self._registry.finished(part.lease):
+            return TailReceipt("kept", part.number)
         call, fenced = self._registry.holder(part.lease)
         if call is None:
             return TailReceipt("fenced" if fenced else "behind", 0)

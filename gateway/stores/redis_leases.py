@@ -48,8 +48,9 @@ _REGISTER = RedisScript(
 local call, tail, calls = KEYS[1], KEYS[2], KEYS[3]
 local id, epoch, node, app, header, ttl, kept, follows, most = unpack(ARGV)
 local known = redis.call('HMGET', call, 'epoch', 'done', 'node')
-if known[2] or tonumber(known[1] or 0) > tonumber(epoch) then return 0 end
+if tonumber(known[1] or 0) > tonumber(epoch) then return 0 end
 if known[1] == epoch and known[3] ~= node then return 0 end
+if known[2] then return known[1] == epoch and 1 or 0 end
 local going_on = 'earshot:going-on:' .. app
 redis.call('ZREMRANGEBYSCORE', going_on, '-inf', now)
 if tonumber(most) > 0 and not known[1] and redis.call('ZCARD', going_on) >= tonumber(most) then

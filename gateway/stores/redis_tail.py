@@ -20,8 +20,9 @@ _APPEND = RedisScript(
 local call, tail = KEYS[1], KEYS[2]
 local epoch, number, records, kept = unpack(ARGV)
 local known = redis.call('HMGET', call, 'epoch', 'parts', 'done')
-if known[3] or tonumber(known[1] or 0) > tonumber(epoch) then return {'fenced', 0} end
-if known[1] ~= epoch then return {'behind', 0} end
+if tonumber(known[1] or 0) > tonumber(epoch) then return {'fenced', 0} end
+if known[1] ~= epoch then return {known[3] and 'fenced' or 'behind', 0} end
+if known[3] then return {'kept', number} end
 local last = tonumber(known[2])
 if tonumber(number) <= last then return {'kept', last} end
 if tonumber(number) > last + 1 then return {'behind', last} end

@@ -201,8 +201,21 @@ async def test_a_finished_call_is_remembered_as_done_and_its_tail_is_gone(cluste
     assert await tail_of(cluster) == b""
     assert (await cluster.b.take_over("acme", "c", even_if_held=True)).outcome == "done"
     assert list(await cluster.b.abandoned(expired_for_ms=0, limit=10)) == []
-    assert await append(cluster.tail, lease, 2) == ["fenced"]
+    assert await append(cluster.tail, Lease("c", 0), 1) == ["fenced"]
     assert not await cluster.b.register(Lease("c", 1), "acme", HEADER)
+    assert not await cluster.b.register(Lease("c", 2), "acme", HEADER)
+
+
+async def test_whoever_has_finished_a_call_is_not_told_that_another_has_it(cluster: Cluster) -> None:
+    lease = Lease("c", 1)
+    await cluster.a.register(lease, "acme", HEADER)
+    await append(cluster.tail, lease, 1)
+    assert await cluster.a.finish(lease)
+    assert await append(cluster.tail, lease, 2, 5) == ["kept", "kept"], "these were under way; the recording has it all"
+    assert await cluster.a.register(lease, "acme", HEADER)
+    found = await cluster.b.find("c")
+    assert found is not None
+    assert (found.done, await tail_of(cluster)) == (True, b"")
     assert not (await cluster.a.renew([Progress(lease, 9, 9)])).lost, "it is still the one who finished it"
 
 
