@@ -8,7 +8,7 @@ from playwright.async_api import Locator, Page, WebSocketRoute, expect
 
 from gateway.ports import StoredCategory
 from protocol.messages import ClientTranscript, Continue, Dtmf, Mark, Pause
-from tests.browser.calls import AGENT, ANSWER, CUSTOMER, GREETING, people_and_rules, talking, together
+from tests.browser.calls import AGENT, ANSWER, CUSTOMER, GREETING, Talk, people_and_rules, talking, together
 from tests.browser.conftest import PATIENCE_MS
 from tests.browser.pages import PHONE, Faults, NewPage, settled, take_both
 from tests.client import Account
@@ -44,6 +44,9 @@ async def rules(server: EarshotProcess) -> None:
 async def app(client: Account, rules: None, faults: Faults) -> Account:
     faults.expect(NOT_SEALED)
     return client
+
+
+TRANSCRIPT = ".call-transcript .call-scroll"
 
 
 def line(page: Page, text: str) -> Locator:
@@ -312,26 +315,48 @@ async def test_words_are_found_in_the_transcript(app: Account, new_page: NewPage
     await expect(page.get_by_text("0 places")).to_be_visible()
 
 
+async def scrolled(page: Page, where: str) -> None:
+    """Return once the transcript stands at its `end` or its `begin`."""
+    left = {"end": "one.scrollHeight - one.scrollTop - one.clientHeight", "begin": "one.scrollTop"}[where]
+    await page.wait_for_function(f"() => {{ const one = document.querySelector('{TRANSCRIPT}'); return {left} < 5; }}")
+
+
+async def say_thirty(page: Page, talk: Talk) -> None:
+    for number in range(30):
+        said = ClientTranscript(text=f"sentence {number}", begin_ms=number * 10, end_ms=number * 10 + 9, channel=1)
+        await talk.client.send(said)
+    await expect(line(page, "sentence 29")).to_be_attached()
+    await scrolled(page, "end")
+
+
 async def test_a_reader_who_scrolls_up_is_left_in_peace_and_can_come_back(app: Account, new_page: NewPage) -> None:
     async with talking(app) as talk:
         page = await new_page(f"/screen/calls/{talk.call_id}", size=(1280, 500))
-        for number in range(30):
-            said = ClientTranscript(text=f"sentence {number}", begin_ms=number * 10, end_ms=number * 10 + 9, channel=1)
-            await talk.client.send(said)
-        await talk.say(GREETING)
-        scroller = page.locator(".call-transcript .call-scroll")
-        await scroller.hover()
-        await expect(line(page, "sentence 29")).to_be_attached()
-        await expect(page.locator(".call-line").last).to_be_in_viewport()
+        await say_thirty(page, talk)
+        await page.locator(TRANSCRIPT).hover()
         await page.mouse.wheel(0, -5000)
         now = page.get_by_role("button", name="Jump to now")
         await expect(now).to_be_visible()
         await talk.client.send(ClientTranscript(text="one more", begin_ms=4000, end_ms=4100, channel=1))
         await expect(line(page, "one more")).to_be_attached()
-        await expect(line(page, "sentence 0").first).to_be_in_viewport()
+        await scrolled(page, "begin")
         await now.click()
-        await expect(line(page, "one more")).to_be_in_viewport()
+        await scrolled(page, "end")
         await expect(now).to_be_hidden()
+
+
+async def test_what_moves_by_itself_does_not_end_following(app: Account, new_page: NewPage) -> None:
+    async with talking(app) as talk:
+        page = await new_page(f"/screen/calls/{talk.call_id}", size=(1280, 500))
+        await say_thirty(page, talk)
+        # As where rows take their heights late, or a panel above grows.
+        await page.locator(".call-scroll-frame").evaluate("(frame) => { frame.style.height = '120px'; }")
+        await scrolled(page, "end")
+        await page.locator(TRANSCRIPT).evaluate("(one) => { one.scrollTop -= 150; }")
+        await talk.client.send(ClientTranscript(text="one more", begin_ms=4000, end_ms=4100, channel=1))
+        await expect(line(page, "one more")).to_be_attached()
+        await scrolled(page, "end")
+        await expect(page.get_by_role("button", name="Jump to now")).to_be_hidden()
 
 
 # --- whom it is for ----------------------------------------------------------------------------------------------

@@ -6,6 +6,8 @@ import { cut, findSpans, keywordSpans, utf16At, wordSpans } from "./pieces.js";
 import { labelOf, nameOf } from "./speakers.js";
 
 const NEAR_END_PX = 48;
+/** What moves within this time of a wheel, a finger, a key or the last such move is moved by somebody. */
+const BY_HAND_MS = 1000;
 /** From so many rows on those out of view are not laid out. */
 const LONG = 200;
 
@@ -22,6 +24,7 @@ export class Transcript {
     this._active = new Set();
     this._follows = true;
     this._lastTop = 0;
+    this._handAtMs = -Infinity;
     this._wanted = "";
     this._build();
   }
@@ -32,8 +35,16 @@ export class Transcript {
     this._empty = h("p", { class: "hint", text: t("call.transcript.empty") });
     this._scroller = h("div", {
       class: "call-scroll", tabIndex: 0, role: "region", aria: { label: t("call.transcript.title") },
-      on: { scroll: () => this._scrolled(), click: (event) => this._click(event) },
+      on: {
+        scroll: () => this._scrolled(), click: (event) => this._click(event),
+        wheel: () => this._handed(), touchmove: () => this._handed(), keydown: () => this._handed(),
+        pointerdown: () => this._handed(), pointermove: (event) => event.buttons && this._handed(),
+      },
     }, this._empty, this._list);
+    // What is around it grows and shrinks too, and so do the lines.
+    const sizes = new ResizeObserver(() => this._keepUp());
+    sizes.observe(this._scroller);
+    sizes.observe(this._list);
     this._now = h("button", {
       type: "button", class: "button primary call-now", text: t("call.transcript.now"), hidden: true,
       on: { click: () => this.jumpToNow() },
@@ -205,15 +216,22 @@ export class Transcript {
     this._lastTop = this._scroller.scrollTop;
   }
 
+  /** Somebody scrolls, or may be about to. */
+  _handed() {
+    this._handAtMs = performance.now();
+  }
+
   /** Whoever scrolls up wants to read, and whoever comes back to the end wants to follow. */
   _scrolled() {
     const { scrollTop, scrollHeight, clientHeight } = this._scroller;
     const moved = scrollTop - this._lastTop;
     this._lastTop = scrollTop;
     const atEnd = scrollHeight - scrollTop - clientHeight < NEAR_END_PX;
+    // It also goes by itself, when something above what is in view comes, grows or shrinks.
+    const byHand = performance.now() - this._handAtMs < BY_HAND_MS;
+    if (byHand) this._handed();
     if (this._live && !this._playing && atEnd) this._follow(true);
-    // Downwards it also goes by itself, when something is put in above what is in view.
-    else if (moved < 0 || (this._playing && moved > 0)) this._follow(false);
+    else if (byHand && (moved < 0 || (this._playing && moved > 0))) this._follow(false);
   }
 
   // --- finding ---
