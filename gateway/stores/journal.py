@@ -6,52 +6,38 @@ import asyncio
 import os
 import secrets
 from collections.abc import AsyncIterator, Callable, Collection, Iterable, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
-from dataclasses import dataclass
 from errno import EIO
 from functools import partial
 from pathlib import Path
-from typing import Protocol, TypeVar
+from typing import Protocol
 
 import structlog
 
 from gateway.ports import AudioListener
+from gateway.stores.adopted_journals import AdoptedJournals
 from gateway.stores.call_ids import checked_call_id
 from gateway.stores.commit_log import Block, CommitLog
 from gateway.stores.durable_files import Disk, remove_durably
+from gateway.stores.file_thread import FileThread
 from gateway.stores.group_commit import GroupCommit, JournalFull, JournalLimits
-from gateway.stores.journal_calls import AudioLayout, JournalledCall, RecordBatch
+from gateway.stores.journal_calls import AudioLayout, JournalledCall, JournalledCalls, RecordBatch
 from gateway.stores.journal_cleaning import Copied, SegmentLedger, records_to_keep
-from gateway.stores.journal_found import RecoveredCall
 from gateway.stores.journal_records import MARKER_BYTES, MAX_PAYLOAD_BYTES, Kind, Record, encode_parts
 from gateway.stores.journal_segments import create_locked_directory, remove_directory
 from gateway.stores.recordings import Recordings
-from gateway.stores.recovery import AdoptedJournal, Findings, Quarantined, adopt_abandoned
 from gateway.stores.sealing import (
     MAX_WAV_DATA_BYTES,
     Place,
     SealedRecording,
-    fill_recording,
     read_piece,
     seal_recording,
     sealed_already,
 )
-from gateway.stores.tail_writer import TailWriter
 
-__all__ = ["FileJournal", "JournalFull", "JournalLimits", "Quarantined", "RecoveredCall", "Recovery", "SealedRecording"]
+__all__ = ["FileJournal", "JournalFull", "JournalLimits"]
 
 log = structlog.get_logger(__name__)
-
-T = TypeVar("T")
-
-
-@dataclass(frozen=True, slots=True)
-class Recovery:
-    """What `recover` found."""
-
-    calls: tuple[RecoveredCall, ...]
-    quarantined: tuple[Quarantined, ...]
 
 
 class Follower(Protocol):
@@ -70,9 +56,10 @@ _SETTLED_AT_A_TIME = 256
 class FileJournal:
     """The Journal port on local files, in `data_dir/journal/<random id>/NNNNNN.log`.
 
-    Everything but `seal` and `recover` belongs to the event loop that called `start`. While `degraded` names a fault
-    the disk takes nothing: appends wait in memory (so a message appended then does not survive a killed process),
-    waiters of `synced` get OSError at each failed try, and each try goes to a fresh segment.
+    The calls of others come by `adopted`. Everything but `seal` belongs to the event loop that called `start`.
+
+    While `degraded` names a fault the disk takes nothing: appends wait in memory (so a message appended then does not
+    survive a killed process), waiters of `synced` get OSError at each failed try, and each try goes to a fresh segment.
     """
 
     def __init__(
@@ -88,27 +75,26 @@ class FileJournal:
         """`on_health` hears, on the event loop, the fault when the journal degrades and None when it is well again."""
         self._follower = follower
         self._root = data_dir / "journal"
-        self._quarantine = data_dir / "quarantine"
         self._recordings = recordings
         self._limits = limits or JournalLimits()
         self._on_health = on_health
         self._disk = disk or Disk()
-        self._calls: dict[str, JournalledCall] = {}
+        self._files = FileThread()
+        self._calls = JournalledCalls()
         self._with_pending_audio: dict[str, JournalledCall] = {}
         self._segments = SegmentLedger()
         self._cleaning: asyncio.Task[None] | None = None
         self.copied_bytes = 0
         """Written only to free old segments: see `journal_cleaning`."""
-        self._adopted: list[AdoptedJournal] = []
         self._batch = RecordBatch(secrets.token_bytes(MARKER_BYTES))
         self._complete_position = 0
         """Every append up to here is in a block."""
         self._audio_listener: AudioListener | None = None
-        self._copies = ThreadPoolExecutor(1, thread_name_prefix="journal-copy")
+        self.adopted = AdoptedJournals(data_dir, self._calls, recordings, self._files, self._disk)
 
     async def start(self) -> None:
         """Create this process's journal and begin to commit. Raises OSError."""
-        self._directory, self._lock = await self._copy(
+        self._directory, self._lock = await self._files.run(
             partial(create_locked_directory, self._root, secrets.token_hex(8))
         )
         self._log = CommitLog(
@@ -135,9 +121,8 @@ class FileJournal:
         try:
             await self._commits.stop()
         finally:
-            self._copies.shutdown()
-            for journal in self._adopted:
-                journal.close()
+            self._files.close()
+            self.adopted.close()
             if not self._calls and self.degraded is None:
                 remove_directory(self._directory)
             os.close(self._lock)
@@ -274,9 +259,7 @@ class FileJournal:
         call.released = True
         call.drop_pending()
         self._append_now(Record(Kind.RELEASE, call_id))
-        for journal in list(self._adopted):
-            await self._copy(partial(journal.release, call_id, self._disk))
-        self._adopted = [journal for journal in self._adopted if journal.unreleased]
+        await self.adopted.release(call_id)
 
     def _call_to_append(self, call_id: str, *, still_open: bool = False) -> JournalledCall:
         call = self._calls.get(call_id)
@@ -418,9 +401,7 @@ class FileJournal:
             if path in self._segments:
                 self._cleaning = asyncio.get_running_loop().create_task(self._clean(path), name="journal-erasing")
                 await asyncio.wait([self._cleaning])
-        return not any(path in self._segments for path in held) and not any(
-            call_id in journal.released for journal in self._adopted
-        )
+        return not any(path in self._segments for path in held) and not self.adopted.still_hold(call_id)
 
     async def _clean(self, path: Path) -> None:
         """Copy what is live in a segment to the journal's end, and drop the segment once the copies are safe.
@@ -429,7 +410,7 @@ class FileJournal:
         """
         try:
             noted = self._segments.calls_elsewhere(path) - self._calls.keys()
-            for portion in await self._copy(partial(records_to_keep, path, frozenset(self._calls), noted)):
+            for portion in await self._files.run(partial(records_to_keep, path, frozenset(self._calls), noted)):
                 await self.synced(self._append_copies(portion, noted))
         except OSError as fault:
             if path in self._segments:  # else its last call was released meanwhile, and it is gone
@@ -439,7 +420,7 @@ class FileJournal:
         for call in self._calls.values():
             call.forget_extents(path)
         # Behind every seal that still reads the old place: one thread does both.
-        if await self._copy(partial(_remove_segments, [path])):
+        if await self._files.run(partial(_remove_segments, [path])):
             self._segments.forget(path)
         else:
             self._segments.spare(path)
@@ -467,7 +448,7 @@ class FileJournal:
 
     async def publish(self, call_id: str) -> Path:
         """Give the sealed recording the name by which it is found; again does nothing. Raises OSError (seal again)."""
-        return await self._copy(partial(self._recordings.publish, call_id))
+        return await self._files.run(partial(self._recordings.publish, call_id))
 
     async def seal_call(self, call_id: str) -> SealedRecording:
         """Copy the call's audio to its WAV file, durably; a file sealed earlier stays as it is.
@@ -477,7 +458,7 @@ class FileJournal:
         Raises OSError when the disk does not take it (try again), ValueError for a call the journal does not know.
         """
         path = self._recordings.path(call_id)
-        earlier = await self._copy(partial(sealed_already, path))
+        earlier = await self._files.run(partial(sealed_already, path))
         if earlier is not None:
             return earlier
         await self.synced(self._commits.position)
@@ -486,7 +467,7 @@ class FileJournal:
             raise ValueError(f"call {call_id} has no audio in this journal")
         layout = call.layout
         target = self._recordings.sealing_path(call_id)
-        sealed = await self._copy(partial(seal_recording, target, layout.rate_hz, layout.channels, call.extents()))
+        sealed = await self._files.run(partial(seal_recording, target, layout.rate_hz, layout.channels, call.extents()))
         if sealed.unreadable_records:
             log.error("journal_records_unreadable", call_id=call_id, records=sealed.unreadable_records)
         return sealed
@@ -511,68 +492,9 @@ class FileJournal:
 
     async def _pieces(self, places: list[Place]) -> AsyncIterator[bytes]:
         while places:
-            piece, places = await self._copy(partial(read_piece, places))
+            piece, places = await self._files.run(partial(read_piece, places))
             if piece:
                 yield piece
-
-    async def take_in(self, call_id: str, epoch: int, records: AsyncIterator[bytes]) -> RecoveredCall:
-        """Write down, durably, a call's records from another node, and take the call over: what is appended from here
-        on is of `epoch`. What this journal had of the call itself under an earlier epoch gives way.
-
-        Raises OSError, and whatever reading `records` raises; nothing has changed then.
-        """
-        journal, found = await self._write_down(call_id, records)
-        self._adopted.append(journal)
-        earlier = self._calls.get(call_id)
-        if earlier is not None:
-            earlier.drop_pending()
-        call = JournalledCall(call_id, found.header, AudioLayout(found.rate_hz, found.channels), epoch, found.closed)
-        call.must_reopen = True
-        call.adopt(found.audio, found.others)
-        self._calls[call_id] = call
-        return found
-
-    async def add_late_part(self, call_id: str, records: AsyncIterator[bytes]) -> RecoveredCall | None:
-        """Add audio that another node has of a call in this journal: it fills what is missing, and no more.
-
-        None when the call is not here, or sealed already, or there are no records. Raises as `take_in`.
-        """
-        call = self._calls.get(call_id)
-        sealed = await self._copy(partial(sealed_already, self._recordings.path(call_id)))
-        if call is None or call.released or sealed is not None:
-            return None
-        journal, found = await self._write_down(call_id, records)
-        self._adopted.append(journal)
-        call.adopt(found.audio, ())
-        return found
-
-    async def fill_recording(
-        self, call_id: str, hole_samples: int, records: AsyncIterator[bytes]
-    ) -> RecoveredCall | None:
-        """Put audio from another node's records into a sealed recording that lacks all before `hole_samples`.
-
-        None when there is no such recording here. Raises as `take_in`; the recording is as it was then.
-        """
-        path = self._recordings.path(call_id)
-        if await self._copy(partial(sealed_already, path)) is None:
-            return None
-        journal, found = await self._write_down(call_id, records)
-        try:
-            await self._copy(partial(fill_recording, path, hole_samples, found.audio))
-        finally:
-            await self._copy(partial(journal.release, call_id, self._disk))
-        return found
-
-    async def _write_down(self, call_id: str, records: AsyncIterator[bytes]) -> tuple[AdoptedJournal, RecoveredCall]:
-        writer = await self._copy(partial(TailWriter, self._root, checked_call_id(call_id), self._disk))
-        try:
-            async for piece in records:
-                await self._copy(partial(writer.write, piece))
-            written = await self._copy(writer.finish)
-        except BaseException:
-            await asyncio.shield(self._copy(writer.abandon))
-            raise
-        return written
 
     def begin_epoch(self, call_id: str, epoch: int, header: bytes) -> None:
         """What is appended to a call from here on is of `epoch`; a call that is not here begins. Raises ValueError."""
@@ -587,31 +509,6 @@ class FileJournal:
         if call is None or call.released:
             raise ValueError(f"call {call_id[:80]!r} is not in this journal")
         return call
-
-    async def _copy(self, work: Callable[[], T]) -> T:
-        """Run file work in the one thread for it, so that no two seals of a call meet."""
-        return await asyncio.get_running_loop().run_in_executor(self._copies, work)
-
-    async def recover(self) -> Recovery:
-        """Take over the unfinished calls of processes that are gone: they can be sealed, continued and released.
-
-        What they hold would survive a power cut. What is appended to them here is written under a higher epoch.
-
-        Raises OSError when the disk cannot be read or the quarantine not written.
-        """
-        findings: Findings = await self._copy(partial(adopt_abandoned, self._root, self._quarantine))
-        self._adopted += findings.journals
-        for found in findings.calls:
-            call = self._calls.get(found.call_id)
-            if call is None:
-                layout = AudioLayout(found.rate_hz, found.channels)
-                call = JournalledCall(found.call_id, found.header, layout, found.epoch + 1, closed=found.closed)
-                call.must_reopen = True
-                self._calls[found.call_id] = call
-            call.adopt(found.audio, found.others)
-        for part in findings.quarantined:
-            log.error("journal_part_quarantined", journal=part.journal, segment=part.segment, reason=part.reason)
-        return Recovery(findings.calls, findings.quarantined)
 
 
 def _remove_segments(paths: list[Path]) -> list[Path]:

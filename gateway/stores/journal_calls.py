@@ -177,6 +177,15 @@ class JournalledCall:
         return {**own, **{path: [*places] for path, places in self._adopted.items()}}
 
 
+class JournalledCalls(dict[str, JournalledCall]):
+    """The calls of one journal by call id. One that is released stays until its release is safe."""
+
+    def unreleased(self, call_id: str) -> JournalledCall | None:
+        """A call that the journal still has to keep, if it is one."""
+        call = self.get(call_id)
+        return None if call is None or call.released else call
+
+
 class RecordBatch:
     """Encoded records that wait to become one block."""
 
