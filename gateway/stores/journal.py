@@ -23,17 +23,11 @@ from gateway.stores.file_thread import FileThread
 from gateway.stores.group_commit import GroupCommit, JournalFull, JournalLimits
 from gateway.stores.journal_calls import AudioLayout, JournalledCall, JournalledCalls, RecordBatch
 from gateway.stores.journal_cleaning import Copied, SegmentLedger, records_to_keep
+from gateway.stores.journal_reading import JournalReader
 from gateway.stores.journal_records import MARKER_BYTES, MAX_PAYLOAD_BYTES, Kind, Record, encode_parts
 from gateway.stores.journal_segments import create_locked_directory, remove_directory
 from gateway.stores.recordings import Recordings
-from gateway.stores.sealing import (
-    MAX_WAV_DATA_BYTES,
-    Place,
-    SealedRecording,
-    read_piece,
-    seal_recording,
-    sealed_already,
-)
+from gateway.stores.sealing import MAX_WAV_DATA_BYTES
 
 __all__ = ["FileJournal", "JournalFull", "JournalLimits"]
 
@@ -56,7 +50,8 @@ _SETTLED_AT_A_TIME = 256
 class FileJournal:
     """The Journal port on local files, in `data_dir/journal/<random id>/NNNNNN.log`.
 
-    The calls of others come by `adopted`. Everything but `seal` belongs to the event loop that called `start`.
+    What stands on the disk is read by `reader`; the calls of others come by `adopted`. All of it belongs to the event
+    loop that called `start`.
 
     While `degraded` names a fault the disk takes nothing: appends wait in memory (so a message appended then does not
     survive a killed process), waiters of `synced` get OSError at each failed try, and each try goes to a fresh segment.
@@ -74,11 +69,9 @@ class FileJournal:
     ) -> None:
         """`on_health` hears, on the event loop, the fault when the journal degrades and None when it is well again."""
         self._follower = follower
-        self._root = data_dir / "journal"
-        self._recordings = recordings
         self._limits = limits or JournalLimits()
-        self._on_health = on_health
-        self._disk = disk or Disk()
+        disk = disk or Disk()
+        self._directory = data_dir / "journal" / secrets.token_hex(8)
         self._files = FileThread()
         self._calls = JournalledCalls()
         self._with_pending_audio: dict[str, JournalledCall] = {}
@@ -90,23 +83,22 @@ class FileJournal:
         self._complete_position = 0
         """Every append up to here is in a block."""
         self._audio_listener: AudioListener | None = None
-        self.adopted = AdoptedJournals(data_dir, self._calls, recordings, self._files, self._disk)
-
-    async def start(self) -> None:
-        """Create this process's journal and begin to commit. Raises OSError."""
-        self._directory, self._lock = await self._files.run(
-            partial(create_locked_directory, self._root, secrets.token_hex(8))
-        )
-        self._log = CommitLog(
-            self._directory, self._batch.marker, segment_bytes=self._limits.segment_bytes, disk=self._disk
-        )
+        self._log = CommitLog(self._directory, self._batch.marker, segment_bytes=self._limits.segment_bytes, disk=disk)
         self._commits = GroupCommit(
             self._log,
             self._limits,
             enqueue_all=self._begin_commit,
             on_safe=self._settle,
-            on_health=self._on_health,
+            on_health=on_health,
             on_fault=self._tell_fault,
+        )
+        self.reader = JournalReader(self._calls, self._commits, recordings, self._files)
+        self.adopted = AdoptedJournals(data_dir, self._calls, recordings, self._files, disk)
+
+    async def start(self) -> None:
+        """Create this process's journal and begin to commit. Raises OSError."""
+        _, self._lock = await self._files.run(
+            partial(create_locked_directory, self._directory.parent, self._directory.name)
         )
         await self._commits.start()
 
@@ -443,58 +435,16 @@ class FileJournal:
     # --- sealing and recovering ----------------------------------------------------------------------------------
 
     async def seal(self, call_id: str) -> Path:
-        """As `seal_call`, for those who need only the file."""
-        return (await self.seal_call(call_id)).path
+        """As `JournalReader.seal`, for those who need only the file."""
+        return (await self.reader.seal(call_id)).path
 
     async def publish(self, call_id: str) -> Path:
-        """Give the sealed recording the name by which it is found; again does nothing. Raises OSError (seal again)."""
-        return await self._files.run(partial(self._recordings.publish, call_id))
-
-    async def seal_call(self, call_id: str) -> SealedRecording:
-        """Copy the call's audio to its WAV file, durably; a file sealed earlier stays as it is.
-
-        Close the call first: what is appended after this is in no recording.
-
-        Raises OSError when the disk does not take it (try again), ValueError for a call the journal does not know.
-        """
-        path = self._recordings.path(call_id)
-        earlier = await self._files.run(partial(sealed_already, path))
-        if earlier is not None:
-            return earlier
-        await self.synced(self._commits.position)
-        call = self._calls.get(call_id)
-        if call is None or call.layout.rate_hz == 0:
-            raise ValueError(f"call {call_id} has no audio in this journal")
-        layout = call.layout
-        target = self._recordings.sealing_path(call_id)
-        sealed = await self._files.run(partial(seal_recording, target, layout.rate_hz, layout.channels, call.extents()))
-        if sealed.unreadable_records:
-            log.error("journal_records_unreadable", call_id=call_id, records=sealed.unreadable_records)
-        return sealed
-
-    def audio_of(self, call_id: str) -> tuple[AudioLayout, dict[Path, list[tuple[int, int]]]] | None:
-        """How a call's PCM is laid out, and where what is safe of it stands: segments, offsets and sizes in bytes. A
-        copy, for a thread that reads it; segments may go meanwhile. None for a call that is not in this journal."""
-        call = self._calls.get(call_id)
-        if call is None or call.released or call.layout.rate_hz == 0:
-            return None
-        return call.layout, call.extents()
+        """As `JournalReader.publish`."""
+        return await self.reader.publish(call_id)
 
     async def read_back(self, call_id: str) -> tuple[int, AsyncIterator[bytes]]:
-        """Every record of a call in the order of its writing: up to which position, and their bytes in pieces.
-
-        Raises OSError while the disk takes or gives nothing, ValueError for a call the journal does not know.
-        """
-        position = self._commits.position
-        await self.synced(position)
-        call = self._call_to_read(call_id)
-        return position, self._pieces(call.every_record())
-
-    async def _pieces(self, places: list[Place]) -> AsyncIterator[bytes]:
-        while places:
-            piece, places = await self._files.run(partial(read_piece, places))
-            if piece:
-                yield piece
+        """As `JournalReader.read_back`."""
+        return await self.reader.read_back(call_id)
 
     def begin_epoch(self, call_id: str, epoch: int, header: bytes) -> None:
         """What is appended to a call from here on is of `epoch`; a call that is not here begins. Raises ValueError."""
@@ -503,12 +453,6 @@ class FileJournal:
             self.open_call(call_id, header, epoch)
         elif epoch > call.epoch:
             call.epoch, call.must_reopen, call.closed = epoch, True, False
-
-    def _call_to_read(self, call_id: str) -> JournalledCall:
-        call = self._calls.get(call_id)
-        if call is None or call.released:
-            raise ValueError(f"call {call_id[:80]!r} is not in this journal")
-        return call
 
 
 def _remove_segments(paths: list[Path]) -> list[Path]:

@@ -90,7 +90,7 @@ async def test_missing_samples_are_silence_and_repeated_ones_count_once(tmp_path
         journal.append_audio("c", 0, audio[:600])
         journal.append_audio("c", 100, bytes(500))  # other bytes for samples 100..350, of which 300..350 are new
         journal.append_audio("c", 450, audio[900:])
-        sealed = await journal.seal_call("c")
+        sealed = await journal.reader.seal("c")
     assert sealed.gaps == ((350, 450),)
     assert sealed.samples == 1000
     assert wav_pcm(sealed.path) == audio[:600] + bytes(300) + audio[900:]
