@@ -2,6 +2,7 @@
 
 import asyncio
 import threading
+from dataclasses import replace
 from errno import EIO
 from pathlib import Path
 
@@ -53,7 +54,7 @@ async def test_a_long_call_does_not_pin_the_segments_of_short_ones(tmp_path: Pat
         audio = await a_long_call_among_short_ones(journal, 30)
         await until(journal, tmp_path, most=10)
         written_bytes = 30 * (2000 + 2 * SHARE)
-        assert 0 < journal.copied_bytes < written_bytes / 2
+        assert 0 < journal.cleaning.copied_bytes < written_bytes / 2
         assert wav_pcm(await journal.seal("long")) == audio
 
 
@@ -76,12 +77,11 @@ async def test_a_crash_between_the_copy_and_the_removal_changes_nothing(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, copied: bool
 ) -> None:
     # The process "dies" before any old segment is removed: every record stands twice, or (not copied) once.
-    monkeypatch.setattr("gateway.stores.journal._remove_segments", lambda paths: [])
-    if not copied:
-        monkeypatch.setattr(FileJournal, "_clean_one", lambda self: None)
-    async with journal_in(tmp_path, SMALL) as journal:
+    monkeypatch.setattr("gateway.stores.journal_cleaning._remove_segments", lambda paths: [])
+    limits = SMALL if copied else replace(SMALL, few_segments=1000)
+    async with journal_in(tmp_path, limits) as journal:
         audio = await a_long_call_among_short_ones(journal, 12)
-        assert (journal.copied_bytes > 0) == copied
+        assert (journal.cleaning.copied_bytes > 0) == copied
     async with journal_in(tmp_path) as journal:
         (long,) = (await journal.adopted.recover()).calls
         assert b"".join(long.read_audio()) == audio
@@ -98,10 +98,10 @@ async def test_a_released_call_stays_so_when_the_process_dies_before_an_emptied_
             raise OSError(EIO, "the process died first")
         return remove_durably(path)
 
-    monkeypatch.setattr("gateway.stores.journal.remove_durably", remove)
+    monkeypatch.setattr("gateway.stores.journal_cleaning.remove_durably", remove)
     async with journal_in(tmp_path, SMALL) as journal:
         await a_long_call_among_short_ones(journal, 12)
-        assert journal.copied_bytes > 0
+        assert journal.cleaning.copied_bytes > 0
         await journal.release("long")
         for number in range(20):
             await journal.synced(journal.open_call(f"pulse-{number}", HEADER))

@@ -81,7 +81,7 @@ async def test_what_an_earlier_process_left_of_it_goes_with_that_processes_last_
 
 
 async def test_a_segment_that_cannot_be_removed_is_owned_up_to(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("gateway.stores.journal._remove_segments", lambda paths: [])
+    monkeypatch.setattr("gateway.stores.journal_cleaning._remove_segments", lambda paths: [])
     async with journal_in(tmp_path) as journal:
         await a_call(journal, "gone", SECRET)
         assert not await journal.erase("gone")
