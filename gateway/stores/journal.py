@@ -154,16 +154,6 @@ class FileJournal:
         elif epoch > call.epoch:
             call.epoch, call.must_reopen, call.closed = epoch, True, False
 
-    def fence(self, call_id: str, epoch: int) -> None:
-        """Write the call under a higher epoch from here on: what others write under lower ones is void.
-
-        Raises ValueError for an unknown call, or an epoch that is not higher.
-        """
-        call = self._call_to_append(call_id)
-        if epoch <= call.epoch:
-            raise ValueError(f"call {call_id} is written under epoch {call.epoch}, which {epoch} is not above")
-        call.epoch, call.must_reopen = epoch, True
-
     def append_audio(self, call_id: str, first_sample: int, pcm: bytes) -> int:
         """Append interleaved s16le PCM that begins at sample `first_sample` of each channel.
 
@@ -299,8 +289,6 @@ class FileJournal:
         """Have this one listener hear how far each call's audio is safe."""
         self._settlement.listener = listener
 
-    # --- committing --------------------------------------------------------------------------------------------
-
     async def synced(self, position: int) -> None:
         """Return once everything up to `position` would survive a power cut.
 
@@ -309,7 +297,7 @@ class FileJournal:
         """
         await self._commits.synced(position)
 
-    # --- what is done with calls afterwards -----------------------------------------------------------------------
+    # --- afterwards --------------------------------------------------------------------------------------------
 
     async def seal(self, call_id: str) -> Path:
         """As `JournalReader.seal`, for those who need only the file."""

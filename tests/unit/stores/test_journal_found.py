@@ -56,12 +56,11 @@ async def test_each_process_that_goes_on_with_a_call_writes_under_a_higher_epoch
     assert call.events == ((1, b"by 0"), (2, b"by 2"))
 
 
-async def test_a_fence_raises_the_epoch_and_never_lowers_it(tmp_path: Path) -> None:
+async def test_an_epoch_that_begins_is_the_calls_unless_it_has_a_higher_one(tmp_path: Path) -> None:
     async with journal_in(tmp_path) as journal:
         journal.open_call("c", HEADER, epoch=3)
-        journal.fence("c", 9)
-        with pytest.raises(ValueError, match="epoch 9"):
-            journal.fence("c", 9)
+        journal.begin_epoch("c", 9, HEADER)
+        journal.begin_epoch("c", 4, HEADER)
         journal.append_event("c", 1, b"event", at_once=True)
     async with journal_in(tmp_path) as journal:
         (call,) = (await journal.adopted.recover()).calls
