@@ -9,7 +9,9 @@ from __future__ import annotations
 
 import asyncio
 import random
+import sys
 import tempfile
+from dataclasses import replace
 from pathlib import Path
 
 from gateway.stores.journal import FileJournal, JournalLimits
@@ -30,9 +32,9 @@ async def run(folder: Path, share_long: float, *, cleaning: bool) -> tuple[float
     """Bytes copied for each byte appended, and the largest folder in live bytes."""
     dice = random.Random(5)
     limits = JournalLimits(commit_interval_ms=0, segment_bytes=SEGMENT_BYTES)
-    journal = FileJournal(folder, Recordings(folder), limits=limits)
     if not cleaning:
-        journal._clean_one = lambda: None  # type: ignore[method-assign]
+        limits = replace(limits, few_segments=sys.maxsize)
+    journal = FileJournal(folder, Recordings(folder), limits=limits)
     await journal.start()
     ends: dict[str, int] = {}
     samples: dict[str, int] = {}
@@ -56,7 +58,7 @@ async def run(folder: Path, share_long: float, *, cleaning: bool) -> tuple[float
         await journal.synced(position)
         if tick > TICKS // 2 and tick % 50 == 0:
             worst = max(worst, size_bytes(folder) / (2 * sum(samples.values())))
-    copied = journal.copied_bytes / appended_bytes
+    copied = journal.cleaning.copied_bytes / appended_bytes
     await journal.stop()
     return copied, worst
 

@@ -39,7 +39,8 @@ from gateway.session.rule_changes import RuleChanges
 from gateway.session.rulesets import RuleSets
 from gateway.session.settings import call_settings
 from gateway.settings import Settings
-from gateway.stores.journal import FileJournal, JournalLimits, RecoveredCall
+from gateway.stores.journal import FileJournal, JournalLimits
+from gateway.stores.journal_found import RecoveredCall
 from gateway.stores.rule_books import SqliteRuleBooks
 from gateway.stores.rule_outcomes import SqliteRuleOutcomes
 from gateway.stores.solitary_bus import SolitaryBus
@@ -121,7 +122,10 @@ class Ingest:
         ground, cluster = self._ground, self._cluster
         settings = ground.settings
         rulesets, shelves = RuleSets(rules, cluster.books), self.shelves
-        moving = Moving(cluster.owners, self.journal, cluster.tail, cluster.late, self.records, shelves.give_up)
+        moving = Moving(
+            *(cluster.owners, self.journal, self.journal.adopted, cluster.tail, cluster.late, self.records),
+            give_up=shelves.give_up,
+        )
         outcomes = SqliteRuleOutcomes(ground.database)
         self.calls = Calls(
             engines,
@@ -144,7 +148,7 @@ class Ingest:
         ground.run("rule-changes", self.rule_changes.run())
 
     async def _left_behind(self) -> Iterable[RecoveredCall]:
-        return (await self.journal.recover()).calls
+        return (await self.journal.adopted.recover()).calls
 
     async def listen(self, at: tuple[str, int], tls: Tls | None, http_port: int) -> int:
         """Take calls at this host and port, also from pages that `http_port` serves; the port. Raises OSError."""

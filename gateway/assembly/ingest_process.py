@@ -171,7 +171,7 @@ class IngestProcess:
         ingest.begin(engines, stores.rules, NudgingOutbox(outbox, link), self._weighs)
         ingest.calls.pace(self._level)
         self._run("apps-refresh", refresh_apps(apps))
-        levels = StoredLevels(ingest.journal, ingest.recordings)
+        levels = StoredLevels(ingest.journal.reader, ingest.recordings)
         CallDesk(ingest.calls, CallsHere(ingest.calls), ingest.journal, levels, places).open(link)
         link.hears(WEIGHT, self._take_weight)
         link.hears(RULES_CHANGED, lambda _: ingest.rule_changes.changed())

@@ -97,7 +97,7 @@ class OneProcess:
 
     @property
     def levels(self) -> LevelReader:
-        return StoredLevels(self._ingest.journal, self._ingest.recordings)
+        return StoredLevels(self._ingest.journal.reader, self._ingest.recordings)
 
     @property
     def going_on(self) -> int:

@@ -25,15 +25,20 @@ SEQ_RESERVE = 1_000_000
 
 
 class TravelJournal(Protocol):
-    """What calls that move ask of a journal, beyond what those ask that stay."""
+    """What calls that leave ask of a journal, beyond what those ask that stay."""
+
+    async def read_back(self, call_id: str) -> tuple[int, AsyncIterator[bytes]]: ...
+    async def release(self, call_id: str) -> None: ...
+
+
+class Arrivals(Protocol):
+    """Where records of calls that come from other nodes go."""
 
     async def take_in(self, call_id: str, epoch: int, records: AsyncIterator[bytes]) -> Recovered: ...
-    async def read_back(self, call_id: str) -> tuple[int, AsyncIterator[bytes]]: ...
     async def add_late_part(self, call_id: str, records: AsyncIterator[bytes]) -> Recovered | None: ...
     async def fill_recording(
         self, call_id: str, hole_samples: int, records: AsyncIterator[bytes]
     ) -> Recovered | None: ...
-    async def release(self, call_id: str) -> None: ...
 
 
 GiveUp = Callable[[str, str], Awaitable[bool]]
@@ -58,6 +63,7 @@ class Moving:
         self,
         owners: Ownership,
         journal: TravelJournal,
+        arrivals: Arrivals,
         tail: CallTail,
         late: LateParts,
         calls: CallStore,
@@ -67,6 +73,7 @@ class Moving:
         self._give_up = give_up
         self._owners = owners
         self._journal = journal
+        self._arrivals = arrivals
         self._tail = tail
         self._late = late
         self._calls = calls
@@ -113,7 +120,7 @@ class Moving:
         found: Recovered | None = None
         try:
             if call.has_tail and await _first(self._tail.read(call.call_id)) is not None:
-                found = await self._journal.take_in(call.call_id, call.epoch, self._tail.read(call.call_id))
+                found = await self._arrivals.take_in(call.call_id, call.epoch, self._tail.read(call.call_id))
         except BaseException:
             await self.give_back(lease)  # what stopped us may not stop another node
             raise
@@ -173,9 +180,9 @@ class Moving:
             return
         if call_id in self._left or self._owners.standing.node not in ("", known.node):
             return  # whoever has handed the call in completes its recording, wherever that lies
-        part = await self._journal.add_late_part(call_id, self._late.read(call_id))
+        part = await self._arrivals.add_late_part(call_id, self._late.read(call_id))
         if part is None:
-            part = await self._journal.fill_recording(call_id, known.hole_samples, self._late.read(call_id))
+            part = await self._arrivals.fill_recording(call_id, known.hole_samples, self._late.read(call_id))
         if part is None:
             return  # another node has the recording
         await self._add_to_document(part, known)

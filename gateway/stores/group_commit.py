@@ -48,13 +48,10 @@ class GroupCommit:
         limits: JournalLimits,
         *,
         enqueue_all: Callable[[], None],
-        on_safe: Callable[[Sequence[Block]], Awaitable[None]],
         on_health: Callable[[str | None], None],
-        on_fault: Callable[[OSError], None],
     ) -> None:
-        """`enqueue_all` must hand every append so far to `log`; `on_safe` hears of blocks once they are safe, before
-        those who wait for them; `on_health` of the fault when the disk begins to fail and of None when it is well;
-        `on_fault` of every commit that the disk did not take."""
+        """`enqueue_all` must hand every append so far to `log`; `on_health` hears of the fault when the disk begins to
+        fail and of None when it is well."""
         self.degraded: str | None = None
         self.position = 0
         """That of the latest append."""
@@ -63,15 +60,17 @@ class GroupCommit:
         self._log = log
         self._limits = limits
         self._enqueue_all = enqueue_all
-        self._on_safe = on_safe
         self._on_health = on_health
-        self._on_fault = on_fault
         self._waiters: list[tuple[int, asyncio.Future[None]]] = []
         self._dirty, self._stopping = asyncio.Event(), asyncio.Event()
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="journal-commit")
 
-    async def start(self) -> None:
-        """Open the log and begin. Raises OSError."""
+    async def start(
+        self, on_safe: Callable[[Sequence[Block]], Awaitable[None]], on_fault: Callable[[OSError], None]
+    ) -> None:
+        """Open the log and begin. `on_safe` hears of blocks once they are safe, before those who wait for them;
+        `on_fault` of every commit that the disk did not take. Raises OSError."""
+        self._on_safe, self._on_fault = on_safe, on_fault
         loop = asyncio.get_running_loop()
         await loop.run_in_executor(self._thread, self._log.open)
         self._task = loop.create_task(self._run(), name="journal-commit")

@@ -2,56 +2,32 @@
 
 from __future__ import annotations
 
-import asyncio
 import os
 import secrets
-from collections.abc import AsyncIterator, Callable, Collection, Iterable, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import AsyncIterator, Callable, Iterable
 from contextlib import suppress
-from dataclasses import dataclass
 from errno import EIO
 from functools import partial
 from pathlib import Path
-from typing import Protocol, TypeVar
-
-import structlog
+from typing import Protocol
 
 from gateway.ports import AudioListener
+from gateway.stores.adopted_journals import AdoptedJournals
 from gateway.stores.call_ids import checked_call_id
 from gateway.stores.commit_log import Block, CommitLog
-from gateway.stores.durable_files import Disk, remove_durably
+from gateway.stores.durable_files import Disk
+from gateway.stores.file_thread import FileThread
 from gateway.stores.group_commit import GroupCommit, JournalFull, JournalLimits
-from gateway.stores.journal_calls import AudioLayout, JournalledCall, RecordBatch
-from gateway.stores.journal_cleaning import Copied, SegmentLedger, records_to_keep
-from gateway.stores.journal_found import RecoveredCall
+from gateway.stores.journal_calls import AudioLayout, JournalledCall, JournalledCalls, RecordBatch
+from gateway.stores.journal_cleaning import SegmentCleaning, SegmentLedger
+from gateway.stores.journal_reading import JournalReader
 from gateway.stores.journal_records import MARKER_BYTES, MAX_PAYLOAD_BYTES, Kind, Record, encode_parts
 from gateway.stores.journal_segments import create_locked_directory, remove_directory
+from gateway.stores.journal_settling import Settlement
 from gateway.stores.recordings import Recordings
-from gateway.stores.recovery import AdoptedJournal, Findings, Quarantined, adopt_abandoned
-from gateway.stores.sealing import (
-    MAX_WAV_DATA_BYTES,
-    Place,
-    SealedRecording,
-    fill_recording,
-    read_piece,
-    seal_recording,
-    sealed_already,
-)
-from gateway.stores.tail_writer import TailWriter
+from gateway.stores.sealing import MAX_WAV_DATA_BYTES
 
-__all__ = ["FileJournal", "JournalFull", "JournalLimits", "Quarantined", "RecoveredCall", "Recovery", "SealedRecording"]
-
-log = structlog.get_logger(__name__)
-
-T = TypeVar("T")
-
-
-@dataclass(frozen=True, slots=True)
-class Recovery:
-    """What `recover` found."""
-
-    calls: tuple[RecoveredCall, ...]
-    quarantined: tuple[Quarantined, ...]
+__all__ = ["FileJournal", "JournalFull", "JournalLimits"]
 
 
 class Follower(Protocol):
@@ -64,15 +40,15 @@ class Follower(Protocol):
         """A sync begins, of all blocks so far."""
 
 
-_SETTLED_AT_A_TIME = 256
-
-
 class FileJournal:
     """The Journal port on local files, in `data_dir/journal/<random id>/NNNNNN.log`.
 
-    Everything but `seal` and `recover` belongs to the event loop that called `start`. While `degraded` names a fault
-    the disk takes nothing: appends wait in memory (so a message appended then does not survive a killed process),
-    waiters of `synced` get OSError at each failed try, and each try goes to a fresh segment.
+    Here calls are appended to: records gather in a batch, which becomes a block of the log, which a commit makes safe;
+    then it is settled. What stands on the disk is read by `reader` and kept small by `cleaning`; the calls of others
+    come by `adopted`. All of them share the calls and belong to the event loop that called `start`.
+
+    While `degraded` names a fault the disk takes nothing: appends wait in memory (so a message appended then does not
+    survive a killed process), waiters of `synced` get OSError at each failed try, and each try goes to a fresh segment.
     """
 
     def __init__(
@@ -86,58 +62,42 @@ class FileJournal:
         follower: Follower | None = None,
     ) -> None:
         """`on_health` hears, on the event loop, the fault when the journal degrades and None when it is well again."""
+        limits, disk = limits or JournalLimits(), disk or Disk()
         self._follower = follower
-        self._root = data_dir / "journal"
-        self._quarantine = data_dir / "quarantine"
-        self._recordings = recordings
-        self._limits = limits or JournalLimits()
-        self._on_health = on_health
-        self._disk = disk or Disk()
-        self._calls: dict[str, JournalledCall] = {}
-        self._with_pending_audio: dict[str, JournalledCall] = {}
-        self._segments = SegmentLedger()
-        self._cleaning: asyncio.Task[None] | None = None
-        self.copied_bytes = 0
-        """Written only to free old segments: see `journal_cleaning`."""
-        self._adopted: list[AdoptedJournal] = []
-        self._batch = RecordBatch(secrets.token_bytes(MARKER_BYTES))
+        self._directory = data_dir / "journal" / secrets.token_hex(8)
+        self._files = FileThread()
+        self._calls = calls = JournalledCalls()
+        self._batch = batch = RecordBatch(secrets.token_bytes(MARKER_BYTES))
         self._complete_position = 0
         """Every append up to here is in a block."""
-        self._audio_listener: AudioListener | None = None
-        self._copies = ThreadPoolExecutor(1, thread_name_prefix="journal-copy")
+        self._log = CommitLog(self._directory, batch.marker, segment_bytes=limits.segment_bytes, disk=disk)
+        self._commits = GroupCommit(self._log, limits, enqueue_all=self._begin_commit, on_health=on_health)
+        self._segments = SegmentLedger()
+        self.cleaning = SegmentCleaning(
+            calls, self._segments, batch, self._log, self._commits, self._files, limits.few_segments
+        )
+        self._settlement = Settlement(calls, self._segments, self.cleaning, note_others=follower is not None)
+        self.reader = JournalReader(calls, self._commits, recordings, self._files)
+        self.adopted = AdoptedJournals(data_dir, calls, recordings, self._files, disk)
 
     async def start(self) -> None:
         """Create this process's journal and begin to commit. Raises OSError."""
-        self._directory, self._lock = await self._copy(
-            partial(create_locked_directory, self._root, secrets.token_hex(8))
+        _, self._lock = await self._files.run(
+            partial(create_locked_directory, self._directory.parent, self._directory.name)
         )
-        self._log = CommitLog(
-            self._directory, self._batch.marker, segment_bytes=self._limits.segment_bytes, disk=self._disk
-        )
-        self._commits = GroupCommit(
-            self._log,
-            self._limits,
-            enqueue_all=self._begin_commit,
-            on_safe=self._settle,
-            on_health=self._on_health,
-            on_fault=self._tell_fault,
-        )
-        await self._commits.start()
+        await self._commits.start(self._settlement.settle, self._settlement.note_fault)
 
     async def stop(self) -> None:
         """Commit what is left and close; calls not released are found by the next process's `recover`.
 
         Raises OSError when something could not be made safe, and whatever else ended the commits.
         """
-        if self._cleaning is not None:
-            self._cleaning.cancel()
-            await asyncio.gather(self._cleaning, return_exceptions=True)
+        await self.cleaning.stop()
         try:
             await self._commits.stop()
         finally:
-            self._copies.shutdown()
-            for journal in self._adopted:
-                journal.close()
+            self._files.close()
+            self.adopted.close()
             if not self._calls and self.degraded is None:
                 remove_directory(self._directory)
             os.close(self._lock)
@@ -186,15 +146,13 @@ class FileJournal:
         self._calls[call_id] = call = JournalledCall(call_id, header, layout, epoch)
         return self._append_now(call.opening())
 
-    def fence(self, call_id: str, epoch: int) -> None:
-        """Write the call under a higher epoch from here on: what others write under lower ones is void.
-
-        Raises ValueError for an unknown call, or an epoch that is not higher.
-        """
-        call = self._call_to_append(call_id)
-        if epoch <= call.epoch:
-            raise ValueError(f"call {call_id} is written under epoch {call.epoch}, which {epoch} is not above")
-        call.epoch, call.must_reopen = epoch, True
+    def begin_epoch(self, call_id: str, epoch: int, header: bytes) -> None:
+        """What is appended to a call from here on is of `epoch`; a call that is not here begins. Raises ValueError."""
+        call = self._calls.get(call_id)
+        if call is None:
+            self.open_call(call_id, header, epoch)
+        elif epoch > call.epoch:
+            call.epoch, call.must_reopen, call.closed = epoch, True, False
 
     def append_audio(self, call_id: str, first_sample: int, pcm: bytes) -> int:
         """Append interleaved s16le PCM that begins at sample `first_sample` of each channel.
@@ -205,7 +163,7 @@ class FileJournal:
         commits, known = self._commits, self._calls.get(call_id)
         if known is not None and commits.has_memory(len(pcm)) and known.extend(first_sample, pcm):
             commits.reserve(len(pcm))
-            self._with_pending_audio[call_id] = known
+            self._batch.with_audio[call_id] = known
             return commits.appended()
         call = self._call_to_append(call_id, still_open=True)
         end_sample = call.end_of(first_sample, pcm)
@@ -214,7 +172,7 @@ class FileJournal:
         self._commits.reserve(len(pcm))
         for record in call.add_audio(first_sample, pcm):
             self._batch.add(record)
-        self._with_pending_audio[call_id] = call
+        self._batch.with_audio[call_id] = call
         return self._commits.appended()
 
     @property
@@ -268,15 +226,13 @@ class FileJournal:
         Its records go with the last call of their segments. Raises OSError when an earlier process's journal
         cannot be changed; the call is then recovered once more at the next start.
         """
-        if call_id not in self._calls or self._calls[call_id].released:
+        call = self._calls.unreleased(call_id)
+        if call is None:
             return
-        call = self._calls[call_id]
         call.released = True
         call.drop_pending()
         self._append_now(Record(Kind.RELEASE, call_id))
-        for journal in list(self._adopted):
-            await self._copy(partial(journal.release, call_id, self._disk))
-        self._adopted = [journal for journal in self._adopted if journal.unreleased]
+        await self.adopted.release(call_id)
 
     def _call_to_append(self, call_id: str, *, still_open: bool = False) -> JournalledCall:
         call = self._calls.get(call_id)
@@ -291,7 +247,7 @@ class FileJournal:
 
     def _append_now(self, record: Record) -> int:
         """Append `record` behind its call's audio, and hand both to the operating system."""
-        self._gather_audio_of(record.call_id)
+        self._batch.gather_audio_of(record.call_id)
         self._batch.add(record)
         position = self._commits.appended()
         self._hand_over_batch()
@@ -300,7 +256,7 @@ class FileJournal:
     def hand_over(self, call_ids: Iterable[str]) -> None:
         """Hand what waits of these calls to the operating system, in one write: it survives a killed process then."""
         for call_id in call_ids:
-            self._gather_audio_of(call_id)
+            self._batch.gather_audio_of(call_id)
         self._hand_over_batch()
 
     def _hand_over_batch(self) -> None:
@@ -309,25 +265,13 @@ class FileJournal:
         with suppress(OSError):
             self._log.write_through()
 
-    def _gather_audio_of(self, call_id: str) -> None:
-        call = self._with_pending_audio.pop(call_id, None)
-        if call is not None and call.has_pending:
-            call.move_pending(self._batch)
-
-    def _enqueue_all(self) -> None:
-        for call in self._with_pending_audio.values():
-            if call.has_pending:
-                call.move_pending(self._batch)
-        self._with_pending_audio.clear()
-        self._enqueue_batch()
-
     def _enqueue_batch(self) -> None:
         if self._batch.empty:
             return
         # While audio of other calls waits, not everything up to the latest position is in blocks, and what was
         # reserved for that audio goes back with the block that has it.
         reserved_bytes = 0
-        if not self._with_pending_audio:
+        if not self._batch.with_audio:
             self._complete_position = self._commits.position
             reserved_bytes = self._commits.reserved_since_last_block()
         block = self._batch.take(self._complete_position, reserved_bytes)
@@ -336,19 +280,14 @@ class FileJournal:
             self._follower.note_block(block)
 
     def _begin_commit(self) -> None:
-        self._enqueue_all()
+        self._batch.gather_audio()
+        self._enqueue_batch()
         if self._follower is not None:
             self._follower.note_commit()
 
     def tell(self, listener: AudioListener) -> None:
         """Have this one listener hear how far each call's audio is safe."""
-        self._audio_listener = listener
-
-    def _tell_fault(self, fault: OSError) -> None:
-        if self._audio_listener is not None:
-            self._audio_listener.note_fault(str(fault))
-
-    # --- committing --------------------------------------------------------------------------------------------
+        self._settlement.listener = listener
 
     async def synced(self, position: int) -> None:
         """Return once everything up to `position` would survive a power cut.
@@ -358,45 +297,19 @@ class FileJournal:
         """
         await self._commits.synced(position)
 
-    async def _settle(self, blocks: Sequence[Block]) -> None:
-        """Take note where the safe blocks' audio lies and which calls they release."""
-        released = False
-        safe_samples: dict[str, int] = {}
-        calls, note, audio, release = self._calls, self._segments.note, Kind.AUDIO, Kind.RELEASE
-        for block in blocks:
-            segment, offset_bytes = block.segment, block.offset_bytes
-            for number, (call_id, kind, begin_bytes, size_bytes, again, end_sample) in enumerate(block.entries):
-                if number % _SETTLED_AT_A_TIME == _SETTLED_AT_A_TIME - 1:
-                    await asyncio.sleep(0)  # a commit of a thousand calls is not to hold up their audio
-                note(segment, call_id, size_bytes)
-                call = calls.get(call_id)
-                if call is None:
-                    continue
-                if kind is audio:
-                    call.note_extent(segment, offset_bytes + begin_bytes, size_bytes)
-                    if not again:
-                        safe_samples[call_id] = end_sample
-                elif kind is release:
-                    del calls[call_id]
-                    released = True
-                elif self._follower is not None:
-                    call.note_other(segment, offset_bytes + begin_bytes, size_bytes)
-        if self._audio_listener is not None and safe_samples:
-            self._audio_listener.note_safe(safe_samples, self._commits.safe_position)
-        if released:
-            done_with = self._segments.done_with(self._log.current_segment, self._calls)
-            for path in await self._commits.in_commit_thread(partial(_remove_segments, done_with)):
-                self._segments.forget(path)
-        # Here every block of a finished segment is safe and accounted for; between two commits it need not be.
-        if self._cleaning is None or self._cleaning.done():
-            self._clean_one()
+    # --- afterwards --------------------------------------------------------------------------------------------
 
-    # --- cleaning ------------------------------------------------------------------------------------------------
+    async def seal(self, call_id: str) -> Path:
+        """As `JournalReader.seal`, for those who need only the file."""
+        return (await self.reader.seal(call_id)).path
 
-    def _clean_one(self) -> None:
-        path = self._segments.worth_emptying(self._log.current_segment, self._calls, self._limits.few_segments)
-        if path is not None:
-            self._cleaning = asyncio.get_running_loop().create_task(self._clean(path), name="journal-cleaning")
+    async def publish(self, call_id: str) -> Path:
+        """As `JournalReader.publish`."""
+        return await self.reader.publish(call_id)
+
+    async def read_back(self, call_id: str) -> tuple[int, AsyncIterator[bytes]]:
+        """As `JournalReader.read_back`."""
+        return await self.reader.read_back(call_id)
 
     async def erase(self, call_id: str) -> bool:
         """Take what a call has left in this journal off the disk, released or not; others lose nothing.
@@ -412,219 +325,4 @@ class FileJournal:
                 self._log.retire_segment()
                 # Only what is appended brings a commit about, and a note again says nothing new.
                 await self.synced(self._append_now(Record(Kind.RELEASE, call_id)))
-        for path in held:
-            while self._cleaning is not None and not self._cleaning.done():
-                await asyncio.wait([self._cleaning])
-            if path in self._segments:
-                self._cleaning = asyncio.get_running_loop().create_task(self._clean(path), name="journal-erasing")
-                await asyncio.wait([self._cleaning])
-        return not any(path in self._segments for path in held) and not any(
-            call_id in journal.released for journal in self._adopted
-        )
-
-    async def _clean(self, path: Path) -> None:
-        """Copy what is live in a segment to the journal's end, and drop the segment once the copies are safe.
-
-        A crash on the way leaves records twice, which recovery counts once. A fault leaves the segment as it is.
-        """
-        try:
-            noted = self._segments.calls_elsewhere(path) - self._calls.keys()
-            for portion in await self._copy(partial(records_to_keep, path, frozenset(self._calls), noted)):
-                await self.synced(self._append_copies(portion, noted))
-        except OSError as fault:
-            if path in self._segments:  # else its last call was released meanwhile, and it is gone
-                log.warning("journal_segment_not_cleaned", segment=str(path), fault=str(fault))
-                self._segments.spare(path)
-            return
-        for call in self._calls.values():
-            call.forget_extents(path)
-        # Behind every seal that still reads the old place: one thread does both.
-        if await self._copy(partial(_remove_segments, [path])):
-            self._segments.forget(path)
-        else:
-            self._segments.spare(path)
-
-    def _append_copies(self, portion: list[Copied], noted: Collection[str]) -> int:
-        kept = [
-            copied
-            for copied in portion
-            if copied.call_id in noted or (copied.call_id in self._calls and not self._calls[copied.call_id].released)
-        ]
-        if not kept:  # nothing would come of waiting for an append that brought nothing
-            return self._commits.position
-        size_bytes = sum(len(copied.data) for copied in kept)
-        self._commits.reserve(size_bytes)
-        for copied in kept:
-            self._batch.add_copy(copied.call_id, copied.kind, copied.data)
-        self.copied_bytes += size_bytes
-        return self._commits.appended()
-
-    # --- sealing and recovering ----------------------------------------------------------------------------------
-
-    async def seal(self, call_id: str) -> Path:
-        """As `seal_call`, for those who need only the file."""
-        return (await self.seal_call(call_id)).path
-
-    async def publish(self, call_id: str) -> Path:
-        """Give the sealed recording the name by which it is found; again does nothing. Raises OSError (seal again)."""
-        return await self._copy(partial(self._recordings.publish, call_id))
-
-    async def seal_call(self, call_id: str) -> SealedRecording:
-        """Copy the call's audio to its WAV file, durably; a file sealed earlier stays as it is.
-
-        Close the call first: what is appended after this is in no recording.
-
-        Raises OSError when the disk does not take it (try again), ValueError for a call the journal does not know.
-        """
-        path = self._recordings.path(call_id)
-        earlier = await self._copy(partial(sealed_already, path))
-        if earlier is not None:
-            return earlier
-        await self.synced(self._commits.position)
-        call = self._calls.get(call_id)
-        if call is None or call.layout.rate_hz == 0:
-            raise ValueError(f"call {call_id} has no audio in this journal")
-        layout = call.layout
-        target = self._recordings.sealing_path(call_id)
-        sealed = await self._copy(partial(seal_recording, target, layout.rate_hz, layout.channels, call.extents()))
-        if sealed.unreadable_records:
-            log.error("journal_records_unreadable", call_id=call_id, records=sealed.unreadable_records)
-        return sealed
-
-    def audio_of(self, call_id: str) -> tuple[AudioLayout, dict[Path, list[tuple[int, int]]]] | None:
-        """How a call's PCM is laid out, and where what is safe of it stands: segments, offsets and sizes in bytes. A
-        copy, for a thread that reads it; segments may go meanwhile. None for a call that is not in this journal."""
-        call = self._calls.get(call_id)
-        if call is None or call.released or call.layout.rate_hz == 0:
-            return None
-        return call.layout, call.extents()
-
-    async def read_back(self, call_id: str) -> tuple[int, AsyncIterator[bytes]]:
-        """Every record of a call in the order of its writing: up to which position, and their bytes in pieces.
-
-        Raises OSError while the disk takes or gives nothing, ValueError for a call the journal does not know.
-        """
-        position = self._commits.position
-        await self.synced(position)
-        call = self._call_to_read(call_id)
-        return position, self._pieces(call.every_record())
-
-    async def _pieces(self, places: list[Place]) -> AsyncIterator[bytes]:
-        while places:
-            piece, places = await self._copy(partial(read_piece, places))
-            if piece:
-                yield piece
-
-    async def take_in(self, call_id: str, epoch: int, records: AsyncIterator[bytes]) -> RecoveredCall:
-        """Write down, durably, a call's records from another node, and take the call over: what is appended from here
-        on is of `epoch`. What this journal had of the call itself under an earlier epoch gives way.
-
-        Raises OSError, and whatever reading `records` raises; nothing has changed then.
-        """
-        journal, found = await self._write_down(call_id, records)
-        self._adopted.append(journal)
-        earlier = self._calls.get(call_id)
-        if earlier is not None:
-            earlier.drop_pending()
-        call = JournalledCall(call_id, found.header, AudioLayout(found.rate_hz, found.channels), epoch, found.closed)
-        call.must_reopen = True
-        call.adopt(found.audio, found.others)
-        self._calls[call_id] = call
-        return found
-
-    async def add_late_part(self, call_id: str, records: AsyncIterator[bytes]) -> RecoveredCall | None:
-        """Add audio that another node has of a call in this journal: it fills what is missing, and no more.
-
-        None when the call is not here, or sealed already, or there are no records. Raises as `take_in`.
-        """
-        call = self._calls.get(call_id)
-        sealed = await self._copy(partial(sealed_already, self._recordings.path(call_id)))
-        if call is None or call.released or sealed is not None:
-            return None
-        journal, found = await self._write_down(call_id, records)
-        self._adopted.append(journal)
-        call.adopt(found.audio, ())
-        return found
-
-    async def fill_recording(
-        self, call_id: str, hole_samples: int, records: AsyncIterator[bytes]
-    ) -> RecoveredCall | None:
-        """Put audio from another node's records into a sealed recording that lacks all before `hole_samples`.
-
-        None when there is no such recording here. Raises as `take_in`; the recording is as it was then.
-        """
-        path = self._recordings.path(call_id)
-        if await self._copy(partial(sealed_already, path)) is None:
-            return None
-        journal, found = await self._write_down(call_id, records)
-        try:
-            await self._copy(partial(fill_recording, path, hole_samples, found.audio))
-        finally:
-            await self._copy(partial(journal.release, call_id, self._disk))
-        return found
-
-    async def _write_down(self, call_id: str, records: AsyncIterator[bytes]) -> tuple[AdoptedJournal, RecoveredCall]:
-        writer = await self._copy(partial(TailWriter, self._root, checked_call_id(call_id), self._disk))
-        try:
-            async for piece in records:
-                await self._copy(partial(writer.write, piece))
-            written = await self._copy(writer.finish)
-        except BaseException:
-            await asyncio.shield(self._copy(writer.abandon))
-            raise
-        return written
-
-    def begin_epoch(self, call_id: str, epoch: int, header: bytes) -> None:
-        """What is appended to a call from here on is of `epoch`; a call that is not here begins. Raises ValueError."""
-        call = self._calls.get(call_id)
-        if call is None:
-            self.open_call(call_id, header, epoch)
-        elif epoch > call.epoch:
-            call.epoch, call.must_reopen, call.closed = epoch, True, False
-
-    def _call_to_read(self, call_id: str) -> JournalledCall:
-        call = self._calls.get(call_id)
-        if call is None or call.released:
-            raise ValueError(f"call {call_id[:80]!r} is not in this journal")
-        return call
-
-    async def _copy(self, work: Callable[[], T]) -> T:
-        """Run file work in the one thread for it, so that no two seals of a call meet."""
-        return await asyncio.get_running_loop().run_in_executor(self._copies, work)
-
-    async def recover(self) -> Recovery:
-        """Take over the unfinished calls of processes that are gone: they can be sealed, continued and released.
-
-        What they hold would survive a power cut. What is appended to them here is written under a higher epoch.
-
-        Raises OSError when the disk cannot be read or the quarantine not written.
-        """
-        findings: Findings = await self._copy(partial(adopt_abandoned, self._root, self._quarantine))
-        self._adopted += findings.journals
-        for found in findings.calls:
-            call = self._calls.get(found.call_id)
-            if call is None:
-                layout = AudioLayout(found.rate_hz, found.channels)
-                call = JournalledCall(found.call_id, found.header, layout, found.epoch + 1, closed=found.closed)
-                call.must_reopen = True
-                self._calls[found.call_id] = call
-            call.adopt(found.audio, found.others)
-        for part in findings.quarantined:
-            log.error("journal_part_quarantined", journal=part.journal, segment=part.segment, reason=part.reason)
-        return Recovery(findings.calls, findings.quarantined)
-
-
-def _remove_segments(paths: list[Path]) -> list[Path]:
-    """Remove segments in their order and return those that are gone: what follows one that stays, stays too.
-
-    A later segment may hold the note that a call of an earlier one is released, and must not go before it.
-    """
-    gone = []
-    for path in paths:
-        try:
-            remove_durably(path)
-        except OSError as fault:  # harmless but for the space it takes: it is tried again at the next release
-            log.warning("journal_segment_not_removed", segment=str(path), fault=str(fault))
-            break
-        gone.append(path)
-    return gone
+        return await self.cleaning.empty(held) and not self.adopted.still_hold(call_id)

@@ -177,11 +177,22 @@ class JournalledCall:
         return {**own, **{path: [*places] for path, places in self._adopted.items()}}
 
 
+class JournalledCalls(dict[str, JournalledCall]):
+    """The calls of one journal by call id. One that is released stays until its release is safe."""
+
+    def unreleased(self, call_id: str) -> JournalledCall | None:
+        """A call that the journal still has to keep, if it is one."""
+        call = self.get(call_id)
+        return None if call is None or call.released else call
+
+
 class RecordBatch:
-    """Encoded records that wait to become one block."""
+    """Encoded records that wait to become one block, and the calls whose audio waits to join them."""
 
     def __init__(self, marker: bytes) -> None:
         self.marker = marker
+        self.with_audio: dict[str, JournalledCall] = {}
+        """Calls that keep audio for the next block."""
         self._parts: list[bytes] = []
         self._entries: list[Entry] = []
         self._size_bytes = 0
@@ -202,8 +213,22 @@ class RecordBatch:
         self._entries.append(Entry(call_id, kind, self._size_bytes, len(data), again, end_sample))
         self._size_bytes += len(data)
 
+    def gather_audio_of(self, call_id: str) -> None:
+        """Add what audio of a call waits."""
+        call = self.with_audio.pop(call_id, None)
+        if call is not None and call.has_pending:
+            call.move_pending(self)
+
+    def gather_audio(self) -> None:
+        """Add what audio waits, of all calls."""
+        for call in self.with_audio.values():
+            if call.has_pending:
+                call.move_pending(self)
+        self.with_audio.clear()
+
     @property
     def empty(self) -> bool:
+        """Whether there is no record; audio that waits is none yet."""
         return not self._parts
 
     def take(self, position: int, reserved_bytes: int) -> Block:

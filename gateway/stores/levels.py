@@ -15,8 +15,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gateway.ports.levels import CallLevels, LevelsAsked
-from gateway.stores.journal import FileJournal
 from gateway.stores.journal_calls import AudioLayout
+from gateway.stores.journal_reading import JournalReader
 from gateway.stores.journal_records import MARKER_BYTES, RECORD_HEAD_BYTES, BadRecord, decode, peek
 from gateway.stores.recordings import Recordings
 from gateway.stores.sealing import Extents
@@ -38,7 +38,7 @@ Samples = NDArray[np.int16]
 class StoredLevels:
     """Fills the role LevelReader from this process's journal and the data folder's recordings."""
 
-    def __init__(self, journal: FileJournal | None, recordings: Recordings) -> None:
+    def __init__(self, journal: JournalReader | None, recordings: Recordings) -> None:
         """Without `journal`, calls that are not sealed yet are kept elsewhere."""
         self._journal = journal
         self._recordings = recordings

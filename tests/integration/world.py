@@ -48,7 +48,8 @@ from gateway.session.ownership import Standing
 from gateway.session.rulesets import RuleSets
 from gateway.stores.cluster import Cluster, in_memory, solitary
 from gateway.stores.durable_files import Disk
-from gateway.stores.journal import FileJournal, JournalLimits, RecoveredCall
+from gateway.stores.journal import FileJournal, JournalLimits
+from gateway.stores.journal_found import RecoveredCall
 from gateway.stores.memory_cluster import MemoryRegistry
 from gateway.stores.recordings import Recordings
 from gateway.stores.solitary_bus import SolitaryBus
@@ -384,7 +385,7 @@ async def running(
     records, tasks = options.records, TasksInMemory(options.qc_result)
     stored = tuple(StoredCategory(name, "", tuple(contents)) for name, contents in options.rules.items())
     feed = Feed()
-    moving = Moving(cluster.owners, journal, cluster.tail, cluster.late, records)
+    moving = Moving(cluster.owners, journal, journal.adopted, cluster.tail, cluster.late, records)
     calls = Calls(
         Engines(confirmer, recognizer, voiceprint),
         Keeping(journal, records, OutcomesInMemory(), tasks, clock, metrics, cluster.owners, feed),
@@ -408,7 +409,7 @@ async def running(
     async def find() -> Sequence[RecoveredCall]:
         if options.may_look is not None:
             await options.may_look.wait()
-        return (await journal.recover()).calls
+        return (await journal.adopted.recover()).calls
 
     calls.take_up(find)
     if options.may_look is None:

@@ -22,12 +22,12 @@ class _Told(AudioListener):
 
 
 def _tell(self: FileJournal, listener: AudioListener) -> None:
-    self._audio_listener = _Told(listener)
+    self._settlement.listener = _Told(listener)
 
 
 def _and_acknowledge(self: FileJournal, call_id: str, first_sample: int, pcm: bytes) -> int:
     position = _append_audio(self, call_id, first_sample, pcm)
-    told = self._audio_listener
+    told = self._settlement.listener
     assert isinstance(told, _Told)
     end_sample = first_sample + len(pcm) // self._calls[call_id].layout.block_bytes
     asyncio.get_running_loop().call_soon(told.listener.note_safe, {call_id: end_sample}, position)

@@ -43,7 +43,7 @@ async def lost_samples(data_dir: Path, acked: dict[str, int], seqs: dict[str, in
     """Recover and seal; how many acked samples the recordings lack."""
     journal = FileJournal(data_dir, Recordings(data_dir))
     await journal.start()
-    found = {call.call_id: call for call in (await journal.recover()).calls}
+    found = {call.call_id: call for call in (await journal.adopted.recover()).calls}
     lost = 0
     for call_id, samples in acked.items():
         with wave.open(str(await journal.seal(call_id))) as wav:

@@ -12,8 +12,9 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from gateway.stores.adopted_journals import Recovery
 from gateway.stores.durable_files import Disk
-from gateway.stores.journal import FileJournal, JournalFull, JournalLimits, Recovery
+from gateway.stores.journal import FileJournal, JournalFull, JournalLimits
 from gateway.stores.recordings import Recordings
 
 HEADER = b'{"rate_hz": 8000, "channels": 1, "app_id": "ours"}'
@@ -55,7 +56,7 @@ def recordings_in(folder: Path) -> list[Path]:
 async def recovered(folder: Path) -> Recovery:
     """What a process that starts finds; it lets go again without a change."""
     async with journal_in(folder) as journal:
-        return await journal.recover()
+        return await journal.adopted.recover()
 
 
 async def test_a_sealed_call_is_the_audio_that_was_appended(tmp_path: Path) -> None:
@@ -89,7 +90,7 @@ async def test_missing_samples_are_silence_and_repeated_ones_count_once(tmp_path
         journal.append_audio("c", 0, audio[:600])
         journal.append_audio("c", 100, bytes(500))  # other bytes for samples 100..350, of which 300..350 are new
         journal.append_audio("c", 450, audio[900:])
-        sealed = await journal.seal_call("c")
+        sealed = await journal.reader.seal("c")
     assert sealed.gaps == ((350, 450),)
     assert sealed.samples == 1000
     assert wav_pcm(sealed.path) == audio[:600] + bytes(300) + audio[900:]
@@ -183,7 +184,7 @@ async def test_a_call_of_an_earlier_process_is_found_sealed_and_released(tmp_pat
         journal.close_call("c")
         await journal.release("done")
     async with journal_in(tmp_path) as journal:
-        (call,) = (await journal.recover()).calls
+        (call,) = (await journal.adopted.recover()).calls
         assert (call.call_id, call.header, call.rate_hz, call.channels) == ("c", HEADER, 8000, 1)
         assert (call.samples, call.end_sample, call.gaps) == (300, 650, ((300, 350),))
         assert call.messages == ((1, b"one"), (2, b"two"))
@@ -197,7 +198,7 @@ async def test_a_call_that_goes_on_after_a_crash_becomes_one_recording_even_afte
     audio = pcm(900)
     for number in range(3):
         async with journal_in(tmp_path) as journal:
-            found = (await journal.recover()).calls
+            found = (await journal.adopted.recover()).calls
             if number == 0:
                 journal.open_call("c", HEADER)
             else:
@@ -205,7 +206,7 @@ async def test_a_call_that_goes_on_after_a_crash_becomes_one_recording_even_afte
             journal.append_audio("c", 300 * number, audio[600 * number : 600 * number + 600])
             journal.append_message("c", number, b"m")
     async with journal_in(tmp_path) as journal:
-        (call,) = (await journal.recover()).calls
+        (call,) = (await journal.adopted.recover()).calls
         assert [seq for seq, _ in call.messages] == [0, 1, 2]
         assert wav_pcm(await journal.seal("c")) == audio
         await journal.release("c")
@@ -217,7 +218,7 @@ async def test_one_of_two_recovered_calls_released_is_not_found_again(tmp_path: 
         journal.open_call("a", HEADER)
         journal.open_call("b", HEADER)
     async with journal_in(tmp_path) as journal:
-        await journal.recover()
+        await journal.adopted.recover()
         await journal.release("a")
     assert [call.call_id for call in (await recovered(tmp_path)).calls] == ["b"]
 
@@ -412,6 +413,6 @@ async def test_a_recovery_that_failed_can_be_tried_again(tmp_path: Path) -> None
     (tmp_path / "quarantine").write_bytes(b"in the way")
     async with journal_in(tmp_path) as journal:
         with pytest.raises(OSError, match="quarantine"):
-            await journal.recover()
+            await journal.adopted.recover()
         (tmp_path / "quarantine").unlink()
-        assert [call.samples for call in (await journal.recover()).calls] == [10]
+        assert [call.samples for call in (await journal.adopted.recover()).calls] == [10]

@@ -2,6 +2,7 @@
 
 import asyncio
 import threading
+from dataclasses import replace
 from errno import EIO
 from pathlib import Path
 
@@ -53,7 +54,7 @@ async def test_a_long_call_does_not_pin_the_segments_of_short_ones(tmp_path: Pat
         audio = await a_long_call_among_short_ones(journal, 30)
         await until(journal, tmp_path, most=10)
         written_bytes = 30 * (2000 + 2 * SHARE)
-        assert 0 < journal.copied_bytes < written_bytes / 2
+        assert 0 < journal.cleaning.copied_bytes < written_bytes / 2
         assert wav_pcm(await journal.seal("long")) == audio
 
 
@@ -62,7 +63,7 @@ async def test_what_was_copied_is_recovered_once_and_what_was_released_stays_so(
         audio = await a_long_call_among_short_ones(journal, 20)
         await until(journal, tmp_path, most=8)
     async with journal_in(tmp_path) as journal:
-        calls = {call.call_id: call for call in (await journal.recover()).calls}
+        calls = {call.call_id: call for call in (await journal.adopted.recover()).calls}
         assert not any(call_id.startswith("short") for call_id in calls)
         long = calls["long"]
         assert (long.header, long.gaps) == (HEADER, ())
@@ -76,14 +77,13 @@ async def test_a_crash_between_the_copy_and_the_removal_changes_nothing(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, copied: bool
 ) -> None:
     # The process "dies" before any old segment is removed: every record stands twice, or (not copied) once.
-    monkeypatch.setattr("gateway.stores.journal._remove_segments", lambda paths: [])
-    if not copied:
-        monkeypatch.setattr(FileJournal, "_clean_one", lambda self: None)
-    async with journal_in(tmp_path, SMALL) as journal:
+    monkeypatch.setattr("gateway.stores.journal_cleaning._remove_segments", lambda paths: [])
+    limits = SMALL if copied else replace(SMALL, few_segments=1000)
+    async with journal_in(tmp_path, limits) as journal:
         audio = await a_long_call_among_short_ones(journal, 12)
-        assert (journal.copied_bytes > 0) == copied
+        assert (journal.cleaning.copied_bytes > 0) == copied
     async with journal_in(tmp_path) as journal:
-        (long,) = (await journal.recover()).calls
+        (long,) = (await journal.adopted.recover()).calls
         assert b"".join(long.read_audio()) == audio
         assert [ordinal for ordinal, _ in long.events] == list(range(1, 13))
         assert wav_pcm(await journal.seal("long")) == audio
@@ -98,10 +98,10 @@ async def test_a_released_call_stays_so_when_the_process_dies_before_an_emptied_
             raise OSError(EIO, "the process died first")
         return remove_durably(path)
 
-    monkeypatch.setattr("gateway.stores.journal.remove_durably", remove)
+    monkeypatch.setattr("gateway.stores.journal_cleaning.remove_durably", remove)
     async with journal_in(tmp_path, SMALL) as journal:
         await a_long_call_among_short_ones(journal, 12)
-        assert journal.copied_bytes > 0
+        assert journal.cleaning.copied_bytes > 0
         await journal.release("long")
         for number in range(20):
             await journal.synced(journal.open_call(f"pulse-{number}", HEADER))
@@ -109,7 +109,7 @@ async def test_a_released_call_stays_so_when_the_process_dies_before_an_emptied_
             await journal.release(f"pulse-{number}")
         journal.open_call("goes-on", HEADER)
     async with journal_in(tmp_path) as journal:
-        assert [call.call_id for call in (await journal.recover()).calls] == ["goes-on"]
+        assert [call.call_id for call in (await journal.adopted.recover()).calls] == ["goes-on"]
 
 
 async def test_a_damaged_segment_is_left_for_recovery_to_look_at(tmp_path: Path) -> None:
@@ -157,7 +157,7 @@ def test_whatever_is_released_when_the_rest_is_whole(
                     await journal.release(call_id)
                     del whole[names.pop(letter)]
         async with journal_in(folder) as journal:
-            found = {call.call_id: b"".join(call.read_audio()) for call in (await journal.recover()).calls}
+            found = {call.call_id: b"".join(call.read_audio()) for call in (await journal.adopted.recover()).calls}
         assert found == {call_id: bytes(content) for call_id, content in whole.items()}
 
     asyncio.run(play())

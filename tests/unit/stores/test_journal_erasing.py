@@ -32,7 +32,7 @@ async def test_a_released_call_is_gone_from_the_segment_that_is_being_written(tm
         journal.append_audio("stays", 500, pcm(100))
         assert len(wav_pcm(await journal.seal("stays"))) == 2 * 600
     async with journal_in(tmp_path) as journal:
-        (found,) = (await journal.recover()).calls
+        (found,) = (await journal.adopted.recover()).calls
         assert (found.call_id, found.messages) == ("stays", ((1, b"what another said"),))
         assert found.samples == 600
 
@@ -44,7 +44,7 @@ async def test_a_call_that_was_not_released_is_released_by_it(tmp_path: Path) ->
         assert SECRET not in on_disk(tmp_path)
         assert journal.call_ids == frozenset()
     async with journal_in(tmp_path) as journal:
-        assert (await journal.recover()).calls == ()
+        assert (await journal.adopted.recover()).calls == ()
 
 
 async def test_a_call_that_the_journal_does_not_know_costs_nothing(tmp_path: Path) -> None:
@@ -73,7 +73,7 @@ async def test_what_an_earlier_process_left_of_it_goes_with_that_processes_last_
         await a_call(journal, "gone", SECRET)
         await a_call(journal, "stays", b"what another said")
     async with journal_in(tmp_path) as journal:
-        await journal.recover()
+        await journal.adopted.recover()
         assert not await journal.erase("gone")
         await journal.release("stays")
         assert await journal.erase("gone")
@@ -81,7 +81,7 @@ async def test_what_an_earlier_process_left_of_it_goes_with_that_processes_last_
 
 
 async def test_a_segment_that_cannot_be_removed_is_owned_up_to(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("gateway.stores.journal._remove_segments", lambda paths: [])
+    monkeypatch.setattr("gateway.stores.journal_cleaning._remove_segments", lambda paths: [])
     async with journal_in(tmp_path) as journal:
         await a_call(journal, "gone", SECRET)
         assert not await journal.erase("gone")

@@ -45,26 +45,25 @@ def test_audio_of_a_higher_epoch_counts_first(tmp_path: Path) -> None:
 async def test_each_process_that_goes_on_with_a_call_writes_under_a_higher_epoch(tmp_path: Path) -> None:
     for number in range(3):
         async with journal_in(tmp_path) as journal:
-            calls = (await journal.recover()).calls
+            calls = (await journal.adopted.recover()).calls
             assert [call.epoch for call in calls] == ([] if number == 0 else [number - 1])
             if number == 0:
                 journal.open_call("c", HEADER)
             # Each says something else of event 2, as a process may that did not see the one before.
             journal.append_event("c", 1 if number == 0 else 2, f"by {number}".encode(), at_once=True)
     async with journal_in(tmp_path) as journal:
-        (call,) = (await journal.recover()).calls
+        (call,) = (await journal.adopted.recover()).calls
     assert call.events == ((1, b"by 0"), (2, b"by 2"))
 
 
-async def test_a_fence_raises_the_epoch_and_never_lowers_it(tmp_path: Path) -> None:
+async def test_an_epoch_that_begins_is_the_calls_unless_it_has_a_higher_one(tmp_path: Path) -> None:
     async with journal_in(tmp_path) as journal:
         journal.open_call("c", HEADER, epoch=3)
-        journal.fence("c", 9)
-        with pytest.raises(ValueError, match="epoch 9"):
-            journal.fence("c", 9)
+        journal.begin_epoch("c", 9, HEADER)
+        journal.begin_epoch("c", 4, HEADER)
         journal.append_event("c", 1, b"event", at_once=True)
     async with journal_in(tmp_path) as journal:
-        (call,) = (await journal.recover()).calls
+        (call,) = (await journal.adopted.recover()).calls
     assert (call.epoch, call.events) == (9, ((1, b"event"),))
 
 
@@ -87,7 +86,7 @@ async def test_audio_is_read_in_order_and_once_whatever_was_stored_twice(tmp_pat
         for begin, end in ((0, 100), (250, 400), (50, 300)):
             journal.append_audio("c", begin, audio[2 * begin : 2 * end])
     async with journal_in(tmp_path) as journal:
-        (call,) = (await journal.recover()).calls
+        (call,) = (await journal.adopted.recover()).calls
         assert b"".join(call.read_audio()) == audio
         (segment,) = {place.segment for place in call.audio}
         content = bytearray(segment.read_bytes())

@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 
 from gateway.ports.levels import LevelsAsked
 from gateway.stores import levels
-from gateway.stores.journal import FileJournal, JournalLimits
+from gateway.stores.journal import JournalLimits
+from gateway.stores.journal_reading import JournalReader
 from gateway.stores.levels import MOST_STEPS, StoredLevels, levels_of_wav
 from gateway.stores.recordings import Recordings
 from gateway.stores.sealing import wav_header
@@ -83,7 +84,7 @@ async def test_a_running_call_is_told_from_its_journal_as_its_recording_is_later
     audio = pcm(5000)
     recordings = Recordings(tmp_path)
     async with journal_in(tmp_path, small) as journal:
-        reader = StoredLevels(journal, recordings)
+        reader = StoredLevels(journal.reader, recordings)
         assert await reader.running("call", LevelsAsked(10)) is None
         journal.open_call("call", HEADER)
         position, at = 0, 0
@@ -112,18 +113,18 @@ async def test_a_part_of_the_journal_that_goes_away_while_it_is_read_is_looked_f
     async with journal_in(tmp_path, JournalLimits(commit_interval_ms=1)) as journal:
         journal.open_call("call", HEADER)
         await journal.synced(journal.append_audio("call", 0, pcm(800)))
-        where = FileJournal.audio_of
+        where = JournalReader.audio_of
         asked = 0
 
-        def stale_at_first(self: FileJournal, call_id: str) -> object:
+        def stale_at_first(self: JournalReader, call_id: str) -> object:
             nonlocal asked
             asked += 1
             found = where(self, call_id)
             assert found is not None
             return (found[0], {tmp_path / "gone.log": [(0, 100)]}) if asked == 1 else found
 
-        monkeypatch.setattr(FileJournal, "audio_of", stale_at_first)
-        told = await StoredLevels(journal, Recordings(tmp_path)).running("call", LevelsAsked(100))
+        monkeypatch.setattr(JournalReader, "audio_of", stale_at_first)
+        told = await StoredLevels(journal.reader, Recordings(tmp_path)).running("call", LevelsAsked(100))
         assert told is not None
         assert told.duration_ms == 100
         assert asked == 2

@@ -64,7 +64,7 @@ def wav(folder: Path) -> bytes:
 
 async def test_a_call_taken_in_is_found_as_its_tail_has_it_and_goes_on(tmp_path: Path) -> None:
     async with journal_in(tmp_path) as journal:
-        found = await journal.take_in(CALL, 2, pieces(TAIL))
+        found = await journal.adopted.take_in(CALL, 2, pieces(TAIL))
         assert (found.header, found.epoch, found.samples) == (HEADER, 1, 100)
         assert (found.events, found.messages) == (((1, b"accepted"),), ((1, b"started"),))
         assert b"".join(found.read_audio()) == pcm(0, 100)
@@ -78,11 +78,11 @@ async def test_a_call_taken_in_is_found_as_its_tail_has_it_and_goes_on(tmp_path:
 
 async def test_a_call_taken_in_survives_this_process_too(tmp_path: Path) -> None:
     async with journal_in(tmp_path) as journal:
-        await journal.take_in(CALL, 2, pieces(TAIL))
+        await journal.adopted.take_in(CALL, 2, pieces(TAIL))
         journal.append_event(CALL, 2, b"hung up", at_once=True)
         await journal.synced(journal.append_audio(CALL, 100, pcm(100, 150)))
     async with journal_in(tmp_path) as journal:
-        (found,) = (await journal.recover()).calls
+        (found,) = (await journal.adopted.recover()).calls
         assert (found.epoch, found.samples) == (2, 150)
         assert found.events == ((1, b"accepted"), (2, b"hung up"))
 
@@ -94,10 +94,10 @@ async def test_what_this_journal_had_under_an_earlier_epoch_gives_way(tmp_path: 
             journal.append_event(CALL, ordinal, event, at_once=True)
         journal.append_audio(CALL, 0, pcm(0, 60))
         theirs = records(Record(Kind.OPEN, CALL, 2, HEADER, 8000, 1), Record(Kind.EVENT, CALL, 2, b"theirs"))
-        await journal.take_in(CALL, 3, pieces(TAIL + theirs))
+        await journal.adopted.take_in(CALL, 3, pieces(TAIL + theirs))
         await journal.synced(journal.append_event(CALL, 3, b"ours again", at_once=True))
     async with journal_in(tmp_path) as journal:
-        (found,) = (await journal.recover()).calls
+        (found,) = (await journal.adopted.recover()).calls
         assert found.events == ((1, b"accepted"), (2, b"theirs"), (3, b"ours again"))
         assert (found.epoch, found.samples) == (3, 100)
 
@@ -107,7 +107,7 @@ async def test_a_tail_that_is_not_one_leaves_no_trace(tmp_path: Path, bad: bytes
     async with journal_in(tmp_path) as journal:
         before = sorted((tmp_path / "journal").iterdir())
         with pytest.raises((BadRecord, ValueError)):
-            await journal.take_in(CALL, 2, pieces(bad))
+            await journal.adopted.take_in(CALL, 2, pieces(bad))
         assert sorted((tmp_path / "journal").iterdir()) == before
         assert journal.call_ids == frozenset()
 
@@ -116,12 +116,12 @@ async def test_a_late_part_fills_what_is_missing_and_changes_nothing_else(tmp_pa
     async with journal_in(tmp_path) as journal:
         journal.begin_epoch(CALL, 2, HEADER)
         journal.append_audio(CALL, 60, pcm(1060, 1160))
-        part = await journal.add_late_part(CALL, pieces(TAIL))
+        part = await journal.adopted.add_late_part(CALL, pieces(TAIL))
         assert part is not None
         await journal.seal(CALL)
         assert wav(tmp_path) == pcm(0, 60) + pcm(1060, 1160)
-        assert await journal.add_late_part(CALL, pieces(TAIL)) is None, "it is sealed"
-        assert await journal.add_late_part("call-b", pieces(TAIL)) is None
+        assert await journal.adopted.add_late_part(CALL, pieces(TAIL)) is None, "it is sealed"
+        assert await journal.adopted.add_late_part("call-b", pieces(TAIL)) is None
 
 
 async def test_a_late_part_fills_the_hole_of_a_sealed_recording(tmp_path: Path) -> None:
@@ -131,11 +131,11 @@ async def test_a_late_part_fills_the_hole_of_a_sealed_recording(tmp_path: Path) 
         await journal.seal(CALL)
         await journal.release(CALL)
         assert wav(tmp_path) == bytes(120) + pcm(1060, 1160)
-        part = await journal.fill_recording(CALL, 60, pieces(TAIL))
+        part = await journal.adopted.fill_recording(CALL, 60, pieces(TAIL))
         assert part is not None
         assert part.messages == ((1, b"started"),)
         assert wav(tmp_path) == pcm(0, 60) + pcm(1060, 1160)
-        assert await journal.fill_recording("call-b", 60, pieces(TAIL)) is None
+        assert await journal.adopted.fill_recording("call-b", 60, pieces(TAIL)) is None
     assert not any((tmp_path / "journal").iterdir())
 
 
@@ -145,13 +145,13 @@ async def test_a_call_taken_in_can_be_sent_whole_to_the_next_node(tmp_path: Path
     replication = Replication(tail, leases, on_fenced=lambda call_id: None)
     async with journal_in(tmp_path / "b", follower=replication) as journal:
         replication.start(journal.read_back)
-        await journal.take_in(CALL, 2, pieces(TAIL))
+        await journal.adopted.take_in(CALL, 2, pieces(TAIL))
         replication.follow(Lease(CALL, 2), "acme", HEADER, whole=False)
         position = journal.append_audio(CALL, 100, pcm(100, 150))
         await journal.synced(position)
         await replication.synced(CALL, position)
         await replication.stop()
     async with journal_in(tmp_path / "c") as journal:
-        found = await journal.take_in(CALL, 3, tail.read(CALL))
+        found = await journal.adopted.take_in(CALL, 3, tail.read(CALL))
         assert (found.samples, found.epoch, found.messages) == (150, 2, ((1, b"started"),))
         assert b"".join(found.read_audio()) == pcm(0, 150)
