@@ -19,11 +19,11 @@ from gateway.call.machine import Call
 from gateway.call.replay import Diverged
 from gateway.call.settings import CallSettings, CallTerms
 from gateway.call.states import State
-from gateway.ports import CallRecord, CallState, Lease, QualityAnswer, Rejected, Unavailable
+from gateway.ports import Lease, QualityAnswer, Rejected, Unavailable
 from gateway.session.acks import Acknowledgements
 from gateway.session.admission import Admission, Limits, OwnPlaces, Places
 from gateway.session.engines import CallEngines, Engines, Voices
-from gateway.session.handing_in import quality_task
+from gateway.session.handing_in import hand_in_what_is_left
 from gateway.session.keeping import Keeping, Patience
 from gateway.session.moving import SEQ_RESERVE, Moving, Taken
 from gateway.session.rebuilding import (
@@ -40,9 +40,9 @@ from gateway.session.recovery import Recovery
 from gateway.session.rulesets import RuleSets, RulesInForce, RulesOfCall
 from gateway.session.session import CallSession
 from gateway.session.verdicts import StoredVerdicts
-from protocol.codec import MAX_MESSAGE_BYTES, decode_server
+from protocol.codec import MAX_MESSAGE_BYTES
 from protocol.errors import ProtocolError
-from protocol.messages import Gap, Resume, Start
+from protocol.messages import Resume, Start
 
 log = structlog.get_logger(__name__)
 
@@ -452,7 +452,7 @@ class Calls:
             self._keeping.owners.hold(
                 lease, header.app_id, head, lambda: (header.rules,), lambda: (0, 0), whole=whole, done=done
             )
-            await self._hang_up_for(found, header)
+            await hand_in_what_is_left(found, header, self._keeping)
             return
         call = rebuilt.past.call
         session = self._session(header.app_id, call, rebuilt.document, rebuilt.rules, header.start)
@@ -483,36 +483,6 @@ class Calls:
         rules = RulesOfCall(kept[0], pinyin=header.pinyin, later=kept[1:])
         breathe = breather(busy=lambda: bool(self._live), stopping=lambda: self._admission.closed)
         return await asyncio.to_thread(rebuild, found, header, self._settings, rules, breathe)
-
-    async def _hang_up_for(self, found: Recovered, header: CallHeader) -> None:
-        """Judge a call that cannot go on by what is left of it: its audio, and the messages its client has seen."""
-        keeping = self._keeping
-        terms = CallTerms.of(found.call_id, header.start)
-        document = CallDocument(found.call_id, header.start, terms.roles)
-        for _, payload in found.messages:
-            document.apply(decode_server(payload))
-        for begin, end in found.gaps:
-            for channel in range(terms.audio.channels):
-                document.apply(Gap(channel=channel, from_sample=begin, to_sample=end, cause="node"))
-        document.content.update(
-            samples=found.end_sample, duration_ms=terms.audio.samples_to_ms(found.end_sample), reason="node_lost"
-        )
-        if found.rate_hz:
-            await keeping.journal.seal(found.call_id)
-        if not await keeping.owners.finish(found.call_id):
-            return
-        recording = await keeping.journal.publish(found.call_id) if found.rate_hz else None
-        known = await keeping.calls.get(header.app_id, found.call_id)
-        if known is None or known.state in ("live", "judging"):
-            now_ms = round(keeping.clock.wall() * 1000)
-            state: CallState = "judging" if recording else "failed"
-            await keeping.calls.save(
-                CallRecord(found.call_id, header.app_id, state, header.began_at_ms, now_ms, document.content)
-            )
-        if recording:  # else the disk has left neither its head nor any audio: there is nothing to judge
-            task = quality_task(header.app_id, terms, recording, terms.language, terms.categories)
-            await keeping.tasks.put(task, found.call_id)
-        await keeping.journal.release(found.call_id)
 
     async def stop(self) -> None:
         """Take no new calls and let go of those in memory; the journal has them. Waits for what is being kept."""
