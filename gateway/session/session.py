@@ -33,9 +33,7 @@ from gateway.call.events import (
     Noted,
     NumbersSkipped,
     Paused,
-    QcWaitExpired,
     RulesChanged,
-    SettlingExpired,
     SpeechConfirmed,
     Transcribed,
     Updated,
@@ -49,19 +47,18 @@ from gateway.ports import CallRecord, CallState
 from gateway.session.acks import Acknowledgements
 from gateway.session.engines import CallEngines
 from gateway.session.handing_in import NotOurs, hand_in
-from gateway.session.keeping import Keeping, Patience, Sink
+from gateway.session.keeping import JOURNAL_RETRY_S, Keeping, Patience, Sink
 from gateway.session.level_meter import LevelMeter
+from gateway.session.questions import Questions
 from gateway.session.rebuilding import CallHeader, Rebuilt
 from gateway.session.record import MessageRecord
 from gateway.session.rulesets import RulesInForce, RulesOfCall
+from gateway.session.waits import Waits
 from protocol.codec import encode
 from protocol.messages import Ack, Alert, AlertUpdate, Ended, Error, GoingAway, Replaced, ServerMessage
 
 log = structlog.get_logger(__name__)
 
-LAG_WARNED_MS = 2000
-"""Final texts later than this are worth telling the client."""
-JOURNAL_RETRY_S = 0.5
 FAST_MS = 2000
 """A client this far ahead of real time is sending a file, and may wait for the engines."""
 
@@ -100,16 +97,13 @@ class CallSession:
         self.said_bytes = 0
         """What the client's messages that are kept with the call took so far; the door bounds it."""
         self._core = core
-        self._engines = engines
         self._keeping = keeping
-        self._patience = patience
         self._on_end = on_end
         self._sink: Sink | None = None
         self._tasks: set[asyncio.Task[None]] = set()
         self._uploading: asyncio.Task[None] | None = None
-        self._timers: list[asyncio.TimerHandle] = []
-        self._confirm_chains: dict[int, asyncio.Queue[ConfirmSpeech]] = {}
-        self._window: asyncio.TimerHandle | None = None
+        self._waits = Waits(patience)
+        self._questions = Questions(engines, keeping.journal)
         self._ordinal = 0
         """Of the latest event that the journal keeps."""
         self.told = 0
@@ -120,13 +114,12 @@ class CallSession:
         self._moved = asyncio.Event()
         self._began_s = keeping.clock.monotonic()
         self._saving = asyncio.Lock()
-        self._lagging = False
         self._unsafe_since_s: float | None = None
         """When the oldest audio came that is not known safe."""
         self._acks = acks
         acks.enter(self)
         if keeping.owners.replica is not None:
-            self._own(acks.replicate(self, keeping.owners.replica))
+            self.own(acks.replicate(self, keeping.owners.replica))
 
     # --- the socket's side ---
 
@@ -172,9 +165,7 @@ class CallSession:
     def attach(self, sink: Sink, last_seq: int) -> None:
         """Carry the call on this socket from here; what came after `last_seq` is sent again. The old one is gone."""
         self._sink = sink
-        if self._window is not None:
-            self._window.cancel()
-            self._window = None
+        self._waits.client_is_back()
         sink.send_again(self.record.after(last_seq))
         if self._core.state is State.ENDED:
             sink.close(1000, "ended")
@@ -195,8 +186,7 @@ class CallSession:
 
     def _wait_for_client(self) -> None:
         if self.live:
-            loop = asyncio.get_running_loop()
-            self._window = loop.call_later(self._patience.resume_window_s, self.receive, HungUp("lost"))
+            self._waits.for_client(self.receive)
 
     def say_goodbye(self, deadline_ms: int) -> None:
         """The server is going away: tell the client, and close its socket."""
@@ -403,13 +393,13 @@ class CallSession:
             case StoreAudio(first_sample, pcm):
                 self._store(first_sample, pcm)
             case ConfirmSpeech():
-                self._chain(effect)
+                self._questions.confirm(effect, self)
             case Identify():
-                self._own(self._answer(self._engines.identify(effect)))
+                self._questions.identify(effect, self)
             case Transcribe():
-                self._own(self._answer(self._engines.transcribe(effect, self._note_lag)))
+                self._questions.transcribe(effect, self)
             case UploadRecording():
-                self._uploading = self._own(hand_in(effect, self.app_id, self.terms, self._keeping, self.save))
+                self._uploading = self.own(hand_in(effect, self.app_id, self.terms, self._keeping, self.save))
             case EndCall():
                 self._end()
 
@@ -440,15 +430,10 @@ class CallSession:
         if self._sink is not None:
             self._sink.send(payload)
 
-    def _note_lag(self, lag_ms: int) -> None:
-        """Warn once when final texts fall behind, and again only after they had caught up."""
-        if lag_ms >= LAG_WARNED_MS and not self._lagging:
-            self.receive(Warned("analysis_lagging", f"Final texts come {lag_ms} ms late.", lag_ms))
-        self._lagging = lag_ms >= LAG_WARNED_MS
-
     # --- tasks ---
 
-    def _own(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
+    def own(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
+        """Do this as a task of the call: its failure hangs the call up, and the call's end cancels it."""
         task = asyncio.get_running_loop().create_task(work)
         self._tasks.add(task)
         task.add_done_callback(self._finished)
@@ -471,44 +456,17 @@ class CallSession:
         if self.live:
             self.receive(HungUp("internal"))
 
-    async def _answer(self, question: Coroutine[Any, Any, Event]) -> None:
-        event = await question
-        # What is left of the journal's memory while the disk takes nothing is for what clients say and are told.
-        while not self._keeping.journal.has_room:  # noqa: ASYNC110 - the journal is freed by other calls too
-            await asyncio.sleep(JOURNAL_RETRY_S)
-        self.receive(event)
-
-    def _chain(self, effect: ConfirmSpeech) -> None:
-        queue = self._confirm_chains.get(effect.channel)
-        if queue is None:
-            # Holds at most the blocks of the audio the door lets in before the core has decided on it.
-            queue = self._confirm_chains[effect.channel] = asyncio.Queue()
-            self._own(self._confirm_in_turn(queue))
-        queue.put_nowait(effect)
-
-    async def _confirm_in_turn(self, queue: asyncio.Queue[ConfirmSpeech]) -> None:
-        while True:
-            await self._answer(self._engines.confirm(await queue.get()))
-
     # --- the end ---
 
     def _after_hangup(self, wait_qc_s: float, at_ms: int | None = None) -> None:
         self.ended_at_ms = round(self._keeping.clock.wall() * 1000) if at_ms is None else at_ms
         self._keeping.feed.changed(self)
-        if self._window is not None:
-            self._window.cancel()
-        loop = asyncio.get_running_loop()
-        self._window = None
-        self._own(self._keeping.owners.note_over(self.call_id))
-        self._timers = [
-            loop.call_later(self._patience.settle_timeout_s, self.receive, SettlingExpired()),
-            loop.call_later(wait_qc_s, self.receive, QcWaitExpired()),
-        ]
+        self.own(self._keeping.owners.note_over(self.call_id))
+        self._waits.for_end(wait_qc_s, self.receive)
 
     def _end(self) -> None:
         self._acks.leave(self)
-        for timer in self._timers:
-            timer.cancel()
+        self._waits.stop()
         for task in self._tasks - {self._uploading}:
             task.cancel()
         self._on_end(self)
@@ -540,12 +498,9 @@ class CallSession:
             await asyncio.wait([self._uploading])
 
     def _cancel(self, tasks: set[asyncio.Task[None]]) -> list[asyncio.Task[None]]:
+        self._waits.stop()
         for task in tasks:
             task.cancel()
-        for timer in self._timers:
-            timer.cancel()
-        if self._window is not None:
-            self._window.cancel()
         return list(tasks)
 
     async def safe(self) -> None:
