@@ -14,6 +14,7 @@ from gateway.session.acks import Acknowledgements
 from gateway.session.engines import CallEngines, Engines, Voices
 from gateway.session.keeping import Keeping, Patience
 from gateway.session.rebuilding import CallHeader, Rebuilt
+from gateway.session.record import MessageRecord
 from gateway.session.rulesets import RulesInForce, RulesOfCall
 from gateway.session.session import CallSession
 
@@ -46,35 +47,37 @@ class CallMaker:
         rules = RulesOfCall(in_force, pinyin=header.pinyin)
         core = Call(terms, settings, in_force.rules, rules.find, id_prefix=id_prefix)
         document = CallDocument(lease.call_id, header.start, terms.roles)
-        session = self._session(header, core, document, rules)
+        session = self._session(header, core, document, MessageRecord(), rules)
         self._hold(session, lease, header, whole=whole)
         return session
 
     def again(self, lease: Lease, rebuilt: Rebuilt, *, whole: bool, done: bool) -> CallSession:
         """A call as it was, which is to `go_on`. `done`: it was sealed already."""
         header = rebuilt.header
-        session = self._session(header, rebuilt.past.call, rebuilt.document, rebuilt.rules)
+        session = self._session(header, rebuilt.past.call, rebuilt.document, rebuilt.record, rebuilt.rules)
         self._hold(session, lease, header, whole=whole, done=done)
         return session
 
-    def _session(self, header: CallHeader, core: Call, document: CallDocument, rules: RulesOfCall) -> CallSession:
+    def _session(
+        self, header: CallHeader, core: Call, document: CallDocument, record: MessageRecord, rules: RulesOfCall
+    ) -> CallSession:
         app_id, start, keeping, terms = header.app_id, header.start, self._keeping, core.terms
         voices = Voices(app_id, start.org_id or app_id, start.tag_id or None)
-        session = CallSession(
+        return CallSession(
             app_id,
             terms,
             core,
             document,
+            record,
             rules,
             CallEngines(self._engines, voices, terms.call_id, start.rate, keeping.clock, keeping.metrics),
             keeping,
             self._patience,
             self._acks,
             self._on_end,
+            began_at_ms=header.began_at_ms,
             framed=start.framing == "framed",
         )
-        session.began_at_ms = header.began_at_ms
-        return session
 
     def _hold(self, session: CallSession, lease: Lease, header: CallHeader, *, whole: bool, done: bool = False) -> None:
         self._keeping.owners.hold(

@@ -50,12 +50,12 @@ from gateway.session.handing_in import NotOurs, hand_in
 from gateway.session.keeping import JOURNAL_RETRY_S, Keeping, Patience, Sink
 from gateway.session.level_meter import LevelMeter
 from gateway.session.questions import Questions
-from gateway.session.rebuilding import CallHeader, Rebuilt
+from gateway.session.rebuilding import Rebuilt
 from gateway.session.record import MessageRecord
 from gateway.session.rulesets import RulesInForce, RulesOfCall
+from gateway.session.saying import Saying
 from gateway.session.waits import Waits
-from protocol.codec import encode
-from protocol.messages import Ack, Alert, AlertUpdate, Ended, Error, GoingAway, Replaced, ServerMessage
+from protocol.messages import Error, GoingAway, Replaced, ServerMessage
 
 log = structlog.get_logger(__name__)
 
@@ -76,6 +76,7 @@ class CallSession:
         terms: CallTerms,
         core: Call,
         document: CallDocument,
+        record: MessageRecord,
         rules: RulesOfCall,
         engines: CallEngines,
         keeping: Keeping,
@@ -83,23 +84,24 @@ class CallSession:
         acks: Acknowledgements,
         on_end: Callable[[CallSession], None],
         *,
+        began_at_ms: int,
         framed: bool,
     ) -> None:
         self.app_id = app_id
         self.terms = terms
         self.document = document
         self.rules = rules
-        self.record = MessageRecord()
+        self.record = record
         self.meter: LevelMeter | None = None
         """Hears the call's audio while somebody wants to see how loud it is."""
-        self.began_at_ms = round(keeping.clock.wall() * 1000)
+        self.began_at_ms = began_at_ms
         self.framed = framed
         self.said_bytes = 0
         """What the client's messages that are kept with the call took so far; the door bounds it."""
         self._core = core
         self._keeping = keeping
         self._on_end = on_end
-        self._sink: Sink | None = None
+        self._saying = Saying(document, record, keeping)
         self._tasks: set[asyncio.Task[None]] = set()
         self._uploading: asyncio.Task[None] | None = None
         self._waits = Waits(patience)
@@ -157,16 +159,15 @@ class CallSession:
 
     @property
     def attached(self) -> bool:
-        return self._sink is not None
+        return self._saying.sink is not None
 
     def carried_by(self, sink: Sink) -> bool:
-        return self._sink is sink
+        return self._saying.sink is sink
 
     def attach(self, sink: Sink, last_seq: int) -> None:
         """Carry the call on this socket from here; what came after `last_seq` is sent again. The old one is gone."""
-        self._sink = sink
         self._waits.client_is_back()
-        sink.send_again(self.record.after(last_seq))
+        self._saying.go_on_over(sink, last_seq)
         if self._core.state is State.ENDED:
             sink.close(1000, "ended")
         self._keeping.feed.changed(self)
@@ -178,9 +179,9 @@ class CallSession:
 
     def detach(self, sink: Sink) -> None:
         """The socket is gone. The call waits for another; after the window it is hung up all the same."""
-        if self._sink is not sink:
+        if not self.carried_by(sink):
             return
-        self._sink = None
+        self._saying.take_sink()
         self._wait_for_client()
         self._keeping.feed.changed(self)
 
@@ -190,15 +191,11 @@ class CallSession:
 
     def say_goodbye(self, deadline_ms: int) -> None:
         """The server is going away: tell the client, and close its socket."""
-        sink = self.take_sink()
-        if sink is not None:
-            sink.send(encode(GoingAway(call_id=self.call_id, deadline_ms=deadline_ms)))
-            sink.close(1012, "shutting_down")
+        self._saying.take_leave(GoingAway(call_id=self.call_id, deadline_ms=deadline_ms), 1012, "shutting_down")
 
     def take_sink(self) -> Sink | None:
         """Let go of the socket that carries the call, for another to take its place."""
-        sink, self._sink = self._sink, None
-        return sink
+        return self._saying.take_sink()
 
     def hang_up(self, reason: str, wait_qc_ms: int = WAIT_QC_MS) -> None:
         self.receive(HungUp(reason, wait_qc_ms))
@@ -212,8 +209,7 @@ class CallSession:
 
     def whisper(self, message: ServerMessage) -> None:
         """Tell the client something that is about this socket or its messages, not about the call: without a number."""
-        if self._sink is not None:
-            self._sink.send(encode(message))
+        self._saying.whisper(message)
 
     async def memory(self) -> None:
         """Return when a message may come that makes the call say something: that is journalled as audio is."""
@@ -337,8 +333,6 @@ class CallSession:
     def go_on(self, rebuilt: Rebuilt) -> None:
         """Carry on where an earlier process ended: ask again what it still waited for, and let the waits begin anew."""
         past, journal = rebuilt.past, self._keeping.journal
-        self.document, self.record = rebuilt.document, rebuilt.record
-        self.began_at_ms = rebuilt.header.began_at_ms
         self._keeping.feed.began(self)
         self.told, self._ordinal, self._rebuilt = past.told, past.last_ordinal, True
         self._began_s -= self.terms.audio.samples_to_ms(self.samples) / 1000
@@ -361,13 +355,13 @@ class CallSession:
         if self._core.state is State.ENDED:
             self._end()
 
-    def go_on_without_audio(self, samples: int, through_seq: int, header: CallHeader) -> None:
+    def go_on_without_audio(self, samples: int, through_seq: int) -> None:
         """Take up a call whose node is gone with all it had: from instant `samples`, after number `through_seq`.
 
         What was said before is a hole: declared, silent in the recording, and not stored, so that it may still be
         filled. What was heard before is unknown to the rules: a verdict that rests on words there cannot be told.
         """
-        self.began_at_ms, self._rebuilt = header.began_at_ms, True
+        self._rebuilt = True
         self._began_s -= self.terms.audio.samples_to_ms(samples) / 1000
         self.receive(NumbersSkipped(through_seq))
         if samples:
@@ -386,7 +380,7 @@ class CallSession:
     def _carry_out(self, effect: Effect) -> None:
         match effect:
             case Send(message):
-                self._send(message)
+                self._saying.say(message, self)
             case KeepInShadow(message):
                 self.document.keep_in_shadow(message)
                 self._keeping.metrics.alerts.labels("shadow").inc()
@@ -402,33 +396,6 @@ class CallSession:
                 self._uploading = self.own(hand_in(effect, self.app_id, self.terms, self._keeping, self.save))
             case EndCall():
                 self._end()
-
-    def _send(self, message: ServerMessage) -> None:
-        payload = encode(message)
-        if isinstance(message, Ack):
-            self._send_ack(message, payload)
-            return
-        # Journalled first: a number that a client has seen is never used again, whatever happens here.
-        self._keeping.journal.append_message(self.call_id, message.seq, payload)
-        self.record.add(message, payload)
-        self.document.apply(message)
-        self._keeping.feed.said(self, message, payload)
-        self._keeping.metrics.messages_sent.labels(message.__struct_config__.tag).inc()
-        if isinstance(message, Alert):
-            self._keeping.metrics.alerts.labels(message.certainty).inc()
-        elif isinstance(message, AlertUpdate):
-            self._keeping.metrics.alerts.labels(message.status).inc()
-        if self._sink is not None:
-            self._sink.send(payload)
-            if isinstance(message, Ended):
-                self._sink.close(1000, "ended")
-
-    def _send_ack(self, ack: Ack, payload: bytes) -> None:
-        """More are sent than of all else. The event that brought it stands in the journal; no document holds it."""
-        self.record.add(ack, payload)
-        self._keeping.metrics.acks_sent.inc()
-        if self._sink is not None:
-            self._sink.send(payload)
 
     # --- tasks ---
 
@@ -448,11 +415,8 @@ class CallSession:
     def fail(self, fault: BaseException) -> None:
         """Our fault, and this call's alone: say so, keep what is recorded, let it be judged."""
         log.error("call_failed", call_id=self.call_id, exc_info=fault)
-        if self._sink is not None:
-            error = Error(call_id=self.call_id, code="internal", message="The server failed.", retryable=True)
-            self._sink.send(encode(error))
-            self._sink.close(1011, "internal")
-            self._sink = None
+        error = Error(call_id=self.call_id, code="internal", message="The server failed.", retryable=True)
+        self._saying.take_leave(error, 1011, "internal")
         if self.live:
             self.receive(HungUp("internal"))
 
@@ -480,10 +444,7 @@ class CallSession:
 
     def let_go(self) -> None:
         """Another node has the call: tell whoever still listens here, and neither do nor say anything more."""
-        sink = self.take_sink()
-        if sink is not None:
-            sink.send(encode(Replaced(call_id=self.call_id)))
-            sink.close(1000, "replaced")
+        self._saying.take_leave(Replaced(call_id=self.call_id), 1000, "replaced")
         self._acks.leave(self)
         self._cancel(set(self._tasks))
 

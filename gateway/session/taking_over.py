@@ -107,6 +107,6 @@ class TakingOver:
         self._keeping.journal.begin_epoch(lease.call_id, lease.epoch, taken.header)
         session = self._maker.anew(lease, header, in_force, whole=False, id_prefix=f"n{lease.epoch}")
         self._memory.begin(session, self._welcome.of_call(lease.call_id))
-        session.go_on_without_audio(samples, through_seq, header)
+        session.go_on_without_audio(samples, through_seq)
         await self._keeping.owners.leases.note_hole(lease, samples)
         self._errands.begin(session.save("live"))
