@@ -8,11 +8,14 @@ from pathlib import Path
 
 import structlog
 
+from gateway.call.document import CallDocument
 from gateway.call.effects import UploadRecording
 from gateway.call.settings import CallTerms
-from gateway.ports import CallState, QualityTask
+from gateway.ports import CallRecord, CallState, QualityTask
 from gateway.session.keeping import Keeping
-from protocol.messages import Language
+from gateway.session.rebuilding import CallHeader, Recovered
+from protocol.codec import decode_server
+from protocol.messages import Gap, Language
 
 log = structlog.get_logger(__name__)
 
@@ -51,6 +54,44 @@ async def hand_in(
             await asyncio.sleep(RETRY_S)
         else:
             return
+
+
+async def hand_in_what_is_left(found: Recovered, header: CallHeader, keeping: Keeping) -> None:
+    """Have a call that cannot go on judged by its audio and the messages that its client has seen.
+
+    Raises OSError, and Unavailable when the server stops before the registry has answered; it stays in the journal.
+    """
+    terms = CallTerms.of(found.call_id, header.start)
+    document = _what_is_left(found, header, terms)
+    if found.rate_hz:
+        await keeping.journal.seal(found.call_id)
+    if not await keeping.owners.finish(found.call_id):
+        return
+    recording = await keeping.journal.publish(found.call_id) if found.rate_hz else None
+    known = await keeping.calls.get(header.app_id, found.call_id)
+    if known is None or known.state in ("live", "judging"):
+        now_ms = round(keeping.clock.wall() * 1000)
+        state: CallState = "judging" if recording else "failed"
+        await keeping.calls.save(
+            CallRecord(found.call_id, header.app_id, state, header.began_at_ms, now_ms, document.content)
+        )
+    if recording:  # else the disk has left neither its head nor any audio: there is nothing to judge
+        task = quality_task(header.app_id, terms, recording, terms.language, terms.categories)
+        await keeping.tasks.put(task, found.call_id)
+    await keeping.journal.release(found.call_id)
+
+
+def _what_is_left(found: Recovered, header: CallHeader, terms: CallTerms) -> CallDocument:
+    document = CallDocument(found.call_id, header.start, terms.roles)
+    for _, payload in found.messages:
+        document.apply(decode_server(payload))
+    for begin, end in found.gaps:
+        for channel in range(terms.audio.channels):
+            document.apply(Gap(channel=channel, from_sample=begin, to_sample=end, cause="node"))
+    document.content.update(
+        samples=found.end_sample, duration_ms=terms.audio.samples_to_ms(found.end_sample), reason="node_lost"
+    )
+    return document
 
 
 def quality_task(

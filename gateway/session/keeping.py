@@ -11,6 +11,9 @@ from gateway.session.feed import Feed
 from gateway.session.ownership import Ownership
 from gateway.telemetry import Metrics
 
+JOURNAL_RETRY_S = 0.5
+"""How soon who waits for the journal's memory looks again: it is freed by other calls too."""
+
 
 class Sink(Protocol):
     """The socket that carries a call at the moment."""

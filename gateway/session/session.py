@@ -33,9 +33,7 @@ from gateway.call.events import (
     Noted,
     NumbersSkipped,
     Paused,
-    QcWaitExpired,
     RulesChanged,
-    SettlingExpired,
     SpeechConfirmed,
     Transcribed,
     Updated,
@@ -49,19 +47,18 @@ from gateway.ports import CallRecord, CallState
 from gateway.session.acks import Acknowledgements
 from gateway.session.engines import CallEngines
 from gateway.session.handing_in import NotOurs, hand_in
-from gateway.session.keeping import Keeping, Patience, Sink
+from gateway.session.keeping import JOURNAL_RETRY_S, Keeping, Patience, Sink
 from gateway.session.level_meter import LevelMeter
-from gateway.session.rebuilding import CallHeader, Rebuilt
+from gateway.session.questions import Questions
+from gateway.session.rebuilding import Rebuilt
 from gateway.session.record import MessageRecord
 from gateway.session.rulesets import RulesInForce, RulesOfCall
-from protocol.codec import encode
-from protocol.messages import Ack, Alert, AlertUpdate, Ended, Error, GoingAway, Replaced, ServerMessage
+from gateway.session.saying import Saying
+from gateway.session.waits import Waits
+from protocol.messages import Error, GoingAway, Replaced, ServerMessage
 
 log = structlog.get_logger(__name__)
 
-LAG_WARNED_MS = 2000
-"""Final texts later than this are worth telling the client."""
-JOURNAL_RETRY_S = 0.5
 FAST_MS = 2000
 """A client this far ahead of real time is sending a file, and may wait for the engines."""
 
@@ -79,6 +76,7 @@ class CallSession:
         terms: CallTerms,
         core: Call,
         document: CallDocument,
+        record: MessageRecord,
         rules: RulesOfCall,
         engines: CallEngines,
         keeping: Keeping,
@@ -86,30 +84,28 @@ class CallSession:
         acks: Acknowledgements,
         on_end: Callable[[CallSession], None],
         *,
+        began_at_ms: int,
         framed: bool,
     ) -> None:
         self.app_id = app_id
         self.terms = terms
         self.document = document
         self.rules = rules
-        self.record = MessageRecord()
+        self.record = record
         self.meter: LevelMeter | None = None
         """Hears the call's audio while somebody wants to see how loud it is."""
-        self.began_at_ms = round(keeping.clock.wall() * 1000)
+        self.began_at_ms = began_at_ms
         self.framed = framed
         self.said_bytes = 0
         """What the client's messages that are kept with the call took so far; the door bounds it."""
         self._core = core
-        self._engines = engines
         self._keeping = keeping
-        self._patience = patience
         self._on_end = on_end
-        self._sink: Sink | None = None
+        self._saying = Saying(document, record, keeping)
         self._tasks: set[asyncio.Task[None]] = set()
         self._uploading: asyncio.Task[None] | None = None
-        self._timers: list[asyncio.TimerHandle] = []
-        self._confirm_chains: dict[int, asyncio.Queue[ConfirmSpeech]] = {}
-        self._window: asyncio.TimerHandle | None = None
+        self._waits = Waits(patience)
+        self._questions = Questions(engines, keeping.journal)
         self._ordinal = 0
         """Of the latest event that the journal keeps."""
         self.told = 0
@@ -120,13 +116,12 @@ class CallSession:
         self._moved = asyncio.Event()
         self._began_s = keeping.clock.monotonic()
         self._saving = asyncio.Lock()
-        self._lagging = False
         self._unsafe_since_s: float | None = None
         """When the oldest audio came that is not known safe."""
         self._acks = acks
         acks.enter(self)
         if keeping.owners.replica is not None:
-            self._own(acks.replicate(self, keeping.owners.replica))
+            self.own(acks.replicate(self, keeping.owners.replica))
 
     # --- the socket's side ---
 
@@ -164,18 +159,15 @@ class CallSession:
 
     @property
     def attached(self) -> bool:
-        return self._sink is not None
+        return self._saying.sink is not None
 
     def carried_by(self, sink: Sink) -> bool:
-        return self._sink is sink
+        return self._saying.sink is sink
 
     def attach(self, sink: Sink, last_seq: int) -> None:
         """Carry the call on this socket from here; what came after `last_seq` is sent again. The old one is gone."""
-        self._sink = sink
-        if self._window is not None:
-            self._window.cancel()
-            self._window = None
-        sink.send_again(self.record.after(last_seq))
+        self._waits.client_is_back()
+        self._saying.go_on_over(sink, last_seq)
         if self._core.state is State.ENDED:
             sink.close(1000, "ended")
         self._keeping.feed.changed(self)
@@ -187,28 +179,23 @@ class CallSession:
 
     def detach(self, sink: Sink) -> None:
         """The socket is gone. The call waits for another; after the window it is hung up all the same."""
-        if self._sink is not sink:
+        if not self.carried_by(sink):
             return
-        self._sink = None
+        self._saying.take_sink()
         self._wait_for_client()
         self._keeping.feed.changed(self)
 
     def _wait_for_client(self) -> None:
         if self.live:
-            loop = asyncio.get_running_loop()
-            self._window = loop.call_later(self._patience.resume_window_s, self.receive, HungUp("lost"))
+            self._waits.for_client(self.receive)
 
     def say_goodbye(self, deadline_ms: int) -> None:
         """The server is going away: tell the client, and close its socket."""
-        sink = self.take_sink()
-        if sink is not None:
-            sink.send(encode(GoingAway(call_id=self.call_id, deadline_ms=deadline_ms)))
-            sink.close(1012, "shutting_down")
+        self._saying.take_leave(GoingAway(call_id=self.call_id, deadline_ms=deadline_ms), 1012, "shutting_down")
 
     def take_sink(self) -> Sink | None:
         """Let go of the socket that carries the call, for another to take its place."""
-        sink, self._sink = self._sink, None
-        return sink
+        return self._saying.take_sink()
 
     def hang_up(self, reason: str, wait_qc_ms: int = WAIT_QC_MS) -> None:
         self.receive(HungUp(reason, wait_qc_ms))
@@ -222,8 +209,7 @@ class CallSession:
 
     def whisper(self, message: ServerMessage) -> None:
         """Tell the client something that is about this socket or its messages, not about the call: without a number."""
-        if self._sink is not None:
-            self._sink.send(encode(message))
+        self._saying.whisper(message)
 
     async def memory(self) -> None:
         """Return when a message may come that makes the call say something: that is journalled as audio is."""
@@ -348,8 +334,6 @@ class CallSession:
     def go_on(self, rebuilt: Rebuilt) -> None:
         """Carry on where an earlier process ended: ask again what it still waited for, and let the waits begin anew."""
         past, journal = rebuilt.past, self._keeping.journal
-        self.document, self.record = rebuilt.document, rebuilt.record
-        self.began_at_ms = rebuilt.header.began_at_ms
         self._keeping.feed.began(self)
         self.told, self._ordinal, self._rebuilt = past.told, past.last_ordinal, True
         self._began_s -= self.terms.audio.samples_to_ms(self.samples) / 1000
@@ -372,13 +356,13 @@ class CallSession:
         if self._core.state is State.ENDED:
             self._end()
 
-    def go_on_without_audio(self, samples: int, through_seq: int, header: CallHeader) -> None:
+    def go_on_without_audio(self, samples: int, through_seq: int) -> None:
         """Take up a call whose node is gone with all it had: from instant `samples`, after number `through_seq`.
 
         What was said before is a hole: declared, silent in the recording, and not stored, so that it may still be
         filled. What was heard before is unknown to the rules: a verdict that rests on words there cannot be told.
         """
-        self.began_at_ms, self._rebuilt = header.began_at_ms, True
+        self._rebuilt = True
         self._began_s -= self.terms.audio.samples_to_ms(samples) / 1000
         self.receive(NumbersSkipped(through_seq))
         if samples:
@@ -397,59 +381,27 @@ class CallSession:
     def _carry_out(self, effect: Effect) -> None:
         match effect:
             case Send(message):
-                self._send(message)
+                self._saying.say(message, self)
             case KeepInShadow(message):
                 self.document.keep_in_shadow(message)
                 self._keeping.metrics.alerts.labels("shadow").inc()
             case StoreAudio(first_sample, pcm):
                 self._store(first_sample, pcm)
             case ConfirmSpeech():
-                self._chain(effect)
+                self._questions.confirm(effect, self)
             case Identify():
-                self._own(self._answer(self._engines.identify(effect)))
+                self._questions.identify(effect, self)
             case Transcribe():
-                self._own(self._answer(self._engines.transcribe(effect, self._note_lag)))
+                self._questions.transcribe(effect, self)
             case UploadRecording():
-                self._uploading = self._own(hand_in(effect, self.app_id, self.terms, self._keeping, self.save))
+                self._uploading = self.own(hand_in(effect, self.app_id, self.terms, self._keeping, self.save))
             case EndCall():
                 self._end()
 
-    def _send(self, message: ServerMessage) -> None:
-        payload = encode(message)
-        if isinstance(message, Ack):
-            self._send_ack(message, payload)
-            return
-        # Journalled first: a number that a client has seen is never used again, whatever happens here.
-        self._keeping.journal.append_message(self.call_id, message.seq, payload)
-        self.record.add(message, payload)
-        self.document.apply(message)
-        self._keeping.feed.said(self, message, payload)
-        self._keeping.metrics.messages_sent.labels(message.__struct_config__.tag).inc()
-        if isinstance(message, Alert):
-            self._keeping.metrics.alerts.labels(message.certainty).inc()
-        elif isinstance(message, AlertUpdate):
-            self._keeping.metrics.alerts.labels(message.status).inc()
-        if self._sink is not None:
-            self._sink.send(payload)
-            if isinstance(message, Ended):
-                self._sink.close(1000, "ended")
-
-    def _send_ack(self, ack: Ack, payload: bytes) -> None:
-        """More are sent than of all else. The event that brought it stands in the journal; no document holds it."""
-        self.record.add(ack, payload)
-        self._keeping.metrics.acks_sent.inc()
-        if self._sink is not None:
-            self._sink.send(payload)
-
-    def _note_lag(self, lag_ms: int) -> None:
-        """Warn once when final texts fall behind, and again only after they had caught up."""
-        if lag_ms >= LAG_WARNED_MS and not self._lagging:
-            self.receive(Warned("analysis_lagging", f"Final texts come {lag_ms} ms late.", lag_ms))
-        self._lagging = lag_ms >= LAG_WARNED_MS
-
     # --- tasks ---
 
-    def _own(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
+    def own(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
+        """Do this as a task of the call: its failure hangs the call up, and the call's end cancels it."""
         task = asyncio.get_running_loop().create_task(work)
         self._tasks.add(task)
         task.add_done_callback(self._finished)
@@ -464,52 +416,22 @@ class CallSession:
     def fail(self, fault: BaseException) -> None:
         """Our fault, and this call's alone: say so, keep what is recorded, let it be judged."""
         log.error("call_failed", call_id=self.call_id, exc_info=fault)
-        if self._sink is not None:
-            error = Error(call_id=self.call_id, code="internal", message="The server failed.", retryable=True)
-            self._sink.send(encode(error))
-            self._sink.close(1011, "internal")
-            self._sink = None
+        error = Error(call_id=self.call_id, code="internal", message="The server failed.", retryable=True)
+        self._saying.take_leave(error, 1011, "internal")
         if self.live:
             self.receive(HungUp("internal"))
-
-    async def _answer(self, question: Coroutine[Any, Any, Event]) -> None:
-        event = await question
-        # What is left of the journal's memory while the disk takes nothing is for what clients say and are told.
-        while not self._keeping.journal.has_room:  # noqa: ASYNC110 - the journal is freed by other calls too
-            await asyncio.sleep(JOURNAL_RETRY_S)
-        self.receive(event)
-
-    def _chain(self, effect: ConfirmSpeech) -> None:
-        queue = self._confirm_chains.get(effect.channel)
-        if queue is None:
-            # Holds at most the blocks of the audio the door lets in before the core has decided on it.
-            queue = self._confirm_chains[effect.channel] = asyncio.Queue()
-            self._own(self._confirm_in_turn(queue))
-        queue.put_nowait(effect)
-
-    async def _confirm_in_turn(self, queue: asyncio.Queue[ConfirmSpeech]) -> None:
-        while True:
-            await self._answer(self._engines.confirm(await queue.get()))
 
     # --- the end ---
 
     def _after_hangup(self, wait_qc_s: float, at_ms: int | None = None) -> None:
         self.ended_at_ms = round(self._keeping.clock.wall() * 1000) if at_ms is None else at_ms
         self._keeping.feed.changed(self)
-        if self._window is not None:
-            self._window.cancel()
-        loop = asyncio.get_running_loop()
-        self._window = None
-        self._own(self._keeping.owners.note_over(self.call_id))
-        self._timers = [
-            loop.call_later(self._patience.settle_timeout_s, self.receive, SettlingExpired()),
-            loop.call_later(wait_qc_s, self.receive, QcWaitExpired()),
-        ]
+        self.own(self._keeping.owners.note_over(self.call_id))
+        self._waits.for_end(wait_qc_s, self.receive)
 
     def _end(self) -> None:
         self._acks.leave(self)
-        for timer in self._timers:
-            timer.cancel()
+        self._waits.stop()
         for task in self._tasks - {self._uploading}:
             task.cancel()
         self._on_end(self)
@@ -523,10 +445,7 @@ class CallSession:
 
     def let_go(self) -> None:
         """Another node has the call: tell whoever still listens here, and neither do nor say anything more."""
-        sink = self.take_sink()
-        if sink is not None:
-            sink.send(encode(Replaced(call_id=self.call_id)))
-            sink.close(1000, "replaced")
+        self._saying.take_leave(Replaced(call_id=self.call_id), 1000, "replaced")
         self._acks.leave(self)
         self._cancel(set(self._tasks))
 
@@ -541,12 +460,9 @@ class CallSession:
             await asyncio.wait([self._uploading])
 
     def _cancel(self, tasks: set[asyncio.Task[None]]) -> list[asyncio.Task[None]]:
+        self._waits.stop()
         for task in tasks:
             task.cancel()
-        for timer in self._timers:
-            timer.cancel()
-        if self._window is not None:
-            self._window.cancel()
         return list(tasks)
 
     async def safe(self) -> None:

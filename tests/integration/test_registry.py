@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import msgspec
+import pytest
 from structlog.testing import capture_logs
 
 from gateway.call.events import Event, LoadChanged
@@ -47,26 +48,22 @@ async def test_a_burst_of_calls_does_not_pass_the_limit(tmp_path: Path) -> None:
         assert len(world.calls) == 1
 
 
-async def test_calls_that_go_on_and_calls_to_come_hear_how_loaded_the_recogniser_is(world: World) -> None:
+async def test_calls_that_go_on_and_calls_to_come_hear_how_loaded_the_recogniser_is(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
     heard: list[tuple[str, int]] = []
+    receive = CallSession.receive
 
-    def listen(session: CallSession) -> CallSession:
-        receive = session.receive
+    def noting(session: CallSession, event: Event) -> None:
+        if isinstance(event, LoadChanged):
+            heard.append((session.call_id, event.level))
+        receive(session, event)
 
-        def noting(event: Event) -> None:
-            if isinstance(event, LoadChanged):
-                heard.append((session.call_id, event.level))
-            receive(event)
-
-        session.receive = noting  # type: ignore[method-assign]
-        return session
-
-    early = listen(await world.calls.open("demo", Start()))
+    monkeypatch.setattr(CallSession, "receive", noting)
+    early = await world.calls.open("demo", Start())
     for level in (2, 2, 3):
         world.calls.pace(level)
     assert heard == [(early.call_id, 2), (early.call_id, 3)]
-    make = world.calls._session
-    world.calls._session = lambda *arguments: listen(make(*arguments))  # type: ignore[method-assign]
     late = await world.calls.open("demo", Start())
     assert heard[2:] == [(late.call_id, 3)]
 
@@ -80,7 +77,7 @@ async def test_a_call_that_cannot_be_recovered_does_not_keep_the_others_from_it(
             return Path("another.wav")
         raise OSError(28, f"no space left for {call_id}")
 
-    world.calls._keeping.journal.seal = no_room  # type: ignore[method-assign]
+    world.journal.seal = no_room  # type: ignore[method-assign]
     another = LeftBehind("another", ())
 
     async def find() -> list[LeftBehind]:
