@@ -118,6 +118,11 @@ class Call:
         return self._stored
 
     @property
+    def load(self) -> int:
+        """How loaded the recogniser is, as far as the call has heard."""
+        return self._load
+
+    @property
     def last_seq(self) -> int:
         """The number of the latest message."""
         return self._seq

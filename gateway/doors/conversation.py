@@ -105,6 +105,8 @@ class Conversation:
             self._held = True
             await self._session.memory()
             self._held = False
+            if not self._session.carried_by(self._outgoing):
+                return  # not taken: it will come again on the socket that has taken the call meanwhile
         if isinstance(message, _KEPT):
             self._session.said_bytes += len(payload)
             if self._session.said_bytes > MAX_SAID_BYTES:

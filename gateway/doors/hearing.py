@@ -193,6 +193,8 @@ class Hearing:
         self.last_audio_s = self._loop.time()
         frame = decode_framed(payload, self._audio) if self._session.framed else self._raw.decode(payload)
         await self._welcome(frame)
+        if not self._session.carried_by(self._outgoing):
+            return  # not acknowledged: it will come again on the socket that has taken the call meanwhile
         self._take(frame)
         self.last_audio_s = self._loop.time()
 

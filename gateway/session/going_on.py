@@ -101,8 +101,7 @@ class GoingOn:
         judged = call.state is State.ENDED and await self._is_judged(header.app_id, found.call_id)
         session = self._maker.again(lease, rebuilt, whole=whole, done=done)
         session.judged_elsewhere = judged
-        self._memory.enter(session)
-        session.go_on(rebuilt)
+        self._memory.take_up(session, rebuilt)
         log.info("call_taken_up", call_id=found.call_id, state=call.state.value, samples=call.samples)
         return session
 

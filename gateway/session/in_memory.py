@@ -7,6 +7,7 @@ from collections.abc import Collection
 
 from gateway.call.events import Accepted, LoadChanged
 from gateway.session.feed import Feed
+from gateway.session.rebuilding import Rebuilt
 from gateway.session.session import CallSession
 from gateway.telemetry import Metrics
 
@@ -39,6 +40,13 @@ class CallsInMemory:
         self._metrics.calls_total.inc()
         session.receive(accepted)
         if self._load:
+            session.receive(LoadChanged(self._load))
+
+    def take_up(self, session: CallSession, rebuilt: Rebuilt) -> None:
+        """The call goes on here from where it was rebuilt to; how loaded the recogniser was then is past."""
+        self.enter(session)
+        session.go_on(rebuilt)
+        if session.call_id in self._going_on and rebuilt.past.call.load != self._load:
             session.receive(LoadChanged(self._load))
 
     def end(self, session: CallSession) -> None:

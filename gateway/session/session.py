@@ -217,6 +217,11 @@ class CallSession:
             await self._movement()
 
     @property
+    def load(self) -> int:
+        """How loaded the recogniser is, as far as the call has heard."""
+        return self._core.load
+
+    @property
     def unacked_samples(self) -> int:
         """Instants received that are not known safe yet."""
         return self._core.unstored_samples

@@ -24,8 +24,9 @@ async def cut_the_power(serve: Serve, tmp_path: Path, seed: int, cuts: int, muta
     outcome = Outcome(note=f"seed {seed}")
     async with vendor_open() as vendor:
         start = partial(serve, mutant=mutant, environment=vendor.environment | NOBODY_COMES_BACK)
-        for number in range(cuts):
-            with powerless_disk(tmp_path / f"disk-{number}") as disk:
+        # A cut before the first ack says nothing.
+        while outcome.tried < cuts or not outcome.acked_samples:
+            with powerless_disk(tmp_path / f"disk-{outcome.tried}") as disk:
                 before = await asyncio.to_thread(start, str(disk.path / "data"))
                 phones = await killed_mid_call(before, random)
                 after = await asyncio.to_thread(start, str(disk.after_power_cut() / "data"))

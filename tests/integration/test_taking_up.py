@@ -70,6 +70,23 @@ async def test_new_calls_are_taken_while_old_ones_are_rebuilt(tmp_path: Path) ->
         await wire.until(Ack, lambda ack: ack.samples == len(SPEECH) // 2)
 
 
+@pytest.mark.parametrize(("before", "now"), [(3, 0), (0, 3), (3, 3)])
+async def test_a_call_that_is_taken_up_goes_by_the_load_of_now(tmp_path: Path, before: int, now: int) -> None:
+    options = Options()
+    async with running(tmp_path, options) as world:
+        first = await left_behind(world)
+        world.calls.pace(before)
+    options = replace(options, may_look=asyncio.Event())
+    async with running(tmp_path, options) as world:
+        world.calls.pace(now)
+        assert options.may_look is not None
+        options.may_look.set()
+        await world.calls.recovery.all_taken_up()
+        session = world.calls.find("demo", first.started.call_id)
+        assert session is not None
+        assert session.load == now
+
+
 async def test_numbers_that_a_power_cut_took_with_their_messages_are_not_used_again(tmp_path: Path) -> None:
     options = Options()
     async with running(tmp_path, options) as world:
