@@ -25,7 +25,7 @@ from gateway.token_bucket import TokenBucket
 from protocol.codec import ALL_CHANNELS, AudioFrame, RawDecoder, decode_framed
 from protocol.messages import Flow
 
-MOST_TOGETHER_MS = 100.0
+MOST_TOGETHER_MS = 250.0
 """So much audio of one call is looked at in any case: it came faster than in real time."""
 
 

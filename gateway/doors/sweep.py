@@ -14,12 +14,14 @@ import structlog
 
 log = structlog.get_logger(__name__)
 
-MOST_WAIT_S = 0.05
-FULL_WAIT_PER_S = 10_000
-"""Packets a second (200 calls) from which on they wait that long; below, in proportion."""
-LITTLE_WAIT_S = 0.002
+MOST_WAIT_S = 0.2
+FULL_WAIT_PER_S = 20_000
+"""Packets a second (400 calls) from which on they wait that long; below, in proportion."""
+LITTLE_WAIT_S = 0.004
 """A wait that would be shorter is none."""
-AT_A_TIME = 16
+MEASURED_S = 0.2
+"""How long packets are counted to tell how many come a second, at least."""
+AT_A_TIME = 4
 """Between so many calls, sockets are read."""
 
 
@@ -77,7 +79,7 @@ class Sweep:
 
     def _measure(self) -> None:
         elapsed_s = self._loop.time() - self._measured_s
-        if elapsed_s < 2 * MOST_WAIT_S:
+        if elapsed_s < MEASURED_S:
             return
         wait_s = MOST_WAIT_S * min(1.0, self._taken / elapsed_s / FULL_WAIT_PER_S)
         self._wait_s = wait_s if wait_s >= LITTLE_WAIT_S else 0.0

@@ -16,8 +16,12 @@ from gateway.ports import AudioListener, CallReplica, Journal, Unavailable
 log = structlog.get_logger(__name__)
 
 STORE_RETRY_S = 1.0
-ACKED_AT_A_TIME = 32
+ACKED_AT_A_TIME = 8
 """A commit concerns every call: between so many, the audio of all gets its turn."""
+MANY_CALLS = 64
+"""Of more calls, half are told of a commit and the others of the next: an ack costs as much as two packets."""
+LATEST_S = 0.2
+"""No call waits longer for another commit."""
 
 
 class Acknowledged(Protocol):
@@ -28,6 +32,10 @@ class Acknowledged(Protocol):
 
     @property
     def unacked_samples(self) -> int: ...
+
+    @property
+    def live(self) -> bool:
+        """Whether it has not hung up."""
 
     def stored(self, samples: int) -> Sequence[Effect]:
         """Take note and journal it; what is to be done about it, once the journal has handed that over."""
@@ -50,7 +58,10 @@ class Acknowledgements(AudioListener):
         self._calls: dict[str, Acknowledged] = {}
         self._degraded: set[str] = set()
         self._safe: dict[str, int] = {}
-        """What calls are still to be told."""
+        """What calls are still to be told, those that wait the longest in front."""
+        self._due = 0
+        """So many of them now, the others with the next commit."""
+        self._latest: asyncio.TimerHandle | None = None
         self._in_replica: dict[str, _Waiting] = {}
         journal.tell(self)
 
@@ -69,14 +80,33 @@ class Acknowledgements(AudioListener):
 
     def note_safe(self, samples: Mapping[str, int], position: int) -> None:
         """See AudioListener."""
-        begun = bool(self._safe)
+        if self._latest is not None:
+            self._latest.cancel()
+            self._latest = None
+        under_way, waiting = self._due > 0, len(self._safe)
+        over: list[tuple[Acknowledged, int]] = []
         for call_id, safe_samples in samples.items():
             if call_id in self._in_replica:
                 self._in_replica[call_id].note(position, safe_samples)
             elif call_id in self._calls:
-                self._safe[call_id] = safe_samples
-        if self._safe and not begun:
+                call = self._calls[call_id]
+                if call.live:
+                    self._safe[call_id] = safe_samples
+                else:
+                    self._safe.pop(call_id, None)
+                    over.append((call, safe_samples))
+        if over:
+            self._tell(over)
+        known = len(self._safe)
+        self._due = known if known <= MANY_CALLS else max(waiting, known // 2)
+        if self._due and not under_way:
             self._tell_some()
+
+    def tell_now(self, call: Acknowledged) -> None:
+        """The call hangs up: what it is still to be told it hears at once."""
+        samples = self._safe.pop(call.call_id, None)
+        if samples is not None:
+            self._tell([(call, samples)])
 
     def note_fault(self, fault: str) -> None:
         """See AudioListener."""
@@ -95,12 +125,22 @@ class Acknowledgements(AudioListener):
             call.fail(failure)
 
     def _tell_some(self) -> None:
-        now = dict(islice(self._safe.items(), ACKED_AT_A_TIME))
+        now = dict(islice(self._safe.items(), min(ACKED_AT_A_TIME, self._due)))
         for call_id in now:
             del self._safe[call_id]
-        self._tell((self._calls[call_id], samples) for call_id, samples in now.items())
-        if self._safe:
+        self._due = min(self._due - len(now), len(self._safe))
+        if now:
+            self._tell((self._calls[call_id], samples) for call_id, samples in now.items())
+        if self._due:
             asyncio.get_running_loop().call_soon(self._tell_some)
+        elif self._safe:
+            self._latest = asyncio.get_running_loop().call_later(LATEST_S, self._tell_the_rest)
+
+    def _tell_the_rest(self) -> None:
+        self._latest = None
+        under_way, self._due = self._due > 0, len(self._safe)
+        if self._due and not under_way:
+            self._tell_some()
 
     def _tell(self, stored: Iterable[tuple[Acknowledged, int]]) -> None:
         """Journal all of it first and hand it over once: a number that a client has seen is never used again."""

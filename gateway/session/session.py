@@ -430,6 +430,7 @@ class CallSession:
 
     def _after_hangup(self, wait_qc_s: float, at_ms: int | None = None) -> None:
         self.ended_at_ms = round(self._keeping.clock.wall() * 1000) if at_ms is None else at_ms
+        self._acks.tell_now(self)
         self._keeping.feed.changed(self)
         self.own(self._keeping.owners.note_over(self.call_id))
         self._waits.for_end(wait_qc_s, self.receive)

@@ -4,10 +4,15 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Iterable, Sequence
+from itertools import pairwise
 from typing import Any
 
+import pytest
+
 from gateway.call.effects import Effect
-from gateway.session.acks import ACKED_AT_A_TIME, Acknowledgements
+from gateway.session import acks as acks_module
+from gateway.session.acks import ACKED_AT_A_TIME, MANY_CALLS, Acknowledgements
+from tests.integration.hummed import eventually
 
 
 class Witness:
@@ -30,6 +35,7 @@ class Told:
     def __init__(self, call_id: str, witness: Witness, unacked_samples: int = 1) -> None:
         self.call_id = call_id
         self.unacked_samples = unacked_samples
+        self.live = True
         self._witness = witness
         self.breaks = False
 
@@ -75,6 +81,59 @@ def test_a_call_that_breaks_breaks_alone() -> None:
     calls[0].breaks = True
     acks.note_safe({"a": 320, "b": 640}, 7)
     assert witness.seen == [("failed", "a"), ("stored", "b", "640"), ("handed over", "b"), ("sent", "b")]
+
+
+def sent(witness: Witness) -> list[str]:
+    return [one[1] for one in witness.seen if one[0] == "sent"]
+
+
+async def several_turns() -> None:
+    for _ in range(MANY_CALLS):
+        await asyncio.sleep(0)
+
+
+async def test_of_very_many_calls_half_are_told_of_each_commit_and_each_of_every_second() -> None:
+    names = [str(number) for number in range(MANY_CALLS + 1)]
+    witness, acks, _ = entered(*names)
+    told = []
+    for position in range(1, 7):
+        acks.note_safe(dict.fromkeys(names, 320 * position), position)
+        await several_turns()
+        told.append(sent(witness))
+        witness.seen.clear()
+    for one, next_one in pairwise(told):
+        assert sorted(one + next_one, key=int) == names
+    acks.note_safe({}, 7)
+    await several_turns()
+    assert sent(witness) == told[-2], "whoever has waited for a commit waits for no other"
+
+
+async def test_no_call_waits_for_another_commit_for_long(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(acks_module, "LATEST_S", 0.001)
+    names = [str(number) for number in range(MANY_CALLS + 1)]
+    witness, acks, _ = entered(*names)
+    acks.note_safe(dict.fromkeys(names, 320), 1)
+
+    async def all_told() -> bool:
+        return len(sent(witness)) == len(names)
+
+    await eventually(all_told)
+    assert sent(witness) == names
+
+
+async def test_a_call_that_hangs_up_waits_for_no_other_commit() -> None:
+    names = [str(number) for number in range(MANY_CALLS + 1)]
+    witness, acks, calls = entered(*names)
+    acks.note_safe(dict.fromkeys(names, 320), 1)
+    await several_turns()
+    witness.seen.clear()
+    calls[-1].live = False
+    acks.tell_now(calls[-1])
+    assert witness.seen == [("stored", names[-1], "320"), ("handed over", names[-1]), ("sent", names[-1])]
+    witness.seen.clear()
+    acks.note_safe(dict.fromkeys(names, 640), 2)
+    assert sent(witness)[0] == names[-1]
+    assert witness.seen[0] == ("stored", names[-1], "640")
 
 
 async def test_many_calls_are_told_in_turns_and_each_the_newest() -> None:
