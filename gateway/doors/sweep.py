@@ -23,6 +23,9 @@ MEASURED_S = 0.2
 """How long packets are counted to tell how many come a second, at least."""
 AT_A_TIME = 4
 """Between so many calls, sockets are read."""
+BETWEEN_BREATHS = 16
+BREATH_S = 0.004
+"""After so many calls the others wait so long: what came meanwhile is dealt with before it piles up."""
 
 
 class Sweep:
@@ -35,6 +38,8 @@ class Sweep:
         self._begun = False
         self._wait_s = 0.0
         self._taken = 0
+        self._looked = 0
+        """Calls, in this sweep."""
         self._measured_s = self._loop.time()
 
     @property
@@ -70,9 +75,13 @@ class Sweep:
             except Exception:  # a look tells its own call; what escapes it must not keep all others from theirs
                 log.exception("look_failed")
         if in_turn:
-            self._loop.call_soon(self._run)
+            self._looked += AT_A_TIME
+            if self._looked % BETWEEN_BREATHS:
+                self._loop.call_soon(self._run)
+            else:
+                self._loop.call_later(BREATH_S, self._run)
             return
-        self._begun = False
+        self._begun, self._looked = False, 0
         self._measure()
         if self._waiting:
             self._begin()
