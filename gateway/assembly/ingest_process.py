@@ -4,7 +4,6 @@ that."""
 from __future__ import annotations
 
 import asyncio
-import gc
 import os
 import signal
 import socket
@@ -27,6 +26,7 @@ from gateway.assembly.call_shelves import call_shelves
 from gateway.assembly.clock import SystemClock
 from gateway.assembly.cluster import node_name
 from gateway.assembly.folder import StartFailed
+from gateway.assembly.garbage import collect_garbage, leave_full_collections_to_us
 from gateway.assembly.ingest import Ingest, IngestGround
 from gateway.assembly.listening import listening
 from gateway.assembly.quality_work import quality_stores
@@ -127,8 +127,8 @@ class IngestProcess:
         """Take calls until the main process says to drain. Raises StartFailed, BadCertificate, OSError."""
         async with self._begun:
             await self._start()
-            gc.collect()
-            gc.freeze()  # what start-up made stays: see `commands/serve`
+            leave_full_collections_to_us()
+            self._run("garbage", collect_garbage(lambda: len(self._ingest.calls), self._clock))
             self._link.tell(BEGAN, Began(""))
             await self._drained.wait()
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import gc
 import os
 import signal
 import threading
@@ -14,7 +13,9 @@ import structlog
 import uvloop
 
 from gateway.app import Addresses, EarshotServer
+from gateway.assembly.clock import SystemClock
 from gateway.assembly.folder import StartFailed
+from gateway.assembly.garbage import collect_garbage, leave_full_collections_to_us
 from gateway.commands.open_files import raise_open_files
 from gateway.commands.options import config_option, data_option, settings_of
 from gateway.commands.screen import screen_link
@@ -76,11 +77,11 @@ async def _serve(settings: Settings, *, replace: bool) -> None:
     loop.add_signal_handler(signal.SIGHUP, _reload, server)
     _greet(server, addresses)
     note_addresses(settings.data_path, addresses.http, addresses.ws)
-    # What start-up made stays: a full collection that walks through all of it would hold up every call for 90 ms.
-    gc.collect()
-    gc.freeze()
+    leave_full_collections_to_us()
+    collecting = asyncio.create_task(collect_garbage(lambda: server.calls_going_on, SystemClock()))
     notify("READY=1")
     await stopping
+    collecting.cancel()
     log.info("stopping", calls=server.calls_going_on)
     notify("STOPPING=1")
     _leave_within(settings.drain_s)
