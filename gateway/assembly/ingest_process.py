@@ -250,6 +250,7 @@ def _end_with_the_main_process() -> None:
 def main() -> None:
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, signal.SIG_IGN)  # the main process drives our end
+    os.setpgid(0, 0)  # see `engines/worker`
     threading.Thread(target=_end_with_the_main_process, daemon=True).start()
     sys.exit(uvloop.run(_work(int(sys.argv[1]))))
 

@@ -40,7 +40,6 @@ class EngineProcess:
             stdin=asyncio.subprocess.PIPE,
             stdout=asyncio.subprocess.PIPE,
             env=environment,
-            start_new_session=True,  # a Ctrl-C at the terminal is the parent's to handle
         )
         process = cls(child)
         try:

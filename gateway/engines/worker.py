@@ -94,6 +94,9 @@ def _load(spec: EngineSpec) -> Any:
 def main() -> None:
     for name in (signal.SIGINT, signal.SIGTERM):
         signal.signal(name, signal.SIG_IGN)  # the parent drives our end
+    # What a terminal sends is the parent's to handle. Not a session of its own: between those Linux shares processors
+    # out as equals (sched(7), autogroups), and niceness would mean nothing.
+    os.setpgid(0, 0)
     answers = os.fdopen(os.dup(1), "wb")
     os.dup2(2, 1)
     jobs: queue.SimpleQueue[Any] = queue.SimpleQueue()

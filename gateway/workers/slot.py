@@ -168,7 +168,6 @@ class WorkerSlot:
                     stdin=PIPE,  # never written: that it ends says that we have
                     pass_fds=(theirs.fileno(), *self._kept_open),
                     env=os.environ | {"PYTHONPATH": os.pathsep.join(path for path in sys.path if path)},
-                    start_new_session=True,  # a Ctrl-C at the terminal is ours to handle
                 )
             except BaseException:
                 link.close()

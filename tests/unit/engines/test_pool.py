@@ -252,6 +252,15 @@ async def test_the_signals_that_stop_a_server_are_left_to_the_server() -> None:
         assert await pool.run("pid") == pid
 
 
+async def test_a_terminal_s_signals_do_not_reach_an_engine_whose_niceness_counts_beside_the_server() -> None:
+    async with running() as pool:
+        pid = await pool.run("pid")
+        assert os.getpgid(pid) == pid, "a terminal sends to the server's group"
+        assert os.getsid(pid) == os.getsid(0), (
+            "Linux shares processors out between sessions without asking for niceness"
+        )
+
+
 PARENT = """
 import asyncio
 from gateway.engines.pool import Pool
