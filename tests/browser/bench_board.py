@@ -83,7 +83,7 @@ async def measure(server: EarshotProcess, client: Account, asked: argparse.Names
         watch_url = await stack.enter_async_context(copying(client, copies)) if copies > 1 else None
         page = await stack.enter_async_context(board(server, watch_url))
         shown = real * copies
-        await page.wait_for_function(f"document.querySelectorAll('.board-body .board-row').length >= {shown}")
+        await page.locator(".board-body .board-row").nth(shown - 1).wait_for(state="attached", timeout=120_000)
         await asyncio.sleep(SETTLE_S)
         figures = await taken(page, asked.seconds)
         if asked.screenshot:
