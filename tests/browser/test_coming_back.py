@@ -93,6 +93,7 @@ async def test_a_watch_that_the_network_has_swallowed_goes_on(
         await page.clock.install()
         await with_a_bad_network(page, swallowed)
         await page.goto(f"/screen/calls/{talk.call_id}")
+        await expect(page.locator("[data-watch=live]")).to_be_visible()
         await talk.say(GREETING)
         await expect(page.locator(".call-line", has_text="I want a refund.")).to_be_visible()
         swallowed[0] = True
@@ -174,7 +175,7 @@ async def test_a_board_without_a_connection_can_be_read(new_page: NewPage, clien
     faults.expect("ERR_INTERNET_DISCONNECTED|WebSocket")
     page = await new_page()
     async with calling(client, "Ann Lee", two_channels([], [QUIET, CUSTOMER_WANTS_A_REFUND, PAUSE])):
-        await expect(page.locator(".board-row[data-kind=final]")).to_be_visible()
+        await expect(page.locator(".board-row[data-kind=final]", has_text="Ann Lee")).to_be_visible()
         await page.context.set_offline(True)
         await expect(page.locator(".board-grid.stale")).to_be_visible()
         for theme in ("light", "dark"):
@@ -205,7 +206,7 @@ async def test_a_board_that_stands_for_long_keeps_no_more_past_calls_than_were_a
     await expect(rows).to_have_count(50)
     for latest in (100, 150):
         async with calling(client, "Ann Lee"):
-            await expect(page.locator(".board-body .board-row")).to_have_count(1)
+            await expect(page.locator(".board-body .board-row", has_text="Ann Lee")).to_have_count(1)
         await expect(rows.first.get_by_role("link")).to_have_attribute("href", f"/screen/calls/past-{latest}")
         await expect(rows).to_have_count(50)
     async with page.expect_request("**/v1/calls?*before=past-101") as asked:
