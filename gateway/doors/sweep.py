@@ -15,9 +15,9 @@ import structlog
 log = structlog.get_logger(__name__)
 
 MOST_WAIT_S = 0.2
-FULL_WAIT_PER_S = 20_000
-"""Packets a second (400 calls) from which on they wait that long; below, in proportion."""
-LITTLE_WAIT_S = 0.004
+FULL_WAIT_PER_S = 40_000
+"""Packets a second (800 calls) from which on they wait that long; below, in proportion."""
+LITTLE_WAIT_S = 0.002
 """A wait that would be shorter is none."""
 MEASURED_S = 0.2
 """How long packets are counted to tell how many come a second, at least."""

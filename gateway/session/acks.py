@@ -18,7 +18,7 @@ log = structlog.get_logger(__name__)
 STORE_RETRY_S = 1.0
 ACKED_AT_A_TIME = 8
 """A commit concerns every call: between so many, the audio of all gets its turn."""
-MANY_CALLS = 64
+MANY_CALLS = 256
 """Of more calls, half are told of a commit and the others of the next: an ack costs as much as two packets."""
 LATEST_S = 0.2
 """No call waits longer for another commit."""
