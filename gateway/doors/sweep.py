@@ -15,8 +15,8 @@ import structlog
 log = structlog.get_logger(__name__)
 
 MOST_WAIT_S = 0.2
-FULL_WAIT_PER_S = 40_000
-"""Packets a second (800 calls) from which on they wait that long; below, in proportion."""
+FULL_WAIT_PER_S = 20_000
+"""Packets a second (400 calls) from which on they wait that long; half as many wait a quarter of it, and so on."""
 LITTLE_WAIT_S = 0.002
 """A wait that would be shorter is none."""
 MEASURED_S = 0.2
@@ -90,6 +90,6 @@ class Sweep:
         elapsed_s = self._loop.time() - self._measured_s
         if elapsed_s < MEASURED_S:
             return
-        wait_s = MOST_WAIT_S * min(1.0, self._taken / elapsed_s / FULL_WAIT_PER_S)
+        wait_s = MOST_WAIT_S * min(1.0, self._taken / elapsed_s / FULL_WAIT_PER_S) ** 2
         self._wait_s = wait_s if wait_s >= LITTLE_WAIT_S else 0.0
         self._taken, self._measured_s = 0, self._loop.time()

@@ -59,10 +59,10 @@ def test_what_comes_on_a_quiet_server_is_looked_at_at_once(loop: Loop) -> None:
 
 def test_where_much_comes_it_waits_for_more_and_never_longer_than_it_may(loop: Loop) -> None:
     one = Sweep()
-    for packets_per_s in (20_000, 20_000, 80_000, 80_000):
+    for packets_per_s in (10_000, 10_000, 50_000, 50_000):
         a_while(loop, one, packets_per_s)
     waits_s = [wait_s for wait_s in loop.waits_s if wait_s not in (0.0, BREATH_S)]
-    assert waits_s == pytest.approx([MOST_WAIT_S / 2, MOST_WAIT_S / 2, MOST_WAIT_S], rel=0.01)
+    assert waits_s == pytest.approx([MOST_WAIT_S / 4, MOST_WAIT_S / 4, MOST_WAIT_S], rel=0.01)
     a_while(loop, one, 50)
     loop.waits_s.clear()
     a_while(loop, one, 50)
