@@ -96,13 +96,17 @@ class PlacesGiven:
 
     async def _count(self, workers: Collection[int]) -> None:
         now_s = asyncio.get_running_loop().time()
-        asked = [one for one in workers if one in self._counting and self._unasked_until_s.get(one, now_s) <= now_s]
-        await asyncio.gather(*map(self._count_one, asked))
+        asked = [
+            (worker, self._counting[worker])
+            for worker in workers
+            if worker in self._counting and self._unasked_until_s.get(worker, now_s) <= now_s
+        ]
+        await asyncio.gather(*(self._count_one(worker, count) for worker, count in asked))
 
-    async def _count_one(self, worker: int) -> None:
+    async def _count_one(self, worker: int, count: Callable[[], Awaitable[GoingOn]]) -> None:
         try:
             async with asyncio.timeout(COUNT_TIMEOUT_S):
-                told = await self._counting[worker]()
+                told = await count()
         except TimeoutError:
             self._unasked_until_s[worker] = asyncio.get_running_loop().time() + UNASKED_S
         except (Unavailable, LinkFault):

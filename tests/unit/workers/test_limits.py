@@ -53,6 +53,15 @@ async def refused(places: PlacesGiven, app_id: str) -> str:
     return refusal.value.code
 
 
+async def test_a_worker_that_goes_as_it_is_about_to_be_asked_costs_nobody_a_place() -> None:
+    places, _, two = book(3)
+    two.answers = False
+    taking = asyncio.create_task(places.take(1, Place("shop", "a")))
+    await asyncio.sleep(0)
+    places.leave(2)
+    await taking
+
+
 async def test_the_limit_is_of_all_workers_and_nobody_is_asked_twice_below_it() -> None:
     places, one, two = book(3)
     await begin(places, 1, one, "shop", "a")
